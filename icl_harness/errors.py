@@ -1,0 +1,67 @@
+"""Every error a user can meet (floor 0).
+
+    IclError                 one line: what is wrong, where, the rule, the remedy
+    ├── SpecError            the request itself: unknown task, mode, variant; shots beyond the pool
+    ├── DataError            rows: a missing, empty or malformed file; a leak between pool and queries
+    ├── TemplateError        a prompt template: a missing block, an undefined variable
+    ├── ModelError           a model that cannot be opened: unknown id, no key, not a model
+    ├── StoreError           a run folder: unwritable, foreign, made by another spec
+    └── ProviderError        one request to a model
+        ├── ContextOverflow  the prompt is longer than the model's context window
+        └── AccountError     key, quota or permission: asking again cannot help, the run stops
+
+An error carries the exit code of the command line and whether running the same command again can help.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IclError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+    exit_code: int = 2
+    resumable: bool = False
+
+
+class SpecError(IclError):
+    """The request cannot be carried out as asked."""
+
+
+class DataError(IclError):
+    """Rows cannot be read, or would make the numbers untrue."""
+
+
+class TemplateError(IclError):
+    """A prompt template cannot be rendered."""
+
+
+class ModelError(IclError):
+    """A model cannot be opened."""
+
+
+class StoreError(IclError):
+    """A run folder cannot be used."""
+
+
+class ProviderError(IclError):
+    """A request to a model failed; running again asks it again."""
+
+    exit_code = 1
+    resumable = True
+
+
+class ContextOverflow(ProviderError):
+    """The provider says that the prompt is longer than its context window."""
+
+
+class AccountError(ProviderError):
+    """Wrong key, no permission or no quota: every further request would fail too."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Nearest: a, b."`` (empty where nothing is near) for a message about an unknown name."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Nearest: {', '.join(close)}." if close else ""

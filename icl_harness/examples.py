@@ -1,0 +1,76 @@
+"""Examples: the problems of a task, and the checks that keep pool and queries apart (floor 0)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from icl_harness.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One problem. `choices` are all answers that may be given; empty where the answer is free."""
+
+    id: str
+    input: str
+    target: str
+    rationale: str | None = None
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise DataError(f"an example has no id (input {self.input[:40]!r}). Every example needs a stable id.")
+        if self.choices and self.target not in self.choices:
+            raise DataError(
+                f"example {self.id}: target {self.target!r} is not among its {len(self.choices)} choices "
+                f"({', '.join(self.choices[:4])}, …)."
+            )
+
+
+def normalised(text: str) -> str:
+    """Return `text` in the form in which leaks are looked for: case folded, words only, single spaces."""
+    words = re.sub(r"[^\w]+", " ", text.casefold()).strip()
+    return words or text.strip()  # a text of punctuation alone is compared as it stands
+
+
+def content_hash(examples: Iterable[Example]) -> str:
+    """Return the SHA-256 of all fields of all examples, in order."""
+    hasher = hashlib.sha256()
+    for example in examples:
+        hasher.update(json.dumps(asdict(example), ensure_ascii=False, sort_keys=True).encode())
+        hasher.update(b"\n")
+    return hasher.hexdigest()
+
+
+def check_unique(examples: Sequence[Example], where: str) -> None:
+    """Raise `DataError` naming the ids that occur more than once."""
+    seen: set[str] = set()
+    twice = sorted({e.id for e in examples if e.id in seen or seen.add(e.id)})  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"{where}: {len(twice)} ids occur more than once: {_few(twice)}. Ids must be unique.")
+
+
+def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:
+    """Return (pool id, query id) of every pool example whose normalised input is that of a query."""
+    asked = {normalised(q.input): q.id for q in queries}
+    return [(p.id, asked[key]) for p in pool if (key := normalised(p.input)) in asked]
+
+
+def check_disjoint(pool: Sequence[Example], queries: Sequence[Example], where: str) -> None:
+    """Raise `DataError` with the ids where the pool contains a query."""
+    pairs = leaked(pool, queries)
+    if pairs:
+        shown = _few([f"{p} = {q}" for p, q in pairs])
+        raise DataError(
+            f"{where}: the pool contains {len(pairs)} of the queries (pool id = query id: {shown}). "
+            "Remove them from the pool: a shot must never show a query."
+        )
+
+
+def _few(items: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

@@ -1,0 +1,143 @@
+"""Prompts are paths in a tree: preamble → shot 1 → … → shot K → format block → query (floor 0).
+
+In: a template family and shots. Out: nodes. A node knows the text of its own edge only, and a hash of everything
+up to it that was computed by extending its parent's; `text` is joined when asked for and not kept. So a draw of
+4000 shots holds 4000 edges, however many shot counts and queries share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import TemplateError
+
+BLOCKS = ("preamble", "shot", "format", "query")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """One example as it stands in a prompt. `target` is None in an unsupervised prompt."""
+
+    id: str
+    input: str
+    target: str | None
+    rationale: str | None = None
+
+
+class Node:
+    """A prefix: all that a model has read when a query follows. Immutable; extend it with `child`."""
+
+    __slots__ = ("_hasher", "hash", "n_chars", "n_shots", "parent", "segment", "shot")
+
+    def __init__(self, segment: str, parent: Node | None = None, shot: Shot | None = None) -> None:
+        self.parent = parent
+        self.segment = segment  # the text of this edge
+        self.shot = shot
+        self.n_shots: int = (parent.n_shots if parent else 0) + (shot is not None)
+        self.n_chars: int = (parent.n_chars if parent else 0) + len(segment)
+        self._hasher = parent._hasher.copy() if parent else hashlib.sha256()
+        data = segment.encode()
+        # The length goes in first, so that two ways of cutting one text are two nodes.
+        self._hasher.update(len(data).to_bytes(8, "big") + data)
+        self.hash: str = self._hasher.hexdigest()
+
+    def child(self, segment: str, shot: Shot | None = None) -> Node:
+        """Return the node that follows this one by `segment`."""
+        return Node(segment, self, shot)
+
+    @property
+    def path(self) -> list[Node]:
+        """Return the nodes from the root to this one."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
+    @property
+    def text(self) -> str:
+        """Return the whole prefix. O(length) at every call: ask once per node, never once per query."""
+        return "".join(node.segment for node in self.path)
+
+    @property
+    def shots(self) -> list[Shot]:
+        """Return the shots in the order in which they are read."""
+        return [node.shot for node in self.path if node.shot is not None]
+
+    def __repr__(self) -> str:
+        return f"Node({self.n_shots} shots, {self.n_chars} chars, {self.hash[:12]})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What follows the prefix. One ask: `sample` counts the asks of the same query, `seed` is that ask's own."""
+
+    id: str
+    text: str
+    input: str = ""  # the bare problem, for learners that do not read text
+    choices: tuple[str, ...] = ()
+    continuations: tuple[str, ...] = ()  # the text that would give each choice as the answer
+    sample: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A node plus a query."""
+
+    node: Node
+    query: Query
+
+    @property
+    def text(self) -> str:
+        """Return the whole prompt as a model reads it."""
+        return self.node.text + self.query.text
+
+    @cached_property
+    def hash(self) -> str:
+        """Return the SHA-256 of node and query; O(query), the prefix is not read again."""
+        return self.node.child(self.query.text).hash
+
+
+class Template:
+    """A family of prompts: one Jinja file with the named blocks preamble, shot, format and query."""
+
+    def __init__(self, source: str, name: str) -> None:
+        import jinja2
+
+        self.name = name
+        env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+        try:
+            self._template = env.from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"template {name}, line {error.lineno}: {error.message}.") from error
+        missing = [block for block in BLOCKS if block not in self._template.blocks]
+        if missing:
+            raise TemplateError(f"template {name} lacks the block {missing[0]!r}; it needs {', '.join(BLOCKS)}.")
+
+    @classmethod
+    def load(cls, path: Path) -> Template:
+        """Read a template file. Raises `TemplateError`."""
+        try:
+            return cls(path.read_text(encoding="utf-8"), path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise TemplateError(f"template {path} cannot be read: {error}.") from error
+
+    def render(self, block: str, **variables: Any) -> str:
+        """Return one block's text. Raises `TemplateError` naming an undefined variable."""
+        import jinja2
+
+        try:
+            context = self._template.new_context(variables)
+            return "".join(self._template.blocks[block](context))
+        except jinja2.UndefinedError as error:
+            known = ", ".join(sorted(variables))
+            raise TemplateError(f"template {self.name}, block {block}: {error.message}. It may use {known}.") from error
+        except Exception as error:  # a template is user code: whatever it raises is told in its name
+            raise TemplateError(f"template {self.name}, block {block}: {error}.") from error
