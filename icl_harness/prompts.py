@@ -39,7 +39,7 @@ class Node:
         self.shot = shot
         self.n_shots: int = (parent.n_shots if parent else 0) + (shot is not None)
         self.n_chars: int = (parent.n_chars if parent else 0) + len(segment)
-        self._hasher = parent._hasher.copy() if parent else hashlib.sha256()
+        self._hasher: hashlib._Hash = parent._hasher.copy() if parent else hashlib.sha256()
         data = segment.encode()
         # The length goes in first, so that two ways of cutting one text are two nodes.
         self._hasher.update(len(data).to_bytes(8, "big") + data)
