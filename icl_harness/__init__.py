@@ -1,0 +1,89 @@
+"""icl-harness: accuracy against shot count, with honest intervals, at the least cost.
+
+    import icl_harness
+    run = icl_harness.run("dialects", "demo", modes=["supervised"], shots=[0, 4, 16], draws=3, queries=50)
+    run.curves()
+
+Names are loaded when they are first used: importing this package loads no torch, pandas, datasets or SDK.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icl_harness.data import holdout, hub, rows
+    from icl_harness.errors import IclError
+    from icl_harness.examples import Example
+    from icl_harness.models import open_model
+    from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
+    from icl_harness.models.scripted import ScriptedModel
+    from icl_harness.prompts import Node, Prompt, Query, Shot
+    from icl_harness.runs import Run, run
+    from icl_harness.scoring import Score, exact_match, label_match, number_match
+    from icl_harness.tasks import Task, task
+
+_HOMES = {
+    "Answer": "models.base",
+    "Capabilities": "models.base",
+    "Example": "examples",
+    "IclError": "errors",
+    "Model": "models.base",
+    "Node": "prompts",
+    "Prompt": "prompts",
+    "Query": "prompts",
+    "Run": "runs",
+    "Sampling": "models.base",
+    "Score": "scoring",
+    "ScriptedModel": "models.scripted",
+    "Shot": "prompts",
+    "Task": "tasks",
+    "Usage": "models.base",
+    "exact_match": "scoring",
+    "holdout": "data",
+    "hub": "data",
+    "label_match": "scoring",
+    "number_match": "scoring",
+    "open_model": "models",
+    "rows": "data",
+    "run": "runs",
+    "task": "tasks",
+}
+
+__all__ = [
+    "Answer",
+    "Capabilities",
+    "Example",
+    "IclError",
+    "Model",
+    "Node",
+    "Prompt",
+    "Query",
+    "Run",
+    "Sampling",
+    "Score",
+    "ScriptedModel",
+    "Shot",
+    "Task",
+    "Usage",
+    "exact_match",
+    "holdout",
+    "hub",
+    "label_match",
+    "number_match",
+    "open_model",
+    "rows",
+    "run",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

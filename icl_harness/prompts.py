@@ -31,10 +31,11 @@ class Shot:
 class Node:
     """A prefix: all that a model has read when a query follows. Immutable; extend it with `child`."""
 
-    __slots__ = ("_hasher", "hash", "n_chars", "n_shots", "parent", "segment", "shot")
+    __slots__ = ("_hasher", "hash", "mode", "n_chars", "n_shots", "parent", "segment", "shot")
 
-    def __init__(self, segment: str, parent: Node | None = None, shot: Shot | None = None) -> None:
+    def __init__(self, segment: str, parent: Node | None = None, shot: Shot | None = None, *, mode: str = "") -> None:
         self.parent = parent
+        self.mode: str = parent.mode if parent else mode  # how the shots came about; no part of the text or the hash
         self.segment = segment  # the text of this edge
         self.shot = shot
         self.n_shots: int = (parent.n_shots if parent else 0) + (shot is not None)
@@ -112,6 +113,7 @@ class Template:
         import jinja2
 
         self.name = name
+        self.hash = hashlib.sha256(source.encode()).hexdigest()
         env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
         try:
             self._template = env.from_string(source)

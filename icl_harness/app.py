@@ -1,0 +1,261 @@
+"""The command line: `icl run`, `curves`, `export`, `plot`, `compare`, `show`, `tasks` (floor 5, thin)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icl_harness.errors import IclError, SpecError
+
+app = typer.Typer(
+    help="Measure how well a language model learns a task from its context: accuracy against shot count.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Runs = Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)]
+ARGUMENTS = typer.Argument(help="Tasks (see icl tasks), or one YAML file with the same keys as these options.")
+
+
+@app.command()
+def run(
+    tasks: Annotated[list[str], ARGUMENTS],
+    model: Annotated[list[str] | None, typer.Option(help="provider/name; may be repeated. demo needs no key.")] = None,
+    modes: Annotated[str | None, typer.Option(help="supervised, reinforced, unsupervised; comma-separated.")] = None,
+    shots: Annotated[str | None, typer.Option(help="0,1,4,16 or 1..1024 (powers of two).")] = None,
+    draws: Annotated[int | None, typer.Option(help="Seeded orders of the pool. [3]")] = None,
+    queries: Annotated[int | None, typer.Option(help="Test examples asked in each cell. [all]")] = None,
+    pool: Annotated[int | None, typer.Option(help="Use only this many pool examples, in every mode. [all]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[0]")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Label maps of the task: default, flipped, …")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. [results/<name that follows from the spec>]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Rows from DIR/<task>/{train,test}.jsonl|csv.", envvar="ICL_DATA")
+    ] = None,
+    scoring: Annotated[str | None, typer.Option(help="generate, choices or choices-normalised. [generate]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="[0]")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer. [the task's]")] = None,
+    on_overflow: Annotated[str | None, typer.Option(help="drop (whole shots), skip or error. [drop]")] = None,
+    worked: Annotated[
+        int | None, typer.Option(help="Solved examples in the unsupervised format block, 0 to 4. [0]")
+    ] = None,
+    bank: Annotated[str | None, typer.Option(help="Reinforced: take the bank of this run folder or file.")] = None,
+    bank_samples: Annotated[int | None, typer.Option(help="Reinforced: attempts per pool problem. [4]")] = None,
+    bank_temperature: Annotated[float | None, typer.Option(help="Reinforced: their temperature. [1.0]")] = None,
+    bank_shots: Annotated[
+        int | None, typer.Option(help="Reinforced: supervised shots they are sampled from. [0]")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Server address, for openai/ any compatible server.")] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="key=value for the model's provider; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a grid and leave records, curves.csv and curves.png in the run folder. The same command goes on with it."""
+    options = {
+        "models": model, "modes": modes, "shots": shots, "draws": draws, "queries": queries, "pool": pool,
+        "seed": seed, "variants": variant, "data": str(data) if data else None, "scoring": scoring,
+        "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked, "bank": bank,
+        "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
+        "base_url": base_url, "model_args": _pairs(model_arg) if model_arg else None,
+    }  # fmt: skip
+    given = {key: value for key, value in options.items() if value is not None}
+    _run(_spec(tasks, given), out)
+
+
+def _spec(tasks: list[str], given: dict[str, Any]) -> Any:
+    from icl_harness.grid import Spec
+
+    if len(tasks) == 1 and tasks[0].endswith((".yaml", ".yml")):
+        return Spec.load(Path(tasks[0]), given)
+    return Spec.from_dict({"tasks": tasks, **given}, "icl run")
+
+
+def _run(spec: Any, out: Path | None) -> None:
+    from icl_harness.report import progress_bar
+    from icl_harness.runs import default_folder, execute
+
+    folder = out or default_folder(spec)
+    with progress_bar() as watch:
+        done = execute(spec, folder, watch=watch)
+    frame = done.curves()
+    _write_results(done, frame)
+    _print_curves([done], frame)
+    typer.echo(f"{folder}/  curves.csv  curves.png  records.db   (icl compare {folder} --by mode, icl export {folder})")
+
+
+def _write_results(done: Any, frame: Any) -> None:
+    from icl_harness.curves import write_csv
+    from icl_harness.plots import plot, save
+
+    write_csv(frame, done.path / "curves.csv")
+    save(plot(frame, done.chance()), done.path / "curves.png")
+
+
+def _print_curves(runs: list[Any], frame: Any) -> None:
+    from rich.console import Console
+
+    from icl_harness.report import curve_tables, notes
+
+    console = Console(soft_wrap=True)
+    for table in curve_tables(frame):
+        console.print(table)
+        console.print()
+    for one in runs:
+        for note in notes(one.path, one.header, frame):
+            typer.echo(note)
+
+
+@app.command()
+def curves(
+    runs: Runs, csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None
+) -> None:
+    """Show the curves of one or more runs, finished or not."""
+    found, frame = _load(runs)
+    if csv is None:
+        _print_curves(found, frame)
+        return
+    from icl_harness.curves import write_csv
+
+    write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+
+
+@app.command()
+def plot(runs: Runs, out: Annotated[Path, typer.Option(help="FILE.png or FILE.svg")], title: str | None = None) -> None:
+    """Draw the curves of one or more runs in one picture."""
+    from icl_harness.plots import plot as draw
+    from icl_harness.plots import save
+
+    found, frame = _load(runs)
+    chance = {task: level for one in found for task, level in one.chance().items()}
+    save(draw(frame, chance, title), out)
+    typer.echo(str(out))
+
+
+@app.command()
+def compare(
+    runs: Runs,
+    by: Annotated[str, typer.Option(help="mode, model, variant or shots")] = "mode",
+    csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None,
+) -> None:
+    """Show paired differences per shot count, with intervals."""
+    from icl_harness.compare import compare as paired
+
+    frame = paired(_records(runs), by=by)
+    if csv is not None:
+        frame.to_csv(sys.stdout if str(csv) == "-" else csv, index=False, lineterminator="\n", float_format="%.6f")
+        return
+    from icl_harness.report import print_frame
+
+    print_frame(frame)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    form: Annotated[str, typer.Option("--format", help="csv, jsonl or parquet")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="File. [standard output]")] = None,
+) -> None:
+    """Give the records of a run, finished or not: one row per answer."""
+    from icl_harness.runs import Run
+    from icl_harness.runs import export as as_bytes
+
+    content = as_bytes(Run(run_folder).records(), form)
+    if out is None:
+        sys.stdout.buffer.write(content)
+    else:
+        out.write_bytes(content)
+
+
+@app.command()
+def show(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    query: Annotated[str, typer.Option(help="Query id.")],
+    task: str | None = None,
+    model: str | None = None,
+    mode: str | None = None,
+    variant: str | None = None,
+    shots: int | None = None,
+    draw: int | None = None,
+) -> None:
+    """Print the very prompt that was sent for a query; narrow the cell down by its fields."""
+    from icl_harness.runs import find_prompts
+
+    asked = {"task": task, "model": model, "mode": mode, "variant": variant, "shots": shots, "draw": draw}
+    found = find_prompts(run_folder, query, {name: value for name, value in asked.items() if value is not None})
+    cell, text = found[0]
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    more = f"; {len(found) - 1} other cells asked it too: --shots, --draw, --mode … choose" if len(found) > 1 else ""
+    about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}, {cell.shots} shots, draw {cell.draw}"
+    typer.echo(f"\n[{about}{more}]", err=True)
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="Show this task with a rendered 2-shot prompt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the rows lie.", envvar="ICL_DATA")] = None,
+    mode: Annotated[str, typer.Option(help="Mode of the rendered prompt.")] = "supervised",
+    variant: Annotated[str, typer.Option(help="Variant of the rendered prompt.")] = "default",
+) -> None:
+    """List the tasks, or show one."""
+    from icl_harness import describe
+
+    lines = describe.task_list() if name is None else describe.task_page(name, data=data, mode=mode, variant=variant)
+    for line in lines:
+        typer.echo(line)
+
+
+def _load(folders: list[Path]) -> tuple[list[Any], Any]:
+    from icl_harness.curves import curves as table
+    from icl_harness.runs import Run
+
+    return [Run(folder) for folder in folders], table(_records(folders))
+
+
+def _records(folders: list[Path]) -> Any:
+    import pandas as pd
+
+    from icl_harness.runs import Run
+
+    return pd.concat([Run(folder).records() for folder in folders], ignore_index=True)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise SpecError(f"--model-arg {text!r}: give it as key=value.")
+        pairs[key] = value
+    return pairs
+
+
+def main() -> None:
+    """Run the command line; every error of the user's is one line on standard error. `--debug` shows the traceback."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assignment]  # not exported by name
+    try:
+        sys.exit(app(arguments, standalone_mode=False) or 0)
+    except (IclError, usage_error, typer.Abort, KeyboardInterrupt, BrokenPipeError, OSError) as error:
+        if debug:
+            raise
+        sys.exit(_say(error))
+
+
+def _say(error: BaseException) -> int:
+    """Print one line and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()  # the reader of a pipe has had enough
+        return 0
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
+        return 130
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    again = " Run the same command again to go on." if isinstance(error, IclError) and error.resumable else ""
+    typer.echo(f"icl: {' '.join(text.split())}{again}", err=True)
+    return error.exit_code if isinstance(error, IclError) else 2

@@ -1,0 +1,126 @@
+"""The bank: a model's own attempts at pool problems, with their rewards (floor 1).
+
+One JSON line per attempt, appended as it comes; so a bank whose making was cut short goes on where it stopped. A bank
+is made from the problems it was asked for, and `kept` marks at most one attempt per problem: the first, in order of
+sample, that earned the reward (Agarwal et al. 2024, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from icl_harness.errors import DataError, StoreError
+from icl_harness.examples import Example
+from icl_harness.prompts import Shot
+
+PASSING_REWARD = 1.0  # the reward of a correct answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from."""
+
+    id: str
+    sample: int
+    answer: str
+    parsed: str | None
+    reward: float
+    node: str
+    model: str
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Bank:
+    """All attempts; `n_problems` were tried, of which `n_solved` have a kept attempt."""
+
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def n_problems(self) -> int:
+        """Return how many problems were tried."""
+        return len({attempt.id for attempt in self.attempts})
+
+    @property
+    def n_solved(self) -> int:
+        """Return how many problems have a rationale: the largest K that this bank allows."""
+        return sum(attempt.kept for attempt in self.attempts)
+
+    def shots(self, order: Sequence[Example]) -> list[Shot]:
+        """Return the kept attempts as shots, in the order of a draw. The rationale is the model's whole answer."""
+        kept = {attempt.id: attempt for attempt in self.attempts if attempt.kept}
+        return [
+            Shot(id=e.id, input=e.input, target=e.target, rationale=kept[e.id].answer.strip())
+            for e in order
+            if e.id in kept
+        ]
+
+
+def mark_kept(attempts: Iterable[Attempt]) -> Bank:
+    """Return the bank of these attempts, in order of problem and sample, with one kept per solved problem."""
+    ordered = sorted({(a.id, a.sample): a for a in attempts}.values(), key=lambda a: (a.id, a.sample))
+    solved: set[str] = set()
+    marked = []
+    for attempt in ordered:
+        keep = attempt.reward >= PASSING_REWARD and attempt.id not in solved
+        if keep:
+            solved.add(attempt.id)
+        marked.append(replace(attempt, kept=keep))
+    return Bank(tuple(marked))
+
+
+def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
+    """Append attempts to a bank in the making; they are on disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(_line(attempt) for attempt in attempts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_bank(path: Path, bank: Bank) -> None:
+    """Write a finished bank in one step: a reader sees all of it or none."""
+    part = path.with_suffix(".tmp")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(_line(attempt) for attempt in bank.attempts)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def recover_attempts(path: Path) -> list[Attempt]:
+    """Return the attempts of a bank in the making, and cut off a last line that a crash left half written."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return _parse(whole.decode("utf-8"), path)
+
+
+def read_bank(path: Path) -> Bank:
+    """Read a finished bank. Raises `StoreError` where it cannot be read, `DataError` where it is no bank."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"bank {path} cannot be read: {error}.") from error
+    return mark_kept(_parse(text, path))
+
+
+def _line(attempt: Attempt) -> str:
+    return json.dumps(asdict(attempt), ensure_ascii=False) + "\n"
+
+
+def _parse(text: str, path: Path) -> list[Attempt]:
+    attempts = []
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            attempts.append(Attempt(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"bank {path}, line {number}: not an attempt ({error}).") from error
+    return attempts

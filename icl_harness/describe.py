@@ -1,0 +1,66 @@
+"""What `icl tasks` says: the list of tasks, and one task with a rendered prompt (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icl_harness.draws import draw_order
+from icl_harness.errors import DataError, SpecError, nearest
+from icl_harness.modes import MODES, PromptPath, gold_shots
+from icl_harness.prompts import Prompt
+from icl_harness.tasks import Task, find_tasks, labels_of, list_tasks, load_examples, load_template
+
+N_SHOTS = 2
+
+
+def task_list() -> Iterator[str]:
+    """Yield a line per task: name, what it asks, metric, chance level, variants."""
+    tasks = list_tasks()
+    width = max(len(task.name) for task in tasks)
+    for task in tasks:
+        more = f"; variants {', '.join(task.variants)}" if len(task.variants) > 1 else ""
+        yield f"{task.name:<{width}}  {_first_line(task)}  [{task.metric}{_chance(task)}{more}]"
+
+
+def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Iterator[str]:
+    """Yield what there is to know of a task (of a group: its first), ending in a prompt of two shots.
+
+    Where the rows cannot be had, the line that says why stands in the prompt's place.
+    """
+    if mode not in MODES:
+        raise SpecError(f"unknown mode {mode!r}.{nearest(mode, MODES)} Known: {', '.join(MODES)}.")
+    found = find_tasks(name)
+    task = found[0]
+    if len(found) > 1:
+        yield f"{name} is a group of {len(found)} tasks: {', '.join(t.name for t in found)}. The first:"
+        yield ""
+    yield f"{task.name}: {task.doc.strip()}"
+    yield ""
+    yield f"metric    {task.metric}{_chance(task)}"
+    yield f"variants  {', '.join(task.variants)}"
+    yield f"prompts   prompts/{task.prompts}.jinja, answers of at most {task.max_tokens} tokens, stop {task.stop!r}"
+    try:
+        dataset = load_examples(task, data=data, seed=0, variant=variant)
+    except DataError as error:
+        yield f"rows      {error}"
+        return
+    dropped = f", {dataset.n_dropped} more left out as equal to a query" if dataset.n_dropped else ""
+    yield f"pool      {len(dataset.pool):,} examples{dropped}"
+    yield f"queries   {len(dataset.queries):,} examples"
+    order = draw_order(dataset.pool, 0, 0, task.name)[:N_SHOTS]
+    source = "supervised" if mode == "reinforced" else mode
+    shots = gold_shots(order, source)  # type: ignore[arg-type]  # checked above
+    variables = {**task.fields, "labels": labels_of(task, variant)}
+    path = PromptPath(load_template(task), source, shots, variables)  # type: ignore[arg-type]
+    yield ""
+    yield f"--- {mode} prompt, {N_SHOTS} shots" + (" (gold, as no bank is at hand)" if source != mode else "")
+    yield Prompt(path.node(N_SHOTS), path.query(dataset.queries[0])).text
+
+
+def _first_line(task: Task) -> str:
+    return task.doc.strip().splitlines()[0] if task.doc.strip() else ""
+
+
+def _chance(task: Task) -> str:
+    return "" if task.chance is None else f", chance {task.chance:.3g}"

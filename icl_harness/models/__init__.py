@@ -1,0 +1,68 @@
+"""Models by id, `provider/name`. The seam is in `base`; each provider has one file (floor 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import ModelError, nearest
+from icl_harness.models.base import Model
+
+PROVIDERS = {
+    "demo": "the bundled model: 'demo'",
+    "hf": "a transformers causal model: 'hf/<folder or hub id>'",
+    "openai": "OpenAI, or any compatible server with --base-url: 'openai/<model>'",
+    "anthropic": "Anthropic: 'anthropic/<model>'",
+    "google": "Gemini: 'google/<model>'",
+    "baseline": "a reference learner: 'baseline/majority', 'baseline/knn', 'baseline/logreg', 'baseline/bayes', 'baseline/ceiling'",
+}
+DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
+
+
+def open_model(
+    model_id: str,
+    *,
+    base_url: str | None = None,
+    model_args: Mapping[str, str] | None = None,
+    learner: Callable[..., Any] | None = None,
+) -> Model:
+    """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and `baseline/ceiling`.
+
+    Raises `ModelError`: unknown id (lists what there is), no key, a path that is no model.
+    """
+    provider, _, name = model_id.partition("/")
+    if provider not in PROVIDERS or (not name) != (provider == "demo"):
+        known = "; ".join(PROVIDERS.values())
+        raise ModelError(f"unknown model {model_id!r}.{nearest(provider, PROVIDERS)} There are: {known}.")
+    args = dict(model_args or {})
+    if provider == "baseline":
+        from icl_harness.models.baseline import open_baseline
+
+        return open_baseline(name, id=model_id, learner=learner)
+    if provider in ("demo", "hf"):
+        from icl_harness.models.hf import HfModel
+
+        return HfModel(str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, **args)
+    return _open_api(provider, name, model_id, base_url, args)
+
+
+def _open_api(provider: str, name: str, model_id: str, base_url: str | None, args: dict[str, str]) -> Model:
+    if provider == "openai":
+        from icl_harness.models.openai import OpenAIModel
+
+        return OpenAIModel(name, id=model_id, base_url=base_url, **args)
+    if provider == "anthropic":
+        from icl_harness.models.anthropic import AnthropicModel
+
+        return AnthropicModel(name, id=model_id, base_url=base_url, **args)
+    sdk = args.pop("sdk", "genai")
+    if sdk == "legacy":
+        from icl_harness.models.google_legacy import GoogleLegacyModel
+
+        return GoogleLegacyModel(name, id=model_id, base_url=base_url, **args)
+    if sdk != "genai":
+        raise ModelError(f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy.")
+    from icl_harness.models.google import GoogleModel
+
+    return GoogleModel(name, id=model_id, base_url=base_url, **args)

@@ -1,0 +1,81 @@
+"""Modes: what a shot shows, and the path of prompts that follows from it (floor 1).
+
+supervised: gold answers, with gold rationales where the task has them. reinforced: the model's own rationales, from a
+bank. unsupervised: inputs alone, then a fixed block that gives the output format (Agarwal et al. 2024, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from icl_harness.draws import stable_seed
+from icl_harness.examples import Example
+from icl_harness.prompts import Node, Query, Shot, Template
+
+Mode = Literal["supervised", "reinforced", "unsupervised"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+def gold_shots(examples: Sequence[Example], mode: Mode) -> list[Shot]:
+    """Return the shots of supervised mode (gold answers and rationales) or of unsupervised mode (inputs alone)."""
+    if mode == "unsupervised":
+        return [Shot(id=e.id, input=e.input, target=None) for e in examples]
+    return [Shot(id=e.id, input=e.input, target=e.target, rationale=e.rationale) for e in examples]
+
+
+class PromptPath:
+    """The prompts of one (task, mode, variant, draw): a path of nodes, and the queries that may hang off any of them.
+
+    `variables` are what every block of the template may use beside its own (labels and the task's fields).
+    `worked` are the examples of the unsupervised format block; they stay the same as K grows.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        mode: Mode,
+        shots: Sequence[Shot],
+        variables: Mapping[str, Any],
+        worked: Sequence[Example] = (),
+    ) -> None:
+        self.mode = mode
+        self.shots = shots
+        self._template = template
+        self._variables = {"mode": mode, **variables}
+        self._nodes = [Node(self._render("preamble"), mode=mode)]
+        self._format = self._render("format", examples=list(worked)) if mode == "unsupervised" else ""
+
+    def node(self, k: int) -> Node:
+        """Return the prefix of K shots, format block included; nodes of smaller K are extended, never built again."""
+        while len(self._nodes) <= k:
+            shot = self.shots[len(self._nodes) - 1]
+            self._nodes.append(self._nodes[-1].child(self._render_shot(shot.input, shot.target, shot.rationale), shot))
+        node = self._nodes[k]
+        return node.child(self._format) if self._format else node
+
+    def query(self, example: Example, *, seed: int = 0, sample: int = 0) -> Query:
+        """Return what is asked about `example` behind any node of this path."""
+        text = self._render("query", input=example.input)
+        return Query(
+            id=example.id,
+            text=text,
+            input=example.input,
+            choices=example.choices,
+            continuations=tuple(self._continuation(text, example.input, choice) for choice in example.choices),
+            sample=sample,
+            seed=stable_seed("query", seed, example.id, sample),
+        )
+
+    def _render(self, block: str, **variables: Any) -> str:
+        return self._template.render(block, **self._variables, **variables)
+
+    def _render_shot(self, input: str, target: str | None, rationale: str | None) -> str:
+        return self._render("shot", input=input, target=target, rationale=rationale)
+
+    def _continuation(self, query: str, input: str, choice: str) -> str:
+        # A labelled shot is query, answer, separator: what stands between its query and its last white space is what
+        # a model must write to give this choice.
+        variables = {**self._variables, "mode": "supervised"}
+        shot = self._template.render("shot", **variables, input=input, target=choice, rationale=None)
+        return shot[len(query) :].rstrip() if shot.startswith(query) else f" {choice}"

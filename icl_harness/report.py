@@ -1,0 +1,108 @@
+"""What a run says on a terminal: the progress bar, the table of curves, the notes under it (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.bank import read_bank
+from icl_harness.runner import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def progress_bar() -> Iterator[Any]:
+    """Give a watcher that draws cells done, queries done, tokens and the time left on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.fields[cells]} cells"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} queries"),
+        TextColumn("{task.fields[tokens]:,} tokens"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[doing]}", style="dim"),
+    ]
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("", total=None, cells="0", tokens=0, doing="")
+
+        def watch(now: Progress) -> None:
+            cells = f"{now.cells_done}/{now.cells}"
+            bar.update(
+                line, completed=now.queries_done, total=now.queries, cells=cells, tokens=now.tokens, doing=now.doing
+            )
+
+        yield watch
+
+
+def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:
+    """Yield a Rich table per task and variant: a row per shot count, a column per model and mode."""
+    from rich.table import Table
+
+    for (task, variant), part in curves.groupby(["task", "variant"], sort=False):
+        metric = part["metric"].iloc[0]
+        title = f"{task}{'' if variant == 'default' else f', {variant}'}: {metric} [95 % interval] against shots"
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("shots", justify="right")
+        lines = list(part.groupby(["model", "mode"], sort=False))
+        for (model, mode), _ in lines:
+            table.add_column(f"{model}\n{mode}", justify="left")
+        for shots in sorted(part["shots"].unique()):
+            row = [_point(line[line["shots"] == shots]) for _, line in lines]
+            table.add_row(str(shots), *row)
+        yield table
+
+
+def _point(rows: pd.DataFrame) -> str:
+    """Return `.713 [.680, .745]`, or a dash where nothing was answered."""
+    if rows.empty or rows["value"].isna().all():
+        return "-"
+    value, low, high = (_number(rows[name].iloc[0]) for name in ("value", "ci_low", "ci_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def notes(path: Path, header: dict[str, Any], curves: pd.DataFrame) -> Iterator[str]:
+    """Yield what a reader of the table must know: banks, dropped shots, failures, unparsed answers, left-out rows."""
+    for file in sorted(path.glob("bank-*.jsonl")):
+        bank = read_bank(file)
+        yield f"bank {file.name}: {bank.n_solved} of {bank.n_problems} solved"
+    keys = ["task", "model", "mode", "variant", "shots"]
+    for row in curves.to_dict("records"):
+        where = " ".join(str(row[key]) for key in keys) + " shots"
+        if row["n_failed"]:
+            yield f"{where}: {row['n_failed']} requests failed and are missing; the same command asks them again"
+        if row["n_overflow"]:
+            yield f"{where}: {row['n_overflow']} prompts did not fit the context window and are missing"
+        elif row["shots_used"] < row["shots"]:
+            yield f"{where}: {row['shots_used']:g} shots used"
+    unparsed = curves.groupby(["task", "model", "mode"], sort=False)[["n_unparsed", "n_ok"]].sum()
+    for (task, model, mode), row in unparsed.iterrows():
+        if row["n_unparsed"]:
+            share = row["n_unparsed"] / row["n_ok"]
+            yield f"{task} {model} {mode}: {share:.0%} of the answers could not be parsed and count as wrong"
+    for name, task in header["tasks"].items():
+        if task["n_dropped"]:
+            yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+
+
+def print_frame(frame: pd.DataFrame) -> None:
+    """Print a table of plain columns; numbers with three decimals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in frame.columns:
+        table.add_column(name, justify="right" if frame[name].dtype.kind in "if" else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row])
+    Console(soft_wrap=True).print(table)

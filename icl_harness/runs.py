@@ -1,0 +1,149 @@
+"""Runs from Python: `run(...)` does what `icl run` does, `Run` reads what a run left, finished or not (floor 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.errors import SpecError, nearest
+from icl_harness.grid import Spec
+from icl_harness.models.base import Model
+from icl_harness.results import Cell, RunStore
+from icl_harness.runner import Progress, Runner
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Run:
+    """A run folder, read anew at every call."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        RunStore.open(self.path).close()  # says at once that it is no run
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Return `run.json`: spec, data hashes, versions."""
+        store = RunStore.open(self.path)
+        try:
+            return store.header
+        finally:
+            store.close()
+
+    def records(self) -> pd.DataFrame:
+        """Return one row per answer."""
+        store = RunStore.open(self.path)
+        try:
+            return store.records()
+        finally:
+            store.close()
+
+    def curves(self) -> pd.DataFrame:
+        """Return one row per point of every curve, with its interval: the columns of `curves.csv`."""
+        from icl_harness.curves import curves
+
+        return curves(self.records())
+
+    def compare(self, by: str = "mode") -> pd.DataFrame:
+        """Return paired differences per shot count between the values of `by`."""
+        from icl_harness.compare import compare
+
+        return compare(self.records(), by=by)
+
+    def plot(self) -> Figure:
+        """Return the picture of the curves."""
+        from icl_harness.plots import plot
+
+        return plot(self.curves(), self.chance())
+
+    def chance(self) -> dict[str, float | None]:
+        """Return the chance level of each task."""
+        return {name: task["chance"] for name, task in self.header["tasks"].items()}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def run(
+    tasks: str | Sequence[str],
+    model: str | Model | Sequence[str | Model],
+    *,
+    out: str | Path | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Run a grid, or go on with it, and return the run.
+
+    `options` are the fields of `Spec` (modes, shots, draws, queries, seed, variants, …). A model is an id or an open
+    `Model`, which stays open. Without `out` the folder's name follows from the spec, so that the same call finds it.
+
+        run("dialects", "demo", modes=["supervised"], shots=[0, 4, 16], draws=3, queries=50).curves()
+
+    Raises `IclError`; what was answered until then is kept.
+    """
+    named = [model] if isinstance(model, str | Model) else list(model)
+    given = {m.id: m for m in named if isinstance(m, Model)}
+    ids = [m.id if isinstance(m, Model) else m for m in named]
+    spec = Spec.from_dict({"tasks": tasks, "models": ids, **options}, "run()")
+    return execute(spec, Path(out) if out is not None else default_folder(spec), given, watch)
+
+
+def execute(
+    spec: Spec,
+    out: Path,
+    models: dict[str, Model] | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Run `spec` into the folder `out`. Nothing is written before all that can be refused has been."""
+    runner = Runner(spec, models, watch)
+    store = RunStore.create_or_resume(out, runner.header())
+    try:
+        runner.run(store)
+    finally:
+        store.close()
+    return Run(out)
+
+
+def default_folder(spec: Spec) -> Path:
+    """Return `results/<tasks>-<models>-<hash of the spec>`: the same command finds its run again."""
+    digest = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
+    name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*spec.tasks[:3], *spec.models[:2]))
+    return Path("results") / f"{name[:60]}-{digest}"
+
+
+def find_prompts(folder: Path, query_id: str, wanted: dict[str, Any]) -> list[tuple[Cell, str]]:
+    """Return (cell, whole prompt) of every cell that asked a query. Raises `SpecError` where none did."""
+    store = RunStore.open(folder)
+    try:
+        found = store.prompts(query_id, **wanted)
+        if not found:
+            known = store.query_ids()
+            where = "".join(f", {name} {value}" for name, value in wanted.items())
+            hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
+            raise SpecError(f"{folder}: query {query_id!r}{where} was not asked.{'' if query_id in known else hint}")
+        return found
+    finally:
+        store.close()
+
+
+def export(frame: pd.DataFrame, form: str) -> bytes:
+    """Return a table as csv, jsonl or parquet. Raises `SpecError` for another form."""
+    import io
+
+    buffer = io.BytesIO()
+    if form == "parquet":
+        frame.to_parquet(buffer, index=False)
+    elif form == "jsonl":
+        frame.to_json(buffer, orient="records", lines=True, force_ascii=False)
+    elif form == "csv":
+        flat = frame.assign(shot_ids=frame["shot_ids"].map(json.dumps)) if "shot_ids" in frame else frame
+        flat.to_csv(buffer, index=False, lineterminator="\n")
+    else:
+        raise SpecError(f"unknown format {form!r}. Known: csv, jsonl, parquet.")
+    return buffer.getvalue()

@@ -1,0 +1,286 @@
+"""The walk: nested prompts, nothing asked twice, failures missing, overflow by whole shots."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import icl_harness
+from icl_harness import Prompt, ScriptedModel
+from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError, StoreError
+from icl_harness.results import RunStore
+
+from .conftest import N_QUERIES, parity
+
+
+def right(prompt: Prompt) -> str:
+    return " " + parity(int(prompt.query.input.split()[1]))
+
+
+class Listener:
+    """A scripted reply that keeps every prompt it was asked."""
+
+    def __init__(self, reply=right) -> None:
+        self.prompts: list[Prompt] = []
+        self.reply = reply
+
+    def __call__(self, prompt: Prompt) -> str:
+        self.prompts.append(prompt)
+        return self.reply(prompt)
+
+    @property
+    def texts(self) -> list[str]:
+        return [p.text for p in self.prompts]
+
+
+def go(model, out="out", **options):
+    options = {"modes": ["supervised"], "shots": [0, 2, 8], "draws": 2, "data": "data", **options}
+    return icl_harness.run("toy", model, out=out, **options)
+
+
+@pytest.mark.usefixtures("toy")
+class TestWalk:
+    def test_every_cell_asks_every_query_and_scores_it(self) -> None:
+        records = go(ScriptedModel(right), modes=["supervised", "unsupervised"]).records()
+        assert len(records) == 2 * 3 * 2 * N_QUERIES
+        assert (records["score"] == 1).all()
+        assert (records["shots_used"] == records["shots"]).all()
+
+    def test_draws_are_nested_and_each_prompt_is_the_path_of_its_shots(self) -> None:
+        listener = Listener()
+        records = go(ScriptedModel(listener), draws=1).records()
+        by_shots = {k: part["shot_ids"].iloc[0] for k, part in records.groupby("shots")}
+        assert by_shots[8][:2] == by_shots[2]
+        assert len(set(by_shots[8])) == 8
+        longest = max(listener.texts, key=len)
+        shown = "".join(f"n {i[5:]} -> {parity(int(i[5:]))}\n" for i in by_shots[8])
+        assert longest.startswith("Even or odd? (supervised)\n" + shown + "n 1")
+        assert longest.endswith(" ->")
+
+    def test_unsupervised_prompts_show_no_answer_before_the_fixed_block(self) -> None:
+        listener = Listener()
+        go(ScriptedModel(listener), modes=["unsupervised"], draws=1, worked=2)
+        blocks = {text.partition("Answer even or odd.\n")[2].rpartition("n 1")[0] for text in listener.texts}
+        assert len(blocks) == 1, "the worked examples stay the same as K grows"
+        worked = blocks.pop()
+        assert worked.count("->") == 2
+        for text in listener.texts:
+            inputs = text.partition("Answer even or odd.\n")[0].partition("\n")[2]
+            assert "even" not in inputs
+            assert "odd" not in inputs
+            for line in worked.splitlines():
+                assert line.split(" ->")[0] + "\n" not in inputs
+
+    def test_the_same_greedy_prompt_is_asked_once_a_run(self) -> None:
+        listener = Listener()
+        records = go(ScriptedModel(listener), draws=3).records()
+        assert max(Counter(listener.texts).values()) == 1
+        zero = records[records["shots"] == 0]
+        assert len(zero) == 3 * N_QUERIES
+        assert zero["reused"].sum() == 2 * N_QUERIES
+
+    def test_sampled_answers_are_not_copied(self) -> None:
+        listener = Listener()
+        go(ScriptedModel(listener), draws=3, shots=[0], temperature=0.7)
+        assert len(listener.texts) == 3 * N_QUERIES
+        assert len({p.query.seed for p in listener.prompts}) == 3 * N_QUERIES
+
+    def test_a_variant_maps_the_labels_shown_and_scored(self) -> None:
+        listener = Listener()
+        run = go(ScriptedModel(listener), variants=["flipped"], shots=[4], draws=1)
+        shown = {line for text in listener.texts for line in text.splitlines()[1:-1]}
+        assert all(line.endswith(parity(int(line.split()[1]) + 1)) for line in shown)
+        assert run.curves()["value"].tolist() == [0.0]
+
+    def test_the_same_command_asks_nothing_more_and_changes_nothing(self) -> None:
+        first = go(ScriptedModel(right)).records()
+        silent = Listener()
+        again = go(ScriptedModel(silent)).records()
+        assert silent.texts == []
+        assert first.equals(again)
+
+    def test_a_run_in_a_notebook_with_a_running_loop(self) -> None:
+        import asyncio
+
+        async def cell():
+            return go(ScriptedModel(right), shots=[0], draws=1)
+
+        assert len(asyncio.run(cell()).records()) == N_QUERIES
+
+    def test_show_gives_the_very_prompt_that_was_sent(self) -> None:
+        listener = Listener()
+        run = go(ScriptedModel(listener), draws=1, modes=["supervised", "unsupervised"])
+        store = RunStore.open(run.path)
+        sent = {text for _, text in store.prompts("test103")}
+        store.close()
+        assert sent == {p.text for p in listener.prompts if p.query.id == "test103"}
+        assert len(sent) == 6
+
+
+@pytest.mark.usefixtures("toy")
+class TestFaults:
+    def test_a_failed_request_is_missing_and_asked_again(self) -> None:
+        def flaky(prompt: Prompt) -> str:
+            if prompt.query.id == "test105":
+                raise ProviderError("503 from the server")
+            return right(prompt)
+
+        curve = go(ScriptedModel(flaky), shots=[2], draws=1).curves().iloc[0]
+        assert (curve["value"], curve["n_ok"], curve["n_failed"]) == (1.0, N_QUERIES - 1, 1)
+        listener = Listener()
+        curve = go(ScriptedModel(listener), shots=[2], draws=1).curves().iloc[0]
+        assert [p.query.id for p in listener.prompts] == ["test105"]
+        assert (curve["n_ok"], curve["n_failed"]) == (N_QUERIES, 0)
+
+    def test_an_answer_that_cannot_be_parsed_is_wrong_and_counted(self) -> None:
+        curve = go(ScriptedModel(lambda p: "maybe"), shots=[2], draws=1).curves().iloc[0]
+        assert (curve["value"], curve["n_ok"], curve["n_unparsed"]) == (0.0, N_QUERIES, N_QUERIES)
+
+    def test_an_overflow_told_by_the_provider_is_missing(self) -> None:
+        def small(prompt: Prompt) -> str:
+            if prompt.node.n_shots > 2:
+                raise ContextOverflow("prompt is too long")
+            return right(prompt)
+
+        curves = go(ScriptedModel(small), draws=1).curves().set_index("shots")
+        assert curves["n_overflow"].to_dict() == {0: 0, 2: 0, 8: N_QUERIES}
+        assert curves["value"].isna().to_dict() == {0: False, 2: False, 8: True}
+
+    def test_a_refused_key_stops_the_run_and_keeps_what_was_answered(self) -> None:
+        def reply(prompt: Prompt) -> str:
+            if prompt.node.n_shots == 8:
+                raise AccountError("the key was refused")
+            return right(prompt)
+
+        with pytest.raises(AccountError):
+            go(ScriptedModel(reply), draws=1)
+        assert len(icl_harness.Run("out").records()) == 2 * N_QUERIES
+        assert len(icl_harness.Run("out").curves()) == 2  # an unfinished run is read like any other
+
+    def test_a_back_end_that_leaves_a_query_out_gives_a_failed_record(self) -> None:
+        class Forgetful(ScriptedModel):
+            def answers(self, node, queries, sampling):
+                return super().answers(node, queries[1:], sampling)
+
+        curve = go(Forgetful(right), shots=[2], draws=1).curves().iloc[0]
+        assert (curve["n_ok"], curve["n_failed"]) == (N_QUERIES - 1, 1)
+
+
+@pytest.mark.usefixtures("toy")
+class TestOverflow:
+    # ScriptedModel counts words: preamble 4, shot 4, query 3, answer 4 (the task's max_tokens).
+    def model(self) -> ScriptedModel:
+        return ScriptedModel(right, context_window=4 + 3 + 4 + 5 * 4)
+
+    def test_drop_uses_the_whole_shots_that_fit(self) -> None:
+        records = go(self.model(), on_overflow="drop").records()
+        assert records.groupby("shots")["shots_used"].unique().map(list).to_dict() == {0: [0], 2: [2], 8: [5]}
+        assert (records["status"] == "ok").all()
+
+    def test_skip_records_the_cell_as_overflow(self) -> None:
+        curves = go(self.model(), on_overflow="skip").curves().set_index("shots")
+        assert curves["n_overflow"].to_dict() == {0: 0, 2: 0, 8: 2 * N_QUERIES}
+
+    def test_error_refuses_before_anything_is_asked_or_written(self) -> None:
+        listener = Listener()
+        model = ScriptedModel(listener, context_window=31)
+        with pytest.raises(SpecError, match="8 shots do not fit into the 31 tokens of scripted; 5 shots fit"):
+            go(model, on_overflow="error")
+        assert listener.texts == []
+        assert not Path("out").exists()
+
+    def test_a_query_that_does_not_fit_at_all_is_overflow(self) -> None:
+        curves = go(ScriptedModel(right, context_window=9), shots=[0, 2]).curves()
+        assert (curves["n_overflow"] == 2 * N_QUERIES).all()
+
+
+@pytest.mark.usefixtures("toy")
+class TestReinforced:
+    def half(self, prompt: Prompt) -> str:
+        """Right about half of the pool, in words of its own; right about every query."""
+        number = int(prompt.query.input.split()[1])
+        return f" {parity(number)} I say" if number >= 100 or number % 4 < 2 else " odd" if number % 4 == 2 else " even"
+
+    def test_the_bank_holds_every_attempt_and_caps_the_shots(self) -> None:
+        listener = Listener(self.half)
+        run = go(ScriptedModel(listener), modes=["reinforced"], shots=[4, 40], draws=1, bank_samples=3)
+        lines = [json.loads(line) for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()]
+        assert len(lines) == 40 * 3
+        assert sum(line["kept"] for line in lines) == 20
+        records = run.records()
+        assert records.groupby("shots")["shots_used"].first().to_dict() == {4: 4, 40: 20}
+        longest = max(listener.texts, key=len)
+        assert longest.count(" I say\n") == 20, "shots are the model's words, not the gold answers"
+
+    def test_the_bank_is_sampled_with_its_own_seeds_and_made_once(self) -> None:
+        listener = Listener(self.half)
+        go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=3, variants=["default"])
+        asks = [p for p in listener.prompts if p.query.id.startswith("train")]
+        assert len(asks) == 40 * 4
+        assert len({p.query.seed for p in asks}) == 40 * 4
+
+    def test_source_shots_are_no_problems_of_the_bank(self) -> None:
+        listener = Listener(self.half)
+        go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=1, bank_shots=6, bank_samples=1)
+        asks = [p for p in listener.prompts if p.query.id.startswith("train")]
+        source = {shot.id for shot in asks[0].node.shots}
+        assert len(source) == 6
+        assert {p.query.id for p in asks}.isdisjoint(source)
+        assert len(asks) == 34
+
+    def test_a_bank_of_an_earlier_run_serves_again(self) -> None:
+        first = go(ScriptedModel(self.half), out="first", modes=["reinforced"], shots=[4], draws=1)
+        listener = Listener(self.half)
+        again = go(ScriptedModel(listener), out="again", modes=["reinforced"], shots=[4], draws=1, bank="first")
+        assert all(not p.query.id.startswith("train") for p in listener.prompts)
+        assert first.records()["shot_ids"].tolist() == again.records()["shot_ids"].tolist()
+        with pytest.raises(StoreError, match="--bank nowhere: no bank of toy"):
+            go(ScriptedModel(right), out="third", modes=["reinforced"], shots=[4], draws=1, bank="nowhere")
+
+    def test_a_bank_whose_requests_failed_goes_on_where_it_was(self) -> None:
+        def flaky(prompt: Prompt) -> str:
+            if prompt.query.id == "train7":
+                raise ProviderError("503")
+            return right(prompt)
+
+        with pytest.raises(ProviderError, match="4 of 160 requests for the bank failed"):
+            go(ScriptedModel(flaky), modes=["reinforced"], shots=[4], draws=1)
+        listener = Listener()
+        go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=1)
+        assert Counter(p.query.id for p in listener.prompts if p.query.id.startswith("train")) == {"train7": 4}
+
+
+@pytest.mark.usefixtures("toy")
+class TestRefusals:
+    def test_more_shots_than_the_pool_holds(self) -> None:
+        with pytest.raises(SpecError, match=r"toy has 40 pool examples; --shots asks for 5,000. Ask for at most 40\."):
+            go(ScriptedModel(right), shots=[4, 5000])
+        assert not Path("out").exists()
+
+    def test_another_spec_into_the_same_folder_names_the_difference(self) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        with pytest.raises(StoreError, match=r"another spec: shots is \[0\] there and \[0, 2\] here"):
+            go(ScriptedModel(right), shots=[0, 2], draws=1)
+
+    def test_other_data_under_the_same_spec_is_refused(self) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        path = Path("data/toy/train.jsonl")
+        path.write_text(path.read_text().replace("n 7", "n 77"))
+        with pytest.raises(StoreError, match="another data: toy"):
+            go(ScriptedModel(right), shots=[0], draws=1)
+
+    def test_a_folder_with_other_things_in_it_is_left_alone(self) -> None:
+        Path("out").mkdir()
+        Path("out/thesis.tex").write_text("dear")
+        with pytest.raises(StoreError, match=r"out is not empty and not a run folder \(it holds thesis.tex\)"):
+            go(ScriptedModel(right))
+        assert [p.name for p in Path("out").iterdir()] == ["thesis.tex"]
+
+    def test_two_runs_do_not_write_into_one_folder(self) -> None:
+        def reply(prompt: Prompt) -> str:
+            with pytest.raises(StoreError, match="is being written by another icl run"):
+                go(ScriptedModel(right))
+            return right(prompt)
+
+        go(ScriptedModel(reply), shots=[0], draws=1, queries=1)
