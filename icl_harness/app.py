@@ -58,8 +58,8 @@ def run(
     options = {
         "models": model, "modes": modes, "shots": shots, "draws": draws, "queries": queries, "pool": pool,
         "seed": seed, "variants": variant, "data": str(data) if data else None, "scoring": scoring,
-        "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked, "bank": bank,
-        "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
+        "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked,
+        "bank": bank, "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
         "base_url": base_url, "model_args": _pairs(model_arg) if model_arg else None,
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}
@@ -238,7 +238,7 @@ def main() -> None:
     """Run the command line; every error of the user's is one line on standard error. `--debug` shows the traceback."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assignment]  # not exported by name
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except (IclError, usage_error, typer.Abort, KeyboardInterrupt, BrokenPipeError, OSError) as error:

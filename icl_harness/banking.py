@@ -1,31 +1,26 @@
-"""Making the bank of reinforced mode: sample the model's attempts at pool problems, keep what earns the reward (floor 3).
+"""Making the bank of reinforced mode: sample a model's attempts at pool problems, keep the rewarded (floor 3).
 
-In: a runner, a model, a task. Out: a bank file in the run folder. A bank in the making is `….partial`; its attempts
+In: a line of an experiment. Out: a bank file in the run folder. A bank in the making is `….partial`; its attempts
 are not asked for again. Once finished it never changes, as the shots of cells come from it.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from icl_harness.bank import Attempt, Bank, append_attempts, mark_kept, read_bank, recover_attempts, write_bank
 from icl_harness.draws import draw_order, stable_seed
 from icl_harness.errors import ProviderError, StoreError
 from icl_harness.examples import Example
+from icl_harness.experiment import Experiment, Line
 from icl_harness.models.base import Answer, Model
 from icl_harness.modes import PromptPath, gold_shots
 from icl_harness.prompts import Node
-from icl_harness.results import RunStore
-from icl_harness.tasks import Task, labels_of
-
-if TYPE_CHECKING:
-    from icl_harness.runner import Runner
+from icl_harness.tasks import Task
 
 
 def bank_name(task: Task, variant: str, model: str, draw: int) -> str:
@@ -34,68 +29,65 @@ def bank_name(task: Task, variant: str, model: str, draw: int) -> str:
     return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".jsonl"
 
 
-async def obtain_bank(
-    runner: Runner, store: RunStore, name: str, model: Model, task: Task, variant: str, draw: int
-) -> Bank:
-    """Return the bank for a path: the run's own, the one that `--bank` names, or a new one."""
-    path = store.path / bank_name(task, variant, name, draw)
+async def obtain_bank(experiment: Experiment, folder: Path, line: Line, count: Callable[..., None]) -> Bank:
+    """Return the bank of a line: the run's own, the one that `--bank` names, or a new one.
+
+    `count` is told of the asks (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where some failed.
+    """
+    path = folder / bank_name(line.task, line.variant, line.model, line.draw)
     if path.exists():
         return read_bank(path)
-    if runner.spec.bank:
-        part = path.with_suffix(".copy")
-        shutil.copyfile(find_bank(Path(runner.spec.bank), task, variant, name, draw), part)
-        part.replace(path)
+    if experiment.spec.bank:
+        write_bank(path, read_bank(find_bank(Path(experiment.spec.bank), line)))
         return read_bank(path)
-    return await _make_bank(runner, model, task, variant, draw, path)
+    return await _make_bank(experiment, line, path, count)
 
 
-def find_bank(source: Path, task: Task, variant: str, model: str, draw: int) -> Path:
+def find_bank(source: Path, line: Line) -> Path:
     """Return the bank file of an earlier run: `source` is the file, or a run folder with one for this task.
 
     A bank that another model made serves too, where it is the only one. Raises `StoreError`.
     """
     if source.is_file():
         return source
-    same = source / bank_name(task, variant, model, draw)
-    any_model = re.escape(bank_name(task, variant, "MODEL", draw)).replace("MODEL", ".+")
+    same = source / bank_name(line.task, line.variant, line.model, line.draw)
+    any_model = re.escape(bank_name(line.task, line.variant, "MODEL", line.draw)).replace("MODEL", ".+")
     others = [p for p in sorted(source.glob("bank-*.jsonl")) if re.fullmatch(any_model, p.name)]
     if same.is_file():
         return same
     if len(others) == 1:
         return others[0]
     found = f"it holds {len(others)} banks of other models; name one of the files" if others else "it holds none"
-    raise StoreError(f"--bank {source}: no bank of {task.name}, variant {variant}, model {model} there: {found}.")
+    raise StoreError(f"--bank {source}: no bank of {line} by {line.model} there: {found}.")
 
 
-async def _make_bank(runner: Runner, model: Model, task: Task, variant: str, draw: int, path: Path) -> Bank:
-    spec, partial = runner.spec, path.with_suffix(".partial")
-    pool = runner.dataset(task, draw, variant).pool
-    order = draw_order(pool, spec.seed, 0, f"bank {task.name}")
+async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Callable[..., None]) -> Bank:
+    spec, task, partial = experiment.spec, line.task, path.with_suffix(".partial")
+    order = draw_order(experiment.dataset(task, line.variant, line.draw).pool, spec.seed, 0, f"bank {task.name}")
     source, problems = order[: spec.bank_shots], order[spec.bank_shots :]
-    variables = {**task.fields, "labels": labels_of(task, variant)}
-    prompts = PromptPath(runner.templates[task.name], "supervised", gold_shots(source, "supervised"), variables)
-    node = prompts.node(len(source))
+    variables = experiment.variables(task, line.variant)
+    shots = gold_shots(source, "supervised")
+    prompts = PromptPath(experiment.templates[task.name], "supervised", shots, variables)
+    node, model = prompts.node(len(source)), experiment.model(line)
     attempts = recover_attempts(partial)
     done = {(a.id, a.sample) for a in attempts}
-    seed = stable_seed("bank", spec.seed, task.name, draw)
+    seed = stable_seed("bank", spec.seed, task.name, line.draw)
     asks = [(e, s) for e in problems for s in range(spec.bank_samples) if (e.id, s) not in done]
     queries = [prompts.query(example, seed=seed, sample=s) for example, s in asks]
-    runner.advance(more=len(queries), doing=f"{task.name} {model.id} bank of {len(problems)} problems")
-    sampling = replace(runner.sampling(task), temperature=spec.bank_temperature, scoring="generate")
-    by_id = {example.id: example for example in problems}
+    count(unforeseen=len(queries), doing=f"{line}: bank of {len(problems)} problems")
+    sampling = replace(experiment.sampling(task), temperature=spec.bank_temperature, scoring="generate")
+    examples = {example.id: example for example in problems}
     n_failed = 0
     if queries:
         async with aclosing(model.answers(node, queries, sampling)) as stream:  # type: ignore[type-var]
             async for answers in stream:
-                new = _attempts(answers, by_id, task, node, model)
+                new = _attempts(answers, examples, task, node, model)
                 append_attempts(partial, new)
                 attempts += new
                 n_failed += len(answers) - len(new)
-                runner.advance(queries=len(answers))
+                count(queries=len(answers))
     if n_failed:
-        raise ProviderError(
-            f"{task.name}: {n_failed} of {len(queries)} requests for the bank failed. The same command asks them again."
-        )
+        raise ProviderError(f"{task.name}: {n_failed} of {len(queries)} requests for the bank failed.")
     bank = mark_kept(attempts)
     write_bank(path, bank)
     partial.unlink(missing_ok=True)

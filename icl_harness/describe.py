@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,20 @@ N_SHOTS = 2
 
 
 def task_list() -> Iterator[str]:
-    """Yield a line per task: name, what it asks, metric, chance level, variants."""
-    tasks = list_tasks()
-    width = max(len(task.name) for task in tasks)
-    for task in tasks:
-        more = f"; variants {', '.join(task.variants)}" if len(task.variants) > 1 else ""
-        yield f"{task.name:<{width}}  {_first_line(task)}  [{task.metric}{_chance(task)}{more}]"
+    """Yield a line per task: name, what it asks, metric, chance level, variants; then its subsets."""
+    families: dict[str, list[Task]] = {}
+    for task in list_tasks():
+        families.setdefault(task.name.partition(":")[0], []).append(task)
+    width = max(map(len, families))
+    for name, members in families.items():
+        first = members[0]
+        levels = [task.chance for task in members if task.chance is not None]
+        chance = f", chance {min(levels):.3g}" + (f" to {max(levels):.3g}" if max(levels) > min(levels) else "")
+        more = f"; variants {', '.join(first.variants)}" if len(first.variants) > 1 else ""
+        yield f"{name:<{width}}  {_first_line(first)} [{first.metric}{chance if levels else ''}{more}]"
+        subsets = ", ".join(task.name for task in members if task.name != name)
+        if subsets:
+            yield textwrap.fill(subsets, 110, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 2))
 
 
 def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Iterator[str]:
@@ -50,9 +59,9 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     yield f"queries   {len(dataset.queries):,} examples"
     order = draw_order(dataset.pool, 0, 0, task.name)[:N_SHOTS]
     source = "supervised" if mode == "reinforced" else mode
-    shots = gold_shots(order, source)  # type: ignore[arg-type]  # checked above
+    shots = gold_shots(order, source)
     variables = {**task.fields, "labels": labels_of(task, variant)}
-    path = PromptPath(load_template(task), source, shots, variables)  # type: ignore[arg-type]
+    path = PromptPath(load_template(task), source, shots, variables)
     yield ""
     yield f"--- {mode} prompt, {N_SHOTS} shots" + (" (gold, as no bank is at hand)" if source != mode else "")
     yield Prompt(path.node(N_SHOTS), path.query(dataset.queries[0])).text

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def progress_bar() -> Iterator[Any]:
     """Give a watcher that draws cells done, queries done, tokens and the time left on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = [
         TextColumn("{task.fields[cells]} cells"),
@@ -85,11 +86,12 @@ def notes(path: Path, header: dict[str, Any], curves: pd.DataFrame) -> Iterator[
             yield f"{where}: {row['n_overflow']} prompts did not fit the context window and are missing"
         elif row["shots_used"] < row["shots"]:
             yield f"{where}: {row['shots_used']:g} shots used"
-    unparsed = curves.groupby(["task", "model", "mode"], sort=False)[["n_unparsed", "n_ok"]].sum()
-    for (task, model, mode), row in unparsed.iterrows():
+    unparsed = curves.groupby(["task", "model", "mode"], sort=False, as_index=False)[["n_unparsed", "n_ok"]].sum()
+    for row in unparsed.to_dict("records"):
         if row["n_unparsed"]:
-            share = row["n_unparsed"] / row["n_ok"]
-            yield f"{task} {model} {mode}: {share:.0%} of the answers could not be parsed and count as wrong"
+            share = f"{row['n_unparsed'] / row['n_ok']:.0%}"
+            where = f"{row['task']} {row['model']} {row['mode']}"
+            yield f"{where}: {share} of the answers could not be parsed and count as wrong"
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, nearest
+from icl_harness.experiment import Experiment
 from icl_harness.grid import Spec
 from icl_harness.models.base import Model
 from icl_harness.results import Cell, RunStore
-from icl_harness.runner import Progress, Runner
+from icl_harness.runner import Watch, refuse_overflow, run_experiment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def run(
     model: str | Model | Sequence[str | Model],
     *,
     out: str | Path | None = None,
-    watch: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> Run:
     """Run a grid, or go on with it, and return the run.
@@ -98,13 +99,15 @@ def execute(
     spec: Spec,
     out: Path,
     models: dict[str, Model] | None = None,
-    watch: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run `spec` into the folder `out`. Nothing is written before all that can be refused has been."""
-    runner = Runner(spec, models, watch)
-    store = RunStore.create_or_resume(out, runner.header())
+    experiment = Experiment(spec, models)
+    if spec.on_overflow == "error":
+        refuse_overflow(experiment)
+    store = RunStore.create_or_resume(out, experiment.header())
     try:
-        runner.run(store)
+        run_experiment(experiment, store, watch)
     finally:
         store.close()
     return Run(out)

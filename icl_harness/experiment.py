@@ -1,0 +1,188 @@
+"""An experiment: a spec with everything it names found, opened and checked (floor 3).
+
+In: a spec. Out: its tasks, examples, templates, models and prompt paths. All that can be refused is refused here,
+before anything is asked or written.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from icl_harness.bank import Bank
+from icl_harness.draws import draw_order, sample_examples
+from icl_harness.errors import SpecError
+from icl_harness.examples import Example
+from icl_harness.grid import Spec
+from icl_harness.models import open_model
+from icl_harness.models.base import Model, Sampling
+from icl_harness.modes import Mode, PromptPath, gold_shots
+from icl_harness.prompts import Template
+from icl_harness.tasks import Dataset, Task, find_tasks, labels_of, load_examples, load_template
+
+PACKAGES = (
+    "icl-harness", "numpy", "scikit-learn", "datasets", "torch", "transformers", "tokenizers",
+    "openai", "anthropic", "google-genai",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """The cells that share one prompt path: all shot counts of a (model, task, variant, mode, draw)."""
+
+    model: str
+    task: Task
+    variant: str
+    mode: Mode
+    draw: int
+
+    def __str__(self) -> str:
+        return f"{self.task.name}, {self.mode}, {self.variant}, draw {self.draw}"
+
+
+class Experiment:
+    """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the caller's to close."""
+
+    def __init__(self, spec: Spec, models: Mapping[str, Model] | None = None) -> None:
+        self.spec = spec
+        self._data = Path(spec.data) if spec.data else None
+        self._datasets: dict[tuple[str, int, str], Dataset] = {}
+        self.tasks = list({task.name: task for name in spec.tasks for task in find_tasks(name)}.values())
+        self.templates: dict[str, Template] = {task.name: load_template(task) for task in self.tasks}
+        for task in self.tasks:
+            for variant in spec.variants:
+                self._check(task, variant)
+        self._given = dict(models or {})
+        self._models: dict[tuple[str, str], Model] = {}
+        for name in spec.models:
+            for task in self.tasks:
+                self._models[name, task.name] = self._open(name, task)
+
+    def header(self) -> dict[str, Any]:
+        """Return what `run.json` says of this experiment."""
+        data, tasks = {}, {}
+        for task in self.tasks:
+            found = self.dataset(task, self.spec.variants[0], 0)
+            data[task.name] = {"pool": found.pool_hash, "queries": found.queries_hash}
+            tasks[task.name] = {
+                "metric": task.metric,
+                "chance": task.chance,
+                "n_pool": len(found.pool),
+                "n_queries": self.n_queries(task),
+                "n_dropped": found.n_dropped,
+            }
+        return {
+            "spec": self.spec.as_dict(),
+            "data": data,
+            "templates": {name: template.hash for name, template in self.templates.items()},
+            "tasks": tasks,
+            "data_dir": self.spec.data,
+            "models": {name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models},
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines of the grid, a draw at a time."""
+        for model in self.spec.models:
+            for task in self.tasks:
+                for variant in self.spec.variants:
+                    for mode in self.spec.modes:
+                        for draw in range(self.spec.draws):
+                            yield Line(model=model, task=task, variant=variant, mode=mode, draw=draw)
+
+    def model(self, line: Line) -> Model:
+        """Return the open model of a line."""
+        return self._models[line.model, line.task.name]
+
+    async def close(self) -> None:
+        """Close the models that were opened here."""
+        opened = {id(model): model for (name, _), model in self._models.items() if name not in self._given}
+        for model in opened.values():
+            await model.close()
+
+    def dataset(self, task: Task, variant: str, draw: int) -> Dataset:
+        """Return the examples of a draw; only the episodes of a `per_draw` task differ between draws."""
+        key = (task.name, draw if task.per_draw else 0, variant)
+        if key not in self._datasets:
+            if task.per_draw:  # an episode is used up with its draw
+                self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
+            found = load_examples(task, data=self._data, seed=self.spec.seed, draw=key[1], variant=variant)
+            pool = sample_examples(found.pool, self.spec.pool, self.spec.seed, f"pool {task.name}")
+            self._datasets[key] = replace(found, pool=tuple(pool))
+        return self._datasets[key]
+
+    def queries(self, task: Task, variant: str, draw: int) -> list[Example]:
+        """Return the examples that are asked: the same in every cell of a task, or of an episode."""
+        found = self.dataset(task, variant, draw).queries
+        return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
+
+    def n_queries(self, task: Task) -> int:
+        """Return how many queries each cell of a task asks."""
+        return len(self.queries(task, self.spec.variants[0], 0))
+
+    def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
+        """Return the prompts of a line; reinforced mode takes its shots from `bank`."""
+        pool = self.dataset(line.task, line.variant, line.draw).pool
+        # The pool of an episode comes in an order of its own (class-balanced, say); a fixed pool is permuted.
+        order = list(pool) if line.task.per_draw else draw_order(pool, self.spec.seed, line.draw, line.task.name)
+        worked: Sequence[Example] = ()
+        if line.mode == "unsupervised" and self.spec.worked:
+            order, worked = order[: -self.spec.worked], order[-self.spec.worked :]
+        shots = bank.shots(order) if bank is not None else gold_shots(order, line.mode)
+        return PromptPath(
+            self.templates[line.task.name], line.mode, shots, self.variables(line.task, line.variant), worked
+        )
+
+    def variables(self, task: Task, variant: str) -> dict[str, Any]:
+        """Return what every block of a task's template may use."""
+        return {**task.fields, "labels": labels_of(task, variant)}
+
+    def sampling(self, task: Task) -> Sampling:
+        """Return how the answers of a task's cells are made."""
+        return Sampling(
+            max_tokens=self.spec.max_tokens or task.max_tokens,
+            temperature=self.spec.temperature,
+            stop=task.stop,
+            scoring=self.spec.scoring,
+        )
+
+    def _check(self, task: Task, variant: str) -> None:
+        """Refuse what the task cannot give, and render one prompt of each mode to find a faulty template."""
+        spec, found = self.spec, self.dataset(task, variant, 0)
+        worked = spec.worked if "unsupervised" in spec.modes else 0
+        most, there = max(spec.shots), len(found.pool) - worked
+        if most > there:
+            less = f", of which {worked} are worked examples" if worked else ""
+            raise SpecError(
+                f"{task.name} has {len(found.pool):,} pool examples{less}; --shots asks for {most:,}. "
+                f"Ask for at most {there:,}."
+            )
+        if spec.scoring != "generate" and not found.queries[0].choices:
+            raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
+        for mode in spec.modes:
+            path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0))
+            path.node(min(1, len(path.shots)))
+            path.query(found.queries[0])
+
+    def _open(self, name: str, task: Task) -> Model:
+        if name in self._given:
+            return self._given[name]
+        if not name.startswith("baseline/"):  # these are a task's own
+            for (opened, _), model in self._models.items():
+                if opened == name:
+                    return model
+        return open_model(name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,111 @@
+"""The run store: small on disk, readable while it is written, all or nothing."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from icl_harness.errors import StoreError
+from icl_harness.models.base import Answer, Usage
+from icl_harness.prompts import Node, Prompt, Query, Shot
+from icl_harness.results import Cell, Record, RunStore
+
+HEADER = {"spec": {"seed": 0}, "data": {}, "templates": {}, "tasks": {}}
+
+
+def cell(shots: int, draw: int = 0) -> Cell:
+    return Cell(task="t", model="m", mode="supervised", variant="default", shots=shots, draw=draw)
+
+
+def record(node: Node, query_id: str, text: str = "answer", **more: object) -> Record:
+    query = Query(id=query_id, text=f"question {query_id}?")
+    answer = Answer(query_id=query_id, text=text, usage=Usage(prompt_tokens=5, cost_usd=0.25), latency_s=0.5)
+    return Record(prompt=Prompt(node, query), answer=answer, parsed=text, score=1.0, **more)  # type: ignore[arg-type]
+
+
+def path_of(n_shots: int, chars: int = 10) -> list[Node]:
+    nodes = [Node("preamble\n", mode="supervised")]
+    for i in range(n_shots):
+        shot = Shot(id=f"train-{i}", input="x", target="y")
+        nodes.append(nodes[-1].child(f"{i:06d}" + "lorem " * (chars // 6) + "\n", shot))
+    return nodes
+
+
+def test_what_was_added_is_read_back_whole(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    nodes = path_of(3)
+    store.add(cell(2), [record(nodes[2], "q1"), record(nodes[2], "q2")])
+    store.add(cell(3), [record(nodes[3], "q1", "line\x00one\u2028two")])
+    store.close()
+    frame = RunStore.open(tmp_path / "run").records()
+    assert frame["shots"].tolist() == [2, 2, 3]
+    assert frame["shot_ids"].tolist() == [["train-0", "train-1"]] * 2 + [["train-0", "train-1", "train-2"]]
+    assert frame["node_hash"].tolist() == [nodes[2].hash] * 2 + [nodes[3].hash]
+    assert frame["answer"].iloc[2] == "line\x00one\u2028two"
+    assert frame["cost_usd"].sum() == 0.75
+
+
+def test_a_prompt_is_put_together_again_from_texts_stored_once(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    nodes = path_of(4)
+    for k in (1, 2, 4):
+        store.add(cell(k), [record(nodes[k], "q1")])
+    assert [text for _, text in store.prompts("q1")] == [nodes[k].text + "question q1?" for k in (1, 2, 4)]
+    assert [c.shots for c, _ in store.prompts("q1", shots=2)] == [2]
+    n_texts = sqlite3.connect(tmp_path / "run/records.db").execute("SELECT count(*) FROM texts").fetchone()[0]
+    assert n_texts == 1 + 4 + 1  # preamble, shots, query: however many cells share them
+    store.close()
+
+
+def test_a_thousand_queries_in_eight_cells_of_1_mb_prompts_stay_under_20_mb(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    nodes = path_of(1000, chars=1000)
+    for k in (0, 1, 4, 16, 64, 256, 512, 1000):
+        store.add(cell(k), [record(nodes[k], f"test-{i}", "a rationale of " + "some words " * 20) for i in range(1000)])
+    assert nodes[1000].n_chars > 1_000_000
+    store.close()
+    assert sum(p.stat().st_size for p in (tmp_path / "run").iterdir()) < 20e6
+
+
+def test_adding_is_all_or_nothing(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    good = record(path_of(0)[0], "q1")
+    bad = Record(prompt=good.prompt, answer=Answer(query_id="q2", text="x"), score="not a number", parsed=object())  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        store.add(cell(0), [good, bad])
+    assert store.count() == 0
+    store.close()
+
+
+def test_a_run_is_read_while_it_is_written(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    store.add(cell(0), [record(path_of(0)[0], "q1")])
+    reader = RunStore.open(tmp_path / "run")
+    assert len(reader.records()) == 1
+    store.add(cell(0), [record(path_of(0)[0], "q2")])
+    assert len(reader.records()) == 2
+    store.close()
+
+
+def test_a_failed_record_is_not_done_and_is_replaced(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    node = path_of(0)[0]
+    failed = Answer(query_id="q1", status="failed", error="503")
+    store.add(cell(0), [Record(prompt=Prompt(node, Query(id="q1", text="question q1?")), answer=failed)])
+    assert store.done(cell(0)) == set()
+    store.add(cell(0), [record(node, "q1")])
+    assert store.done(cell(0)) == {("q1", 0)}
+    assert store.count() == 1
+    store.close()
+
+
+def test_what_is_no_run_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a run folder"):
+        RunStore.open(tmp_path)
+
+
+def test_an_unwritable_place_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/run cannot be written: .*\. Choose another --out") as caught:
+        RunStore.create_or_resume(tmp_path / "file" / "run", HEADER)
+    assert "\n" not in str(caught.value)
