@@ -29,16 +29,20 @@ def progress_bar() -> Iterator[Any]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[doing]}", style="dim"),
     ]
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task("", total=None, cells="0", tokens=0, doing="")
+    console = Console(stderr=True)
+    bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+    line = bar.add_task("", total=0, cells="0", tokens=0, doing="")
 
-        def watch(now: Progress) -> None:
-            cells = f"{now.cells_done}/{now.cells}"
-            bar.update(
-                line, completed=now.queries_done, total=now.queries, cells=cells, tokens=now.tokens, doing=now.doing
-            )
+    def watch(now: Progress) -> None:
+        bar.start()  # with the first answer, not before: what is refused is refused without a bar
+        cells = f"{now.cells_done}/{now.cells}"
+        bar.update(line, completed=now.queries_done, total=now.queries, cells=cells, tokens=now.tokens, doing=now.doing)
 
+    try:
         yield watch
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:

@@ -1,0 +1,239 @@
+"""The command line as a user meets it: what it prints, what it leaves, and one line for every mistake."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from icl_harness.app import main
+from icl_harness.errors import StoreError
+from icl_harness.results import RunStore
+
+COLUMNS = (
+    "task,model,mode,variant,shots,metric,value,ci_low,ci_high,n_queries,n_draws,n_ok,n_failed,n_unparsed,n_overflow,"
+    "shots_used,prompt_tokens,cached_tokens,completion_tokens,cost_usd"
+)
+GRID = (
+    "run",
+    "toy",
+    "--model",
+    "baseline/majority",
+    "--shots",
+    "0,2,8",
+    "--draws",
+    "2",
+    "--data",
+    "data",
+    "--out",
+    "out",
+)
+
+
+@pytest.fixture
+def icl(toy, capfdbinary, monkeypatch):
+    """Run the command line in the toy's directory; return (exit code, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["icl", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfdbinary.readouterr()
+        return int(caught.value.code or 0), out.decode(), err.decode()
+
+    return call
+
+
+def wait_for(folder: Path) -> Path:
+    while not (folder / "run.json").exists():
+        time.sleep(0.01)
+    return folder
+
+
+class TestResults:
+    def test_a_run_leaves_curves_records_and_picture_and_says_where(self, icl) -> None:
+        code, out, _ = icl(*GRID)
+        assert code == 0
+        assert "shots" in out
+        assert "baseline/majority" in out
+        assert out.splitlines()[-1].startswith("out/  curves.csv  curves.png  records.db")
+        assert Path("out/curves.csv").read_text().splitlines()[0] == COLUMNS
+        assert Path("out/curves.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_two_runs_of_one_grid_give_the_same_csv_to_the_byte(self, icl) -> None:
+        icl(*GRID)
+        icl(*GRID[:-1], "other")
+        assert Path("out/curves.csv").read_bytes() == Path("other/curves.csv").read_bytes()
+
+    def test_a_yaml_file_runs_the_same_grid(self, icl) -> None:
+        Path("grid.yaml").write_text("task: toy\nmodel: baseline/majority\nshots: [0, 2, 8]\ndraws: 2\ndata: data\n")
+        assert icl("run", "grid.yaml", "--out", "yaml")[0] == 0
+        icl(*GRID)
+        assert Path("out/curves.csv").read_bytes() == Path("yaml/curves.csv").read_bytes()
+        assert json.loads(Path("yaml/run.json").read_text())["spec"]["shots"] == [0, 2, 8]
+
+    def test_the_folder_named_by_default_is_found_again(self, icl) -> None:
+        first = icl(*GRID[:-2])[1].splitlines()[-1]
+        assert first.startswith("results/toy-baseline_majority-")
+        assert icl(*GRID[:-2])[1].splitlines()[-1] == first
+        assert len(list(Path("results").iterdir())) == 1
+
+    def test_curves_go_to_a_file_or_to_standard_output(self, icl) -> None:
+        icl(*GRID)
+        icl("curves", "out", "--csv", "copy.csv")
+        assert Path("copy.csv").read_bytes() == Path("out/curves.csv").read_bytes()
+        assert icl("curves", "out", "--csv", "-")[1] == Path("copy.csv").read_text()
+
+    @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+    def test_records_are_exported_whole(self, icl, form, capfdbinary) -> None:
+        icl(*GRID)
+        icl("export", "out", "--format", form, "--out", f"records.{form}")
+        data = Path(f"records.{form}").read_bytes()
+        read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda f: pd.read_json(f, lines=True)}[form]
+        frame = read(io.BytesIO(data))
+        assert len(frame) == 3 * 2 * 12
+        assert {"query_id", "shot_ids", "node_hash", "answer", "parsed", "score", "latency_s"} <= set(frame.columns)
+        sys.argv = ["icl", "export", "out", "--format", form]
+        with pytest.raises(SystemExit):
+            main()
+        assert capfdbinary.readouterr().out == data
+
+    def test_compare_and_plot_take_several_runs(self, icl) -> None:
+        icl(*GRID)
+        icl(*[a.replace("majority", "knn") for a in GRID[:-1]], "knn")
+        code, out, _ = icl("compare", "out", "knn", "--by", "model", "--csv", "-")
+        assert code == 0
+        assert len(out.splitlines()) == 1 + 3
+        assert icl("plot", "out", "knn", "--out", "both.svg")[0] == 0
+        assert "<svg" in Path("both.svg").read_text()
+
+    def test_show_prints_the_prompt_and_nothing_else_on_standard_output(self, icl) -> None:
+        icl(*GRID)
+        code, out, err = icl("show", "out", "--query", "test104", "--shots", "2", "--draw", "1")
+        assert code == 0
+        assert out.startswith("Even or odd? (supervised)\nn ")
+        assert out.endswith("\nn 104 ->")
+        assert "toy baseline/majority supervised default, 2 shots, draw 1" in err
+
+    def test_tasks_lists_and_shows(self, icl) -> None:
+        out = icl("tasks")[1]
+        assert any(line.startswith("toy ") and "Is the number even?" in line for line in out.splitlines())
+        out = icl("tasks", "toy", "--data", "data", "--mode", "unsupervised")[1]
+        assert "pool      40 examples" in out
+        assert "Answer even or odd.\n" in out
+
+    def test_a_broken_off_run_is_read_and_gone_on_with(self, icl, toy) -> None:
+        script = toy / "slow.py"
+        script.write_text(
+            "import signal, time, icl_harness\nfrom icl_harness import ScriptedModel\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+            "def reply(p):\n    time.sleep(.02); return ' even'\n"
+            "icl_harness.run('toy', ScriptedModel(reply), out='slow', data='data', shots=[0, 2], draws=2)\n"
+        )
+        worker = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+        answered = RunStore.open(wait_for(Path("slow")))
+        while not answered.count():
+            time.sleep(0.01)
+        answered.close()
+        os.kill(worker.pid, signal.SIGINT)
+        worker.wait()
+        assert icl("curves", "slow")[0] == 0
+        assert 0 < icl("export", "slow")[1].count("\n") - 1 < 48
+
+
+MISTAKES = [
+    (("run", "toi", "--model", "demo"), "there is no task 'toi'. Nearest: toy"),
+    (("run", "toy", "--shots", "4", "--model", "dem"), "unknown model 'dem'. Nearest: demo"),
+    (("run", "toy", "--shots", "4", "--model", "openai/gpt"), "OPENAI_API_KEY"),
+    (("run", "toy", "--shots", "4", "--model", "anthropic/claude"), "ANTHROPIC_API_KEY"),
+    (("run", "toy", "--shots", "4", "--model", "google/gemini"), "GEMINI_API_KEY"),
+    (("run", "toy", "--shots", "4", "--model", "hf/nowhere/at-all/model"), "nowhere/at-all/model"),
+    (("run", "toy", "--shots", "4", "--model", "hf/data"), "data"),
+    (("run", "toy", "--shots", "4", "--model", "baseline/bayes"), "baseline/bayes"),
+    (("run", "toy", "--shots", "4", "--model", "baseline/knm"), "knn"),
+    (("run", "toy"), "no model is named|lacks models"),
+    (("run", "toy", "--model", "demo", "--modes", "supervisd"), "unknown mode 'supervisd'. Nearest: supervised"),
+    (
+        ("run", "toy", "--model", "demo", "--variant", "fliped", "--shots", "4"),
+        "has no variant 'fliped'.*Nearest: flipped",
+    ),
+    (("run", "toy", "--model", "demo", "--shots", "four"), "--shots: 'four' is not a shot count"),
+    (("run", "toy", "--model", "demo", "--shots", "-4"), "--shots holds -4"),
+    (
+        ("run", "toy", "--model", "demo", "--shots", "4,41"),
+        r"toy has 40 pool examples; --shots asks for 41. Ask for at",
+    ),
+    (("run", "toy", "--model", "demo", "--shot", "4"), "No such option: --shot"),
+    (("run", "toy", "--model", "demo", "--draws", "many"), "Invalid value for '--draws': .*valid integer"),
+    (("run", "toy", "--model", "demo", "--model-arg", "fast"), "--model-arg 'fast': give it as key=value"),
+    (("run", "nowhere.yaml"), "nowhere.yaml cannot be read"),
+    (("run",), "Missing argument"),
+    (("curves", "nowhere"), "nowhere is not a run folder"),
+    (("curves",), "Missing argument"),
+    (("fly",), "No such command 'fly'"),
+    (("tasks", "gsm9k"), "there is no task 'gsm9k'. Nearest: gsm8k"),
+    (("tasks", "toy", "--mode", "x", "--data", "data"), "unknown mode 'x'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a)[:60] for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(icl, monkeypatch, arguments, message) -> None:
+    for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("ICL_DATA", "data")
+    before = sorted(Path().rglob("*"))
+    code, out, err = icl(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("icl: ")
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err), err
+    assert [p for p in sorted(Path().rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+BROKEN_DATA = {
+    "missing": ("data/toy/test.jsonl", None, r"test"),
+    "empty": ("data/toy/test.jsonl", "", "test.jsonl"),
+    "malformed": ("data/toy/train.jsonl", '{"id": "a", "text": "n 1", "label": "odd"}\n{"id": "b", "te', "line 2"),
+    "lacking a column": ("data/toy/train.jsonl", '{"id": "a", "tekst": "n 1", "label": "odd"}\n', "tekst"),
+    "duplicate ids": (
+        "data/toy/train.jsonl",
+        '{"id": "a", "text": "n 1", "label": "odd"}\n' * 2,
+        "occur more than once: a",
+    ),
+    "a leak": ("data/toy/train.jsonl", '{"id": "a", "text": "N  103!", "label": "odd"}\n', "a = test103"),
+    "template": ("prompts/toy.jinja", None, "toy.jinja"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_DATA)
+def test_broken_files_are_one_line_that_says_where(icl, fault) -> None:
+    name, content, message = BROKEN_DATA[fault]
+    Path(name).unlink()
+    if content is not None:
+        Path(name).write_text(content)
+    code, _, err = icl("run", "toy", "--model", "baseline/majority", "--shots", "0,1", "--data", "data", "--out", "out")
+    assert code == 2, err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_an_undefined_variable_of_a_template_is_named(icl) -> None:
+    template = Path("prompts/toy.jinja")
+    template.write_text(template.read_text().replace("{{ input }} ->{% endblock %}", "{{ question }} ->{% endblock %}"))
+    code, _, err = icl(*GRID)
+    assert code == 2
+    assert "template toy.jinja, block query: 'question' is undefined" in err
+
+
+def test_debug_shows_the_traceback(icl, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["icl", "--debug", "curves", "nowhere"])
+    with pytest.raises(StoreError):
+        main()
