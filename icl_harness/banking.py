@@ -6,6 +6,7 @@ are not asked for again. Once finished it never changes, as the shots of cells c
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -86,6 +87,7 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
                 attempts += new
                 n_failed += len(answers) - len(new)
                 count(queries=len(answers))
+                await asyncio.sleep(0)  # lets Ctrl-C in
     if n_failed:
         raise ProviderError(f"{task.name}: {n_failed} of {len(queries)} requests for the bank failed.")
     bank = mark_kept(attempts)

@@ -127,6 +127,7 @@ class _Walk:
                 async for answers in stream:
                     keep(answers)
                     waiting -= {(a.query_id, a.sample) for a in answers}
+                    await asyncio.sleep(0)  # a back end that never waits would not let Ctrl-C in
         if waiting:
             keep([_failed(by_key[key], "the back end gave no answer") for key in sorted(waiting)])
 
