@@ -1,0 +1,86 @@
+"""Numbers: do answer and target name the same number? (floor 1)
+
+Numbers are compared as fractions, exactly: 1,234.50 = 1234.5 = 2469/2. Units, currency and percent signs are left
+out, as GSM8K's own targets leave them out. Not read: number words, powers of ten written as 10^3, decimal commas.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from icl_harness.errors import DataError
+from icl_harness.examples import Example
+from icl_harness.scoring.base import UNPARSED, Score, final_answer
+
+_SCALE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_GROUP = "[,\u00a0\u202f\u2009]"  # thousands: 1,234,567, also the Indian 12,34,567, also with no-break spaces
+_NUMBER = re.compile(
+    rf"""(?<![\w.,/:])                                      # not the tail of a word or of another number
+    (?P<sign>[-+]?\s?)  [$€£¥]?\s?  (?P<inner>-?)
+    (?P<whole>\d{{1,3}}(?:{_GROUP}\d{{2,3}})*{_GROUP}\d{{3}}(?!\d)|\d+)?
+    (?P<decimals>\.\d+)?  (?(whole)|(?(decimals)|(?!)))     # at least one of the two
+    (?P<exponent>[eE][-+]?\d{{1,2}}(?![\d.]))?
+    (?:(?P<mixed>\s\d+)?\s?/\s?(?P<below>\d+))?
+    (?![,.:/]?\d)                                           # 3,5 and 5:30 and 1.2.3 are not numbers
+    (?:\s(?P<scale>thousand|million|billion|trillion)s?\b)?""",
+    re.VERBOSE,
+)
+_LATEX_FRACTION = re.compile(r"(\d?)\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+
+
+def number_match(answer: str, example: Example) -> Score:
+    """Compare the answer's final number with the target's.
+
+    The final number stands after the last "final answer is" (or "answer:", "####", in \\boxed{}); an answer without
+    such a mark counts where it is nothing but a number, else it is not parsed: the last number of an unfinished
+    solution is no answer.
+    """
+    gold = parse_number(example.target)
+    if gold is None:
+        raise DataError(f"example {example.id}: the target {example.target[:40]!r} is no number.")
+    marked = final_answer(answer)
+    found = parse_number(marked) if marked is not None else _only_number(answer)
+    return UNPARSED if found is None else Score(shown(found), float(found == gold))
+
+
+def parse_number(text: str) -> Fraction | None:
+    """Return the number that `text` names, the one after the last "=" if there is one; None where there is none."""
+    text = _LATEX_FRACTION.sub(r"\1 \2/\3", text.replace("\u2212", "-").replace("\\$", "$").replace("{,}", ","))
+    text = re.sub(r"\*\*|`|\\[()\[\]!,;]|\\text\b", " ", text)
+    match = _NUMBER.search(text.rpartition("=")[2])
+    return _value(match) if match else None
+
+
+def shown(number: Fraction) -> str:
+    """Return the one form in which a number is recorded: 1234.5, or 1/3 where no decimal is exact."""
+    if number.denominator == 1:
+        return str(number.numerator)
+    rest, places = number.denominator, 0
+    while rest % 10 == 0 or rest % 5 == 0 or rest % 2 == 0:
+        rest //= 10 if rest % 10 == 0 else 5 if rest % 5 == 0 else 2
+        places += 1
+    if rest != 1:
+        return f"{number.numerator}/{number.denominator}"
+    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
+    return f"{'-' * (number < 0)}{digits[:-places]}.{digits[-places:]}".rstrip("0")
+
+
+def _only_number(answer: str) -> Fraction | None:
+    """The number of an answer that holds no other letters or digits."""
+    text = answer.strip().rstrip(".").strip("*` ").replace("\u2212", "-")
+    match = _NUMBER.fullmatch(text.rstrip("%").rstrip())
+    return _value(match) if match else None
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    whole = re.sub(_GROUP, "", match["whole"] or "0")
+    try:
+        value = Fraction(f"{whole}{match['decimals'] or ''}{match['exponent'] or ''}")
+        if match["below"]:
+            below = int(match["below"])
+            value = value + Fraction(int(match["mixed"]), below) if match["mixed"] else value / below
+    except (ValueError, ZeroDivisionError):  # more digits than Python converts; a fraction over 0
+        return None
+    value *= _SCALE.get(match["scale"] or "", 1)
+    return -value if "-" in (match["sign"] + match["inner"]) else value

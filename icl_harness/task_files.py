@@ -1,0 +1,108 @@
+"""The files in tasks/ and prompts/: finding them, running them, and the decorator that marks a task (floor 1)."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+from icl_harness.data import short
+from icl_harness.errors import SpecError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A task file's function. With subsets it takes one's name; `default` is what the plain name means."""
+
+    build: Callable[..., Any]
+    subsets: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    default: str | None = None
+    doc: str = ""
+
+    def expand(self, base: str, wanted: str) -> list[str | None]:
+        """Return the subsets that `wanted` names, "" being the default. Raises `SpecError`."""
+        if not self.subsets:
+            if wanted:
+                raise SpecError(f"task {base} has no subsets; ask for {base}.")
+            return [None]
+        groups = {"all": self.subsets, **self.groups}
+        chosen = wanted or self.default or self.subsets[0]
+        if chosen in self.subsets:
+            return [chosen]
+        if chosen in groups:
+            return list(groups[chosen])
+        known = [*self.subsets, *groups]
+        close = nearest(chosen, known) or f" It has {', '.join(known[:8])}{', …' if len(known) > 8 else ''}."
+        raise SpecError(f"task {base} has no subset {chosen!r}.{close}")
+
+
+@overload
+def task(build: Callable[..., Any], /) -> Family: ...
+@overload
+def task(
+    *, subsets: tuple[str, ...] = (), groups: Mapping[str, tuple[str, ...]] | None = None, default: str | None = None
+) -> Callable[[Callable[..., Any]], Family]: ...
+
+
+def task(
+    build: Callable[..., Any] | None = None,
+    /,
+    *,
+    subsets: tuple[str, ...] = (),
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    default: str | None = None,
+) -> Family | Callable[[Callable[..., Any]], Family]:
+    """Mark a function in tasks/ as the task of its name: `@task`, or `@task(subsets=("coarse", "fine"))`.
+
+    With subsets the function takes one's name. The plain task name means the first, or `default`: a subset, a group of
+    `groups`, or "all".
+    """
+    if build is not None:
+        return Family(build=build, doc=(build.__doc__ or "").strip())
+    chosen = default or (subsets[0] if subsets else None)
+    return lambda function: Family(
+        build=function, subsets=subsets, groups=groups or {}, default=chosen, doc=(function.__doc__ or "").strip()
+    )
+
+
+def content(folder: str, suffix: str) -> dict[str, Path]:
+    """Return name -> file of tasks/ or prompts/, by name; the working directory's files hide the project's."""
+    package = Path(__file__).parent
+    carried = package / "content"
+    project = carried if carried.is_dir() else package.parent
+    files = {
+        path.name.removesuffix(suffix): path
+        for root in (project, Path.cwd())
+        for path in (root / folder).glob(f"*{suffix}")
+        if not path.name.startswith("_")
+    }
+    return dict(sorted(files.items()))
+
+
+def family_names() -> list[str]:
+    """Return the names of all task files."""
+    return list(content("tasks", ".py"))
+
+
+def load_family(name: str) -> Family | None:
+    """Run tasks/<name>.py and return its task, None where there is no such file. Raises `SpecError`."""
+    path = content("tasks", ".py").get(name)
+    if path is None:
+        return None
+    module = types.ModuleType(f"icl_task_{name}", None)
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses in the file look their module up
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise SpecError(f"task file {path}, line {error.lineno}: {error.msg}.") from error
+    except Exception as error:  # a task file is user code: whatever it raises is told in its name
+        raise SpecError(f"task file {path} cannot be run: {short(error)}.") from error
+    family = module.__dict__.get(name)
+    if not isinstance(family, Family):
+        raise SpecError(f"task file {path} defines no task {name!r}. It needs a function {name} marked with @task.")
+    return replace(family, doc=family.doc or (module.__doc__ or "").strip())

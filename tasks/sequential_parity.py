@@ -1,0 +1,39 @@
+"""Running parity of 20 random bits: is the number of ones so far odd or even? (Agarwal et al. 2024, App. A.6)
+
+8,192 pool strings and 200 queries, all different. An answer is right when all 20 words are; guessing gives 2^-20. The
+prompt does not tell the rule: nearest neighbours are of no use here, so it must be read off the examples.
+"""
+
+import numpy as np
+
+from icl_harness.examples import Example
+from icl_harness.scoring import exact_match
+from icl_harness.tasks import Task, task
+
+N_BITS, N_POOL, N_QUERIES = 20, 8192, 200
+
+
+def sample(rng: np.random.Generator, variant: str, draw: int) -> tuple[list[Example], list[Example]]:
+    numbers = rng.choice(2**N_BITS, size=N_POOL + N_QUERIES, replace=False)
+    bits = numbers[:, None] >> np.arange(N_BITS) & 1  # (strings, 20)
+    parities = bits.cumsum(axis=1) % 2
+    examples = [
+        Example(id=f"x{i}", input=" ".join(map(str, x)), target=" ".join("Odd" if odd else "Even" for odd in y))
+        for i, (x, y) in enumerate(zip(bits.tolist(), parities.tolist(), strict=True))
+    ]
+    return examples[:N_POOL], examples[N_POOL:]
+
+
+@task
+def sequential_parity() -> Task:
+    return Task(
+        episodes=sample,
+        prompts="function",
+        fields={
+            "rule": f"An unknown rule turns {N_BITS} bits into {N_BITS} words, each of them Odd or Even.",
+            "reply": f"Answer with the {N_BITS} words alone, separated by spaces.",
+        },
+        scorer=exact_match,
+        chance=2.0**-N_BITS,
+        max_tokens=128,
+    )

@@ -1,0 +1,101 @@
+"""Free answers: letter for letter but for their dress."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import icl_harness.scoring as scoring
+from icl_harness.examples import Example
+from icl_harness.scoring import Score, exact_match, final_answer, final_match
+
+OPTIONS = ("(A)", "(B)", "(C)")
+
+
+def example(target: str, choices: tuple[str, ...] = ()) -> Example:
+    return Example(id="q", input="?", target=target, choices=choices)
+
+
+@pytest.mark.parametrize(
+    ("answer", "target"),
+    [
+        (" Odd Even\nInput: 1", "Odd Even"),
+        ("odd  even.", "Odd Even"),
+        ("Odd, Even", "Odd Even"),
+        ("] ] >", "] ] >"),
+        ("]]>", "] ] >"),
+        ("-11,520", "-11520"),
+        ("−50", "-50"),
+        ("**alpha beta**", "alpha beta"),
+        ("`x`", "x"),
+        ('"a b".', "a b"),
+        ("dearth wind & fire", "dearth, wind, & fire"),
+    ],
+)
+def test_the_dress_of_an_answer_does_not_matter(answer: str, target: str) -> None:
+    assert exact_match(answer, example(target)).value == 1.0
+    assert final_match(f"I think.\nThe final answer is {answer}", example(target)).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "target"),
+    [("Odd", "Odd Even"), ("Odd Even Odd", "Odd Even"), ("Even Odd", "Odd Even"), ("50", "-50"), ("] >", "] ] >"),
+     ("1.5", "15"), ("beta alpha", "alpha beta"), ("1,2", "12")],
+)  # fmt: skip
+def test_another_answer_is_wrong(answer: str, target: str) -> None:
+    score = exact_match(answer, example(target))
+    assert score.parsed is not None
+    assert score.value == 0.0
+
+
+@pytest.mark.parametrize("answer", ["", " \n ", "."])
+def test_an_empty_answer_is_unparsed(answer: str) -> None:
+    assert exact_match(answer, example("x")) == Score(None, 0.0)
+    assert final_match(answer, example("x")) == Score(None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["(B)", "B", "b", "(b)", "B)", "B.", "(B).", "**(B)**", "(B) a robin", "option B", "(B): a robin", r"\text{(B)}"],
+)
+def test_options_match_by_their_letter(said: str) -> None:
+    for answer in (said, f" {said}\n", f"Either (A) or (C).\nThe final answer is {said}"):
+        assert final_match(answer, example("(B)", OPTIONS)) == Score("(B)", 1.0), answer
+        assert final_match(answer, example("(A)", OPTIONS)) == Score("(B)", 0.0)
+
+
+@pytest.mark.parametrize("answer", ["a robin", "The robin is (B), or so.\nLet me see", "Because\nof (B)", "?"])
+def test_what_names_no_option_is_unparsed(answer: str) -> None:
+    assert final_match(answer, example("(B)", OPTIONS)) == Score(None, 0.0)
+
+
+@pytest.mark.parametrize("said", ["Yes", "yes.", "**Yes**", "Yes, she does."])
+def test_other_choices_match_as_labels(said: str) -> None:
+    assert final_match(f"No doubt.\nThe final answer is {said}", example("Yes", ("No", "Yes"))) == Score("Yes", 1.0)
+    assert final_match(said, example("No", ("No", "Yes"))) == Score("Yes", 0.0)
+
+
+def test_the_longer_of_two_choices_is_meant() -> None:
+    assert final_match("invalid", example("valid", ("valid", "invalid"))) == Score("invalid", 0.0)
+
+
+def test_the_last_final_answer_counts() -> None:
+    assert final_answer("The final answer is 1.\nThe final answer is 2.") == "2."
+    assert final_answer("Answer:\n2") == "2"
+    assert final_answer(r"\boxed{1} and \boxed{x_{2}}") == "x_{2}"
+    assert final_answer("nothing of the kind") is None
+    assert final_answer("The final answer is") is None
+
+
+@given(st.text(), st.sampled_from(["(A)", "Yes", "x y", "] ]", "7"]))
+def test_any_text_is_scored_without_an_error(text: str, target: str) -> None:
+    for scorer in (exact_match, final_match):
+        score = scorer(text, example(target))
+        assert score.value in (0.0, 1.0)
+        assert score.parsed is not None or score.value == 0.0
+
+
+def test_all_names_of_the_package_exist() -> None:
+    assert all(hasattr(scoring, name) for name in scoring.__all__)
+    assert sorted(scoring.__all__) == sorted(set(scoring.__all__))
