@@ -1,0 +1,109 @@
+"""What goes wrong with one request to an API, and its fate: retry, overflow, filtered, stop the run (floor 2).
+
+In: status, body and headers of any provider's error. Out: a `Fault` with its fate and one line without secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+Fate = Literal["account", "overflow", "filtered", "transient", "failed"]
+
+OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error", "request_too_large"}
+FILTER_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
+ACCOUNT_CODES = {
+    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "account_deactivated",
+    "invalid_api_key", "API_KEY_INVALID", "model_not_found",
+}  # fmt: skip
+# Not every server gives a code. The forms known: OpenAI and vLLM; Anthropic; Gemini; SGLang; llama.cpp; TGI.
+OVERFLOW_TEXT = re.compile(
+    r"maximum context length|longer than the (maximum model length|model's context length)"
+    r"|prompt is too long|input length and `?max_tokens`? exceed"
+    r"|input token count .*exceeds the maximum|input tokens exceed|request payload size exceeds"
+    r"|exceeds? the (model's maximum|available) context"
+    r"|`inputs` tokens \+ `max_new_tokens` must be|`inputs` must have less",
+    re.IGNORECASE,
+)
+ACCOUNT_TEXT = re.compile(r"credit balance is too low|API key not valid|API key expired", re.IGNORECASE)
+FILTER_TEXT = re.compile(r"moderation|flagged", re.IGNORECASE)  # OpenRouter answers 403 to a flagged prompt
+SECRET = re.compile(r"(sk-|AIza)[\w*.-]{4,}|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)")
+TRANSIENT_STATUS = {408, 409, 429}
+
+
+class Fault(Exception):
+    """One request that went wrong: what the provider said. `status` is None where no response came."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, codes: frozenset[str] = frozenset(), retry_after_s: float = 0
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.codes = codes
+        self.retry_after_s = retry_after_s
+
+    @classmethod
+    def from_body(cls, status: int | None, body: object, fallback: str, headers: Mapping[str, str]) -> Fault:
+        """Read an error body of any provider; `fallback` is the text where it holds no message."""
+        after = headers.get("retry-after", "")
+        return cls(
+            _message(body) or fallback,
+            status=status,
+            codes=frozenset(_codes(body)),
+            retry_after_s=float(after) if after.replace(".", "", 1).isdigit() else 0,
+        )
+
+    @classmethod
+    def from_exception(cls, error: Exception) -> Fault:
+        """Read an SDK's exception where no response came, or one that is no JSON."""
+        cause = error.__cause__ or error.__context__
+        told = [f"{type(e).__name__}: {e}".rstrip(": .") for e in (error, cause) if e is not None]
+        return cls(", ".join(told))
+
+    @property
+    def fate(self) -> Fate:
+        """Return what becomes of the request, by the provider's code where it gives one."""
+        text = str(self)
+        if self.codes & FILTER_CODES or (self.status == 403 and FILTER_TEXT.search(text)):
+            return "filtered"
+        if self.codes & OVERFLOW_CODES or self.status == 413:
+            return "overflow"
+        if self.status in {400, 422} and OVERFLOW_TEXT.search(text):
+            return "overflow"
+        if self.codes & ACCOUNT_CODES or self.status in {401, 402, 403, 404} or ACCOUNT_TEXT.search(text):
+            return "account"
+        if self.status is None or self.status in TRANSIENT_STATUS or self.status >= 500:
+            return "transient"
+        return "failed"
+
+    def describe(self, secret: str) -> str:
+        """Return status, code and message in one line without secrets."""
+        head = " ".join(filter(None, [str(self.status or ""), *sorted(self.codes - {"error"})]))
+        return one_line(f"{head}: {self}" if head else str(self), secret)
+
+
+def one_line(text: str, secret: str = "") -> str:
+    """Return `text` in one line of at most 300 characters, without keys or passwords."""
+    if secret:
+        text = text.replace(secret, "***")
+    text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _message(body: object) -> str:
+    if isinstance(body, list):
+        return _message(body[0]) if body else ""
+    if isinstance(body, dict):
+        return next(filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), "")
+    return body if isinstance(body, str) else ""
+
+
+def _codes(body: object) -> list[str]:
+    """Return every string that stands as a code, type, status or reason anywhere in an error body."""
+    if isinstance(body, list):
+        return [code for item in body for code in _codes(item)]
+    if not isinstance(body, dict):
+        return []
+    own = [v for k, v in body.items() if k in {"code", "type", "status", "reason"} and isinstance(v, str)]
+    return own + [code for value in body.values() for code in _codes(value)]

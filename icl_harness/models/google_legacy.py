@@ -1,0 +1,76 @@
+"""Gemini through google-generativeai, which Google has ended: `google/NAME --model-arg sdk=legacy` (floor 2).
+
+Its async calls fail over REST, so each request runs in a thread. A request that is cancelled ends in its thread, at the
+latest after `timeout_s`. Left out: seeds and thoughts, which this SDK does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from icl_harness.models.api import parts
+from icl_harness.models.base import Sampling
+from icl_harness.models.faults import Fault
+from icl_harness.models.google import GeminiModel
+from icl_harness.prompts import Query
+
+
+class GoogleLegacyModel(GeminiModel):
+    """`google/NAME` through the old SDK."""
+
+    sdk = ("google.generativeai", "google-generativeai", "icl-harness[gemini-legacy]")
+
+    def __init__(self, name: str, *, id: str, base_url: str | None = None, **model_args: str) -> None:
+        with warnings.catch_warnings():
+            # At import it says that its support has ended, and google-api-core that this Python's will: both are
+            # known to whoever asked for sdk=legacy.
+            warnings.simplefilter("ignore", FutureWarning)
+            super().__init__(name, id=id, base_url=base_url, **model_args)
+
+    def _open(self) -> Any:
+        import google.generativeai as genai
+        from google.generativeai.client import get_default_generative_client
+
+        # The settings are the SDK's globals; the client taken from them at once is this model's own.
+        options = {"api_endpoint": self.base_url} if self.base_url else None
+        genai.configure(api_key=self.key, transport="rest", client_options=options)
+        return get_default_generative_client(), ThreadPoolExecutor(self.concurrency, thread_name_prefix="gemini")
+
+    async def _send(self, client: Any, prefix: str, query: Query, sampling: Sampling) -> Any:
+        from google.api_core.exceptions import GoogleAPICallError
+        from google.generativeai import protos
+        from google.protobuf.json_format import ParseError  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        service, threads = client
+        request = protos.GenerateContentRequest(
+            model=f"models/{self.name.removeprefix('models/')}",
+            contents=[{"role": "user", "parts": [{"text": part} for part in parts(prefix, query.text)]}],
+            generation_config=self._config(sampling),
+        )
+
+        def ask() -> Any:
+            return service.generate_content(request, retry=None, timeout=self.timeout_s)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, ask)
+        except GoogleAPICallError as error:
+            raise _fault(error) from None
+        except (OSError, ParseError, ValueError) as error:  # requests' errors are OSErrors; a body that is no JSON
+            raise Fault.from_exception(error) from None
+
+    async def _close(self, client: Any) -> None:
+        service, threads = client
+        threads.shutdown(wait=False, cancel_futures=True)
+        service.transport.close()
+
+
+def _fault(error: Any) -> Fault:
+    """Read the body itself: the SDK's own message opens with the URL."""
+    try:
+        body = error.response.json()
+    except (AttributeError, ValueError):
+        body = error.message
+    return Fault.from_body(error.code, body, type(error).__name__, getattr(error.response, "headers", None) or {})

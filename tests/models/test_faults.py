@@ -1,0 +1,195 @@
+"""What goes wrong with a request, provoked on the wire of every provider, and its fate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from icl_harness.errors import AccountError
+from icl_harness.models.faults import Fault, one_line
+from tests import servers
+from tests.models.apis import KEY, ask, every_sdk, open_model
+from tests.servers import LoopbackServer
+
+pytestmark = pytest.mark.usefixtures("planted_keys")
+
+
+@every_sdk
+@pytest.mark.parametrize(
+    "fault", ["rate", "500", "503", "529", "reset", "truncated", "garbage", "shapeless", "invalid"]
+)
+def test_a_fault_of_the_provider_is_a_missing_answer(sdk: str, fault: str) -> None:
+    with LoopbackServer(lambda _: "fine") as server:
+        server.fail_next(fault)
+        failed, good = sorted(ask(open_model(sdk, server, concurrency="1"), 2), key=lambda a: a.query_id)
+    assert (failed.status, failed.text, good.text) == ("failed", None, "fine")
+    assert failed.error
+    assert "\n" not in failed.error
+    assert len(server.requests) == 2
+
+
+@every_sdk
+def test_a_timeout_is_a_missing_answer(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_next("slow")
+        [answer] = ask(open_model(sdk, server, timeout_s="0.2"))
+    assert answer.status == "failed"
+
+
+@every_sdk
+@pytest.mark.parametrize("fault", ["rate", "529", "reset"])
+def test_a_passing_fault_is_asked_again_as_often_as_told(sdk: str, fault: str) -> None:
+    with LoopbackServer(lambda _: "fine") as server:
+        server.fail_next(fault, None, fault, fault)
+        model = open_model(sdk, server, max_retries="1", concurrency="1")
+        answers = ask(model, 2)
+    assert [a.status for a in answers] == ["ok", "failed"]
+    assert len(server.requests) == 4
+
+
+@every_sdk
+def test_retry_after_is_honoured(sdk: str) -> None:
+    with LoopbackServer(lambda _: "fine", retry_after="1") as server:
+        server.fail_next("rate")
+        [answer] = ask(open_model(sdk, server, max_retries="1"))
+    assert answer.text == "fine"
+    assert answer.latency_s is not None
+    assert answer.latency_s > 0.95
+
+
+@every_sdk
+def test_a_prompt_beyond_the_context_window_is_an_overflow(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_next("overflow")
+        [answer] = ask(open_model(sdk, server, max_retries="3"))
+    assert (answer.status, answer.text, len(server.requests)) == ("overflow", None, 1)
+
+
+@every_sdk
+@pytest.mark.parametrize("fault", ["auth", "billing", "forbidden", "model"])
+def test_what_no_further_request_can_mend_stops_the_run_in_one_line(sdk: str, fault: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_always(fault)
+        model = open_model(sdk, server, max_retries="3", concurrency="2")
+        with pytest.raises(AccountError) as caught:
+            ask(model, 50)
+    message = str(caught.value)
+    assert ("the model's name" if fault == "model" else model.key_names[0]) in message
+    assert "\n" not in message
+    assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_a_spent_quota_stops_the_run(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_always("quota")
+        with pytest.raises(AccountError, match=r"quota|credit balance"):
+            ask(open_model(sdk, server), 3)
+
+
+@every_sdk
+def test_a_key_reaches_no_error_and_no_description(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_always("auth")
+        model = open_model(sdk, server)
+        with pytest.raises(AccountError) as caught:
+            ask(model)
+    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r} {model.describe()}"
+    if sdk != "openai":
+        assert "***" in str(caught.value)
+
+
+@every_sdk
+def test_withheld_text_is_missing_and_an_exhausted_answer_is_empty(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_next("filtered", "length")
+        withheld, exhausted = ask(open_model(sdk, server, concurrency="1"), 2)
+    assert withheld.status == "failed"
+    assert (withheld.error or "").startswith("filtered: ")
+    assert withheld.usage.prompt_tokens == 9
+    assert (exhausted.status, exhausted.text) == ("ok", "")
+
+
+@every_sdk
+def test_a_refusal_in_words_is_the_answer(sdk: str) -> None:
+    with LoopbackServer() as server:
+        server.fail_next("refused")
+        [answer] = ask(open_model(sdk, server))
+    if sdk in {"google", "legacy"}:  # Gemini refuses without words
+        assert answer.error == "filtered: SAFETY"
+    else:
+        assert answer.text == "I cannot help with that."
+
+
+MESSAGES = [
+    "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+    "The decoder prompt (length 9) is longer than the maximum model length of 8.",
+    "The input (9 tokens) is longer than the model's context length (8 tokens).",
+    "prompt is too long: 213462 tokens > 200000 maximum",
+    "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000",
+    "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    "Request payload size exceeds the limit: 20971520 bytes.",
+    "the request exceeds the available context size, try increasing it",
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_overflows_without_a_code_are_known_by_their_words(message: str) -> None:
+    assert Fault(message, status=400).fate == "overflow"
+    assert Fault(message, status=429).fate == "transient"
+
+
+def fate(status: int, message: str = "", *codes: str) -> str:
+    return Fault(message, status=status, codes=frozenset(codes)).fate
+
+
+def test_fates_follow_codes_before_words() -> None:
+    assert fate(400, "", "context_length_exceeded") == fate(413) == "overflow"
+    assert fate(429, "", "insufficient_quota") == fate(400, "API key not valid.") == "account"
+    assert fate(400, "", "content_filter") == fate(403, "Your input was flagged") == "filtered"
+    assert fate(429) == fate(408) == fate(529) == "transient"
+    assert fate(400) == fate(422) == "failed"
+
+
+def test_error_bodies_of_every_shape_are_read() -> None:
+    read: Callable[[Any], Fault] = lambda body: Fault.from_body(400, body, "fallback", {"retry-after": "2"})  # noqa: E731
+    assert str(read([{"error": {"message": "m", "details": [{"reason": "API_KEY_INVALID"}]}}])) == "m"
+    assert read([{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}]).fate == "account"
+    assert str(read({"detail": "Not Found"})) == "Not Found"
+    assert str(read("<html>")) == "<html>"
+    assert str(read(None)) == "fallback"
+    assert read({}).retry_after_s == 2
+
+
+def test_one_line_has_no_breaks_keys_or_passwords() -> None:
+    text = one_line(f"a\n b {KEY} sk-proj-12345678 Bearer abc http://user:pw@host/ {'x' * 400}", KEY)
+    assert text.startswith("a b *** *** Bearer *** http://***@host/ x")
+    assert len(text) == 300
+
+
+def test_a_server_that_is_not_there_is_named_by_what_failed() -> None:
+    with LoopbackServer() as server:
+        pass
+    [answer] = ask(open_model("openai", server))
+    assert answer.error == "APIConnectionError: Connection error, ConnectError: All connection attempts failed"
+
+
+@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": "x"}, [], None, {"choices": [{"message": None}]}])
+def test_a_body_of_another_shape_is_a_missing_answer(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *_: body)
+    with LoopbackServer() as server:
+        [answer] = ask(open_model("openai", server))
+    assert answer.status == "failed"
+    assert (answer.error or "").startswith("malformed body: ")
+
+
+def test_a_content_that_is_no_text_is_a_missing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = [{"type": "text", "text": "x"}]
+    body = {"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
+    monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *_: body)
+    with LoopbackServer() as server:
+        [answer] = ask(open_model("openai", server))
+    assert answer.error == "malformed body: a text or a count of tokens is neither"
