@@ -19,7 +19,7 @@ from icl_harness.errors import ProviderError, StoreError
 from icl_harness.examples import Example
 from icl_harness.experiment import Experiment, Line
 from icl_harness.models.base import Answer, Model
-from icl_harness.modes import PromptPath, gold_shots
+from icl_harness.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts import Node
 from icl_harness.tasks import Task
 
@@ -67,8 +67,9 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
     order = draw_order(experiment.dataset(task, line.variant, line.draw).pool, spec.seed, 0, f"bank {task.name}")
     source, problems = order[: spec.bank_shots], order[spec.bank_shots :]
     variables = experiment.variables(task, line.variant)
-    shots = gold_shots(source, "supervised")
-    prompts = PromptPath(experiment.templates[task.name], "supervised", shots, variables)
+    # Zero-shot asks for a rationale, even where the gold answers have none.
+    mode: Mode = "supervised" if source else "reinforced"
+    prompts = PromptPath(experiment.templates[task.name], mode, gold_shots(source, mode), variables)
     node, model = prompts.node(len(source)), experiment.model(line)
     attempts = recover_attempts(partial)
     done = {(a.id, a.sample) for a in attempts}

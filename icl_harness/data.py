@@ -13,7 +13,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -145,7 +144,7 @@ class Part:
             wanted = min(wanted, round(len(examples) * wanted / (wanted + self.n_pool)))
         groups: dict[str, list[int]] = {}  # equal inputs stay on one side, or the pool would contain a query
         for index, example in enumerate(examples):
-            groups.setdefault(normalised(spelled(example.input)), []).append(index)
+            groups.setdefault(normalised(example.input), []).append(index)
         shuffled = list(groups.values())
         order = np.random.default_rng(self.seed).permutation(len(shuffled))
         queries: list[int] = []
@@ -241,14 +240,6 @@ def _build(make: MakeExample, raw: dict[str, Any], number: int, split: str, wher
     except Exception as error:  # the function is the task author's: whatever it raises is told with the row it met
         raise DataError(f"{where}: the task cannot make an example of it: {short(error)}.") from error
     return example and _checked(example, where)
-
-
-def spelled(text: str) -> str:
-    """Return `text` with its brackets and operators as words.
-
-    Leaks are looked for by words alone; to those, all problems of BBH's dyck_languages would be the same one.
-    """
-    return re.sub(r"[()\[\]{}<>+*/=^&|~%\\]|(?<!\w)-(?=\d)", lambda symbol: f" u{ord(symbol[0]):x} ", text)
 
 
 def short(error: Exception) -> str:

@@ -31,10 +31,13 @@ class Example:
             )
 
 
+# Words, and what some problems wholly consist of: brackets, operators, the sign of a number.
+_WORDS = re.compile(r"\w+|[()\[\]{}<>+*/=^&|~%\\]|(?<!\w)-(?=\d)")
+
+
 def normalised(text: str) -> str:
-    """Return `text` in the form in which leaks are looked for: case folded, words only, single spaces."""
-    words = re.sub(r"[^\w]+", " ", text.casefold()).strip()
-    return words or text.strip()  # a text of punctuation alone is compared as it stands
+    """Return `text` in the form in which leaks are looked for: its case-folded words, brackets and operators."""
+    return " ".join(_WORDS.findall(text.casefold())) or text.strip()
 
 
 def content_hash(examples: Iterable[Example]) -> str:

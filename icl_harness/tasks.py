@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from icl_harness.data import MakeExample, Source, short, spelled
+from icl_harness.data import MakeExample, Source, short
 from icl_harness.errors import DataError, SpecError, nearest
 from icl_harness.examples import Example, check_disjoint, check_unique, content_hash, leaked
 from icl_harness.prompts import Template
@@ -134,9 +134,9 @@ def load_examples(
     else:
         pool, queries = _rows(task, data)
     check_unique([*pool, *queries], f"task {task.name}")
-    dropped = {p for p, _ in leaked(_spelled(pool), _spelled(queries))} if task.leaks == "drop" else set()
+    dropped = {p for p, _ in leaked(pool, queries)} if task.leaks == "drop" else set()
     pool = [example for example in pool if example.id not in dropped]
-    check_disjoint(_spelled(pool), _spelled(queries), f"task {task.name}")
+    check_disjoint(pool, queries, f"task {task.name}")
     pool, queries = ([_relabelled(example, task, variant) for example in side] for side in (pool, queries))
     return Dataset(tuple(pool), tuple(queries), len(dropped), content_hash(pool), content_hash(queries))
 
@@ -178,10 +178,6 @@ def _episode_side(examples: Sequence[Example], prefix: str, labels: tuple[str, .
 
 def _with_choices(example: Example, labels: tuple[str, ...]) -> Example:
     return replace(example, choices=labels) if labels and not example.choices else example
-
-
-def _spelled(examples: Sequence[Example]) -> list[Example]:
-    return [replace(example, input=spelled(example.input)) for example in examples]
 
 
 def _relabelled(example: Example, task: Task, variant: str) -> Example:

@@ -15,7 +15,7 @@ PROVIDERS = {
     "openai": "OpenAI, or any compatible server with --base-url: 'openai/<model>'",
     "anthropic": "Anthropic: 'anthropic/<model>'",
     "google": "Gemini: 'google/<model>'",
-    "baseline": "a reference learner: 'baseline/majority', 'baseline/knn', 'baseline/logreg', 'baseline/bayes', 'baseline/ceiling'",
+    "baseline": "a reference learner: 'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'",
 }
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 
@@ -36,6 +36,10 @@ def open_model(
         known = "; ".join(PROVIDERS.values())
         raise ModelError(f"unknown model {model_id!r}.{nearest(provider, PROVIDERS)} There are: {known}.")
     args = dict(model_args or {})
+    for reserved in {"id", "name", "base_url"} & set(args):
+        raise ModelError(
+            f"--model-arg {reserved}: not an argument; the model is named by --model, a server by --base-url."
+        )
     if provider == "baseline":
         from icl_harness.models.baseline import open_baseline
 
