@@ -85,6 +85,8 @@ def _run(spec: Any, out: Path | None) -> None:
     _write_results(done, frame)
     _print_curves([done], frame)
     typer.echo(f"{folder}/  curves.csv  curves.png  records.db   (icl compare {folder} --by mode, icl export {folder})")
+    if frame["n_failed"].sum():
+        raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
 
 def _write_results(done: Any, frame: Any) -> None:
