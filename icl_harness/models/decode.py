@@ -1,0 +1,217 @@
+"""What is done with logits (floor 2): answers generated token by token, and choices weighed by likelihood.
+
+In: a `Prefix` that has reached the node, and branches of it. Out: token ids and text, or log-likelihoods in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_harness.models.base import Sampling, truncate_at_stop
+from icl_harness.models.kv import Prefix, Rows
+from icl_harness.models.tokens import Branch, Ids, common
+
+
+class Texts:
+    """Text of generated ids, as it reads after the prompt's last token (a space at its start stays a space)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._before: dict[int, str] = {}
+
+    def of(self, before: Sequence[int], new: Sequence[list[int]]) -> list[str]:
+        """Return the text of each row's `new` ids; `before` is the id that stands before them."""
+        for token in set(before) - self._before.keys():
+            [self._before[token]] = self._decode([[token]])
+        heads = [self._before[token] for token in before]
+        texts = self._decode([[token, *ids] for token, ids in zip(before, new, strict=True)])
+        odd = [i for i, (text, head) in enumerate(zip(texts, heads, strict=True)) if not text.startswith(head)]
+        alone = dict(zip(odd, self._decode([new[i] for i in odd]), strict=True)) if odd else {}
+        return [alone.get(i, text[len(head) :]) for i, (text, head) in enumerate(zip(texts, heads, strict=True))]
+
+    def _decode(self, rows: list[list[int]]) -> list[str]:
+        texts: list[str]
+        if getattr(self._tokenizer, "is_fast", False):
+            texts = self._tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=True)
+        else:
+            texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return texts
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One answer wanted: from the branch at `row`, with the ask's own seed; `before` is the prompt's last id."""
+
+    row: int
+    seed: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """`text` up to the first stop string; `n_tokens` generated, the end token or the stop string's among them."""
+
+    text: str
+    n_tokens: int
+
+
+@torch.inference_mode()
+def generate(
+    prefix: Prefix,
+    branches: Sequence[Branch],
+    asks: Sequence[Ask],
+    sampling: Sampling,
+    ends: Sequence[int],
+    texts: Texts,
+) -> list[Generated]:
+    """Return one answer per ask. Every branch is fed once, however many asks it has; `ends` are end tokens' ids."""
+    rows, logits = _opened(prefix, branches, asks, more=sampling.max_tokens > 1)
+    at = np.arange(len(asks))  # the ask that each row of the batch answers
+    points = _uniforms(asks, sampling)
+    new = np.zeros((len(asks), sampling.max_tokens), np.int64)
+    n_new, done = np.zeros(len(asks), np.int64), np.zeros(len(asks), bool)
+    for step in range(sampling.max_tokens):
+        tokens = _choose(logits, None if points is None else points[at, step], sampling.temperature)
+        new[at, step] = tokens
+        n_new[at[~done[at]]] += 1
+        done[at] |= np.isin(tokens, ends)
+        if step + 1 == sampling.max_tokens:
+            break
+        _mark_stopped(done, at, asks, new[:, : step + 1], sampling.stop, texts)
+        going = np.flatnonzero(~done[at])
+        if len(going) == 0:
+            break
+        if len(going) <= len(at) // 2:  # leaving copies the others' keys and values: not for every single row
+            rows.select(going)
+            at, tokens = at[going], tokens[going]
+        logits = rows.step(tokens)
+    told = texts.of([ask.before for ask in asks], [row[:n].tolist() for row, n in zip(new, n_new, strict=True)])
+    return [Generated(truncate_at_stop(text, sampling.stop), int(n)) for text, n in zip(told, n_new, strict=True)]
+
+
+def _opened(
+    prefix: Prefix, branches: Sequence[Branch], asks: Sequence[Ask], *, more: bool
+) -> tuple[Rows, torch.Tensor]:
+    """Feed the branches; return a row per ask and its first logits (asks, vocabulary). `more`: tokens will follow."""
+    rows = Rows(prefix, branches)
+    source = np.array([ask.row for ask in asks])
+    if np.array_equal(source, np.arange(len(branches))):
+        return rows, rows.logits[:, -1]
+    if more:
+        rows.select(source)
+    return rows, rows.logits[torch.as_tensor(source, device=rows.logits.device), -1]
+
+
+def _uniforms(asks: Sequence[Ask], sampling: Sampling) -> NDArray[np.float64] | None:
+    """One number in [0, 1) per ask and step, from the ask's seed alone: whoever shares its batch changes nothing."""
+    if sampling.temperature == 0:
+        return None
+    return np.stack([np.random.default_rng(ask.seed).random(sampling.max_tokens) for ask in asks])
+
+
+def _choose(logits: torch.Tensor, points: NDArray[np.float64] | None, temperature: float) -> NDArray[np.int64]:
+    """Return a token per row: the likeliest, or where `points` fall in the cumulated probabilities."""
+    if points is None:
+        chosen = logits.argmax(dim=-1)
+    else:
+        reached = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+        at = torch.as_tensor(points, device=logits.device)[:, None] * reached[:, -1:]
+        chosen = torch.searchsorted(reached, at, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    picked: NDArray[np.int64] = chosen.cpu().numpy()
+    return picked
+
+
+def _mark_stopped(
+    done: NDArray[np.bool_],
+    at: NDArray[np.int64],
+    asks: Sequence[Ask],
+    new: NDArray[np.int64],
+    stop: tuple[str, ...],
+    texts: Texts,
+) -> None:
+    """Mark the asks whose text holds a stop string. Only the last tokens are read, then the whole where they hit."""
+    going = [i for i in at.tolist() if not done[i]]
+    if not stop or not going:
+        return
+    window = max(len(s.encode()) for s in stop)  # a stop string that ends in the newest token began this far back
+    before = [int(new[i, -window - 1]) if new.shape[1] > window else asks[i].before for i in going]
+    ends = texts.of(before, new[going, -window:].tolist())
+    hits = [i for i, text in zip(going, ends, strict=True) if any(s in text for s in stop)]
+    whole = texts.of([asks[i].before for i in hits], new[hits].tolist()) if hits else []
+    for i, text in zip(hits, whole, strict=True):
+        done[i] = any(s in text for s in stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Tokens to be weighed for one choice: they stand from place `start` on in the rows that hold them."""
+
+    item: int
+    choice: int
+    start: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row to be fed, and the targets whose likelihood its logits tell."""
+
+    branch: Branch
+    targets: list[Target]
+
+    @property
+    def keep(self) -> int:
+        """Tokens at the row's end whose logits tell the targets."""
+        return max(len(self.branch) - target.start + 1 for target in self.targets)
+
+
+def candidates(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> list[Candidate]:
+    """Return the rows to feed for one query's choices: one row for all of them where each is a single token.
+
+    Every choice is weighed from the same place on: where the first of them leaves the ids of node and query. `ids` are
+    the node's. Raises `ValueError` where a choice adds no token or none stands before it.
+    """
+    start = min(_common(query, choice) for choice in choices)
+    if start == 0 or any(len(choice) <= start for choice in choices):
+        raise ValueError("a choice has no tokens of its own, or nothing stands before it")
+    low = min(start - 1, *(choice.n_shared for choice in choices))  # the last token before the choices is fed, too
+    tails = [(*ids[low : choice.n_shared].tolist(), *choice.own) for choice in choices]
+    rows: list[Candidate] = []
+    fed: tuple[int, ...] = ()
+    # In falling order a row comes before those that it begins with, and they need no row of their own.
+    for tail, index in sorted(((tail, i) for i, tail in enumerate(tails)), key=lambda pair: pair[0][:-1], reverse=True):
+        if not rows or fed[: len(tail) - 1] != tail[:-1]:
+            fed = tail[:-1]
+            rows.append(Candidate(Branch(low, list(fed)), []))
+        rows[-1].targets.append(Target(item, index, start, list(tail[start - low :])))
+    return rows
+
+
+@torch.inference_mode()
+def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[list[float]]:
+    """Return for each row the log-likelihoods of its targets, in nats, summed over their tokens."""
+    lengths = [len(row.branch) for row in rows]
+    keep = max(row.keep for row in rows)
+    logits = Rows(prefix, [row.branch for row in rows], keep).logits  # (rows, keep, vocabulary)
+    norm = logits.logsumexp(dim=-1)
+    where = [  # a token at place p is told by the logits at p - 1, and the last place is the last column
+        (r, keep - n + target.start + i - 1, token)
+        for r, (n, row) in enumerate(zip(lengths, rows, strict=True))
+        for target in row.targets
+        for i, token in enumerate(target.tokens)
+    ]
+    r, column, token = torch.tensor(where, device=logits.device).T
+    told = iter((logits[r, column, token] - norm[r, column]).double().tolist())
+    return [[sum(next(told) for _ in target.tokens) for target in row.targets] for row in rows]
+
+
+def _common(a: Branch, b: Branch) -> int:
+    if a.n_shared != b.n_shared:
+        return min(a.n_shared, b.n_shared)
+    return a.n_shared + common(a.own, b.own)
