@@ -94,7 +94,8 @@ def _write_results(done: Any, frame: Any) -> None:
     from icl_harness.plots import plot, save
 
     write_csv(frame, done.path / "curves.csv")
-    save(plot(frame, done.chance()), done.path / "curves.png")
+    if frame["value"].notna().any():  # where every request failed there is nothing to draw
+        save(plot(frame, done.chance()), done.path / "curves.png")
 
 
 def _print_curves(runs: list[Any], frame: Any) -> None:
@@ -145,14 +146,13 @@ def compare(
 ) -> None:
     """Show paired differences per shot count, with intervals."""
     from icl_harness.compare import compare as paired
+    from icl_harness.curves import write_csv
 
     frame = paired(_records(runs), by=by)
     if csv is not None:
-        frame.to_csv(sys.stdout if str(csv) == "-" else csv, index=False, lineterminator="\n", float_format="%.6f")
-        return
-    from icl_harness.report import print_frame
-
-    print_frame(frame)
+        write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+    else:
+        typer.echo(frame.to_string(index=False, float_format="{:.3f}".format))
 
 
 @app.command()

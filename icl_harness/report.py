@@ -46,20 +46,19 @@ def progress_bar() -> Iterator[Any]:
 
 
 def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:
-    """Yield a Rich table per task and variant: a row per shot count, a column per model and mode."""
+    """Yield a Rich table per task, variant and model: a row per shot count, a column per mode."""
     from rich.table import Table
 
-    for (task, variant), part in curves.groupby(["task", "variant"], sort=False):
-        metric = part["metric"].iloc[0]
-        title = f"{task}{'' if variant == 'default' else f', {variant}'}: {metric} [95 % interval] against shots"
+    for (task, variant, model), part in curves.groupby(["task", "variant", "model"], sort=False):
+        metric, shown = part["metric"].iloc[0], "" if variant == "default" else f", {variant}"
+        title = f"{task}{shown} · {model} · {metric} [95 % interval]"
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("shots", justify="right")
-        lines = list(part.groupby(["model", "mode"], sort=False))
-        for (model, mode), _ in lines:
-            table.add_column(f"{model}\n{mode}", justify="left")
+        modes = list(part.groupby("mode", sort=False))
+        for mode, _ in modes:
+            table.add_column(str(mode))
         for shots in sorted(part["shots"].unique()):
-            row = [_point(line[line["shots"] == shots]) for _, line in lines]
-            table.add_row(str(shots), *row)
+            table.add_row(str(shots), *[_point(line[line["shots"] == shots]) for _, line in modes])
         yield table
 
 
@@ -99,16 +98,3 @@ def notes(path: Path, header: dict[str, Any], curves: pd.DataFrame) -> Iterator[
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
-
-
-def print_frame(frame: pd.DataFrame) -> None:
-    """Print a table of plain columns; numbers with three decimals."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in frame.columns:
-        table.add_column(name, justify="right" if frame[name].dtype.kind in "if" else "left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row])
-    Console(soft_wrap=True).print(table)

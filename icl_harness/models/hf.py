@@ -9,6 +9,7 @@ Left out: chat templates, and keeping the caches of several paths at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from icl_harness.models.kv import Done
 
 MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwise
+SMALL_MODEL = 20_000_000  # parameters
 MAX_SAMPLES = 16  # of one text that share the prefill of its own tokens
 NO_MEMORY = "out of memory, even for this query alone; fewer shots or a smaller dtype would fit"
 
@@ -87,10 +89,11 @@ class HfModel(Model):
         Raises `SpecError` where the scoring needs choices that a query does not have.
         """
         solve = self._generated if sampling.scoring == "generate" else self._chosen
-        for batch in solve(node, queries, sampling):
-            if batch:
-                yield batch
-                await asyncio.sleep(0)
+        with _threads(self._model):
+            for batch in solve(node, queries, sampling):
+                if batch:
+                    yield batch
+                    await asyncio.sleep(0)
 
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision, the number of parameters and what the weights are."""
@@ -226,3 +229,17 @@ def _elected(item: _Item, n_cached: int, seconds: float) -> list[Answer]:
         Answer(query_id=query.id, sample=query.sample, text=best, usage=usage, latency_s=seconds, logprobs=known)
         for query in item.asks
     ]
+
+
+@contextlib.contextmanager
+def _threads(model: Any) -> Iterator[None]:
+    """Hold a small model on the CPU to one thread: where cores are busy, threads wait for each other at every layer."""
+    import torch
+
+    before = torch.get_num_threads()
+    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
