@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Protocol
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
+from icl_harness.hub import Hub, hub_rows
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz")
 LOCAL_FOLDER = Path("data")  # where `rows` looks when no folder is given
@@ -55,16 +56,6 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
-    """A data set on the Hugging Face hub. `data_dir` picks a folder of it, for branches without configs."""
-
-    id: str
-    config: str | None = None
-    revision: str | None = None
-    data_dir: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rows:
     """The rows of one split, from `hub` or from the file DIR/<local>.*; `local` is "<task>/<split>" unless given."""
 
@@ -75,8 +66,6 @@ class Rows:
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
         """Read all rows and build their examples. Raises `DataError`."""
         if self.hub and data is None:
-            from icl_harness.hub import hub_rows
-
             found: Iterable[tuple[str, dict[str, Any]]] = hub_rows(self.hub, self.split)
             whole = self.hub.id
         else:

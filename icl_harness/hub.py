@@ -1,4 +1,4 @@
-"""Rows of a Hugging Face hub data set, through `datasets` (floor 1; imported by data.py when a hub set is read)."""
+"""Rows of a Hugging Face hub data set, through `datasets` (floor 1)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from icl_harness.errors import DataError
 
-if TYPE_CHECKING:
-    from icl_harness.data import Hub
-
 PROBE_S = 5.0  # how long to wait for the hub's door before only the cache is asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """A data set on the Hugging Face hub. `data_dir` picks a folder of it, for branches without configs."""
+
+    id: str
+    config: str | None = None
+    revision: str | None = None
+    data_dir: str | None = None
 
 
 def hub_rows(hub: Hub, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
