@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Protocol
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
-from icl_harness.hub import Hub, hub_rows
+from icl_harness.hub_data import Hub, hub_rows
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz")
 LOCAL_FOLDER = Path("data")  # where `rows` looks when no folder is given
