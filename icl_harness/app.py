@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,34 +83,40 @@ def _run(spec: Any, out: Path | None) -> None:
     with progress_bar() as watch:
         done = execute(spec, folder, watch=watch)
     frame = done.curves()
-    _write_results(done, frame)
+    files = _write_results(done, frame)
     _print_curves([done], frame)
-    typer.echo(f"{folder}/  curves.csv  curves.png  records.db   (icl compare {folder} --by mode, icl export {folder})")
+    typer.echo(f"{folder}/  {files}   (icl compare {folder} --by mode, icl export {folder})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
 
-def _write_results(done: Any, frame: Any) -> None:
+def _write_results(done: Any, frame: Any) -> str:
+    """Write curves.csv and, where a point has a value, curves.png; return what the folder holds."""
     from icl_harness.curves import write_csv
     from icl_harness.plots import plot, save
 
+    picture = done.path / "curves.png"
     write_csv(frame, done.path / "curves.csv")
-    if frame["value"].notna().any():  # where every request failed there is nothing to draw
-        save(plot(frame, done.chance()), done.path / "curves.png")
+    if not frame["value"].notna().any():
+        picture.unlink(missing_ok=True)  # one of earlier answers would not be this table's
+        return "curves.csv  records.db"
+    save(plot(frame, done.chance()), picture)
+    return "curves.csv  curves.png  records.db"
 
 
 def _print_curves(runs: list[Any], frame: Any) -> None:
     from rich.console import Console
 
-    from icl_harness.report import curve_tables, notes
+    from icl_harness.report import bank_notes, curve_notes, curve_tables
 
+    if frame.empty:
+        typer.echo("no answers yet")
     console = Console(soft_wrap=True)
     for table in curve_tables(frame):
         console.print(table)
         console.print()
-    for one in runs:
-        for note in notes(one.path, one.header, frame):
-            typer.echo(note)
+    for note in (*(n for one in runs for n in bank_notes(one.path, one.header)), *curve_notes(frame)):
+        typer.echo(note)
 
 
 @app.command()
@@ -117,24 +124,28 @@ def curves(
     runs: Runs, csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None
 ) -> None:
     """Show the curves of one or more runs, finished or not."""
-    found, frame = _load(runs)
-    if csv is None:
-        _print_curves(found, frame)
-        return
+    from icl_harness.curves import curves as table
     from icl_harness.curves import write_csv
+    from icl_harness.runs import load_runs
 
-    write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+    found, records = load_runs(runs)
+    if csv is None:
+        _print_curves(found, table(records))
+    else:
+        write_csv(table(records), sys.stdout if str(csv) == "-" else csv)
 
 
 @app.command()
 def plot(runs: Runs, out: Annotated[Path, typer.Option(help="FILE.png or FILE.svg")], title: str | None = None) -> None:
     """Draw the curves of one or more runs in one picture."""
+    from icl_harness.curves import curves as table
     from icl_harness.plots import plot as draw
     from icl_harness.plots import save
+    from icl_harness.runs import load_runs
 
-    found, frame = _load(runs)
+    found, records = load_runs(runs)
     chance = {task: level for one in found for task, level in one.chance().items()}
-    save(draw(frame, chance, title), out)
+    save(draw(table(records), chance, title), out)
     typer.echo(str(out))
 
 
@@ -147,8 +158,9 @@ def compare(
     """Show paired differences per shot count, with intervals."""
     from icl_harness.compare import compare as paired
     from icl_harness.curves import write_csv
+    from icl_harness.runs import load_runs
 
-    frame = paired(_records(runs), by=by)
+    frame = paired(load_runs(runs)[1], by=by)
     if csv is not None:
         write_csv(frame, sys.stdout if str(csv) == "-" else csv)
     else:
@@ -211,21 +223,6 @@ def tasks(
         typer.echo(line)
 
 
-def _load(folders: list[Path]) -> tuple[list[Any], Any]:
-    from icl_harness.curves import curves as table
-    from icl_harness.runs import Run
-
-    return [Run(folder) for folder in folders], table(_records(folders))
-
-
-def _records(folders: list[Path]) -> Any:
-    import pandas as pd
-
-    from icl_harness.runs import Run
-
-    return pd.concat([Run(folder).records() for folder in folders], ignore_index=True)
-
-
 def _pairs(texts: list[str]) -> dict[str, str]:
     pairs = {}
     for text in texts:
@@ -238,19 +235,22 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 def main() -> None:
     """Run the command line; every error of the user's is one line on standard error. `--debug` shows the traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no UTF-8 gets question marks
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
-    except (IclError, usage_error, typer.Abort, KeyboardInterrupt, BrokenPipeError, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        sys.exit(_say(error))
+        sys.exit(_say(error, usage_error))
 
 
-def _say(error: BaseException) -> int:
-    """Print one line and return the exit code."""
+def _say(error: BaseException, usage_error: type[Exception]) -> int:
+    """Print one line and return the exit code: 2 for what the user can mend, 1 for the rest."""
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of a pipe has had enough
         return 0
@@ -258,6 +258,10 @@ def _say(error: BaseException) -> int:
         typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
         return 130
     text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if not isinstance(error, IclError | OSError | usage_error):
+        text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     again = " Run the same command again to go on." if isinstance(error, IclError) and error.resumable else ""
     typer.echo(f"icl: {' '.join(text.split())}{again}", err=True)
-    return error.exit_code if isinstance(error, IclError) else 2
+    if isinstance(error, IclError):
+        return error.exit_code
+    return 2 if isinstance(error, OSError | usage_error) else 1

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from icl_harness.errors import DataError, StoreError
-from icl_harness.examples import Example
+from icl_harness.examples import Example, content_hash
 from icl_harness.prompts import Shot
 
 PASSING_REWARD = 1.0  # the reward of a correct answer
@@ -22,15 +22,21 @@ PASSING_REWARD = 1.0  # the reward of a correct answer
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from."""
+    """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from, `problem` is the
+    problem's content hash. An attempt that no repetition can make succeed has an `error` and no reward."""
 
     id: str
     sample: int
-    answer: str
+    problem: str
+    answer: str | None
     parsed: str | None
     reward: float
     node: str
     model: str
+    error: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
     kept: bool = False
 
 
@@ -50,14 +56,28 @@ class Bank:
         """Return how many problems have a rationale: the largest K that this bank allows."""
         return sum(attempt.kept for attempt in self.attempts)
 
+    @property
+    def cost_usd(self) -> float | None:
+        """Return what the attempts cost, None where it is not known of all."""
+        costs = [attempt.cost_usd for attempt in self.attempts]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
+
     def shots(self, order: Sequence[Example]) -> list[Shot]:
         """Return the kept attempts as shots, in the order of a draw. The rationale is the model's whole answer."""
-        kept = {attempt.id: attempt for attempt in self.attempts if attempt.kept}
+        kept = {attempt.id: attempt.answer or "" for attempt in self.attempts if attempt.kept}
         return [
-            Shot(id=e.id, input=e.input, target=e.target, rationale=kept[e.id].answer.strip())
-            for e in order
-            if e.id in kept
+            Shot(id=e.id, input=e.input, target=e.target, rationale=kept[e.id].strip()) for e in order if e.id in kept
         ]
+
+    def check_problems(self, pool: Sequence[Example], where: str) -> None:
+        """Raise `StoreError` where an attempt is at a problem that is not the pool's, or is another under its id."""
+        problems = {example.id: content_hash([example]) for example in pool}
+        strange = [a.id for a in self.attempts if problems.get(a.id, a.problem) != a.problem]
+        if strange or not any(a.id in problems for a in self.attempts):
+            shown = f"{strange[0]} is another problem there" if strange else "it holds none of the pool's problems"
+            raise StoreError(
+                f"bank {where} was made from other problems ({shown}). Take one of the same task and data."
+            )
 
 
 def mark_kept(attempts: Iterable[Attempt]) -> Bank:
@@ -100,7 +120,7 @@ def recover_attempts(path: Path) -> list[Attempt]:
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return _parse(whole.decode("utf-8"), path)
+    return _parse(whole.decode("utf-8", "replace"), path)
 
 
 def read_bank(path: Path) -> Bank:
@@ -109,7 +129,10 @@ def read_bank(path: Path) -> Bank:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"bank {path} cannot be read: {error}.") from error
-    return mark_kept(_parse(text, path))
+    bank = mark_kept(_parse(text if text.endswith("\n") else text + "\n", path))
+    if not bank.attempts:
+        raise DataError(f"bank {path} holds no attempts.")
+    return bank
 
 
 def _line(attempt: Attempt) -> str:
@@ -120,7 +143,10 @@ def _parse(text: str, path: Path) -> list[Attempt]:
     attempts = []
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            attempts.append(Attempt(**json.loads(line)))
+            attempt = Attempt(**json.loads(line))
+            if not isinstance(attempt.id, str) or not isinstance(attempt.answer, str | None):
+                raise TypeError("its id and answer must be texts")
+            attempts.append(replace(attempt, sample=int(attempt.sample), reward=float(attempt.reward)))
         except (ValueError, TypeError) as error:
             raise DataError(f"bank {path}, line {number}: not an attempt ({error}).") from error
     return attempts

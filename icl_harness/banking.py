@@ -7,6 +7,7 @@ are not asked for again. Once finished it never changes, as the shots of cells c
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -15,19 +16,27 @@ from pathlib import Path
 
 from icl_harness.bank import Attempt, Bank, append_attempts, mark_kept, read_bank, recover_attempts, write_bank
 from icl_harness.draws import draw_order, stable_seed
-from icl_harness.errors import ProviderError, StoreError
-from icl_harness.examples import Example
+from icl_harness.errors import ProviderError, SpecError, StoreError
+from icl_harness.examples import Example, content_hash
 from icl_harness.experiment import Experiment, Line
-from icl_harness.models.base import Answer, Model
+from icl_harness.models.base import Answer, Model, spent_tokens
 from icl_harness.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts import Node
+from icl_harness.scoring import Score, Scorer
 from icl_harness.tasks import Task
 
 
-def bank_name(task: Task, variant: str, model: str, draw: int) -> str:
-    """Return the file name of a bank; the episodes of a `per_draw` task have one each."""
-    parts = ["bank", task.name, variant, model, *([f"draw{draw}"] if task.per_draw else [])]
-    return "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".jsonl"
+def bank_name(line: Line) -> str:
+    """Return the file name of a line's bank; the episodes of a `per_draw` task have one each."""
+    digest = hashlib.sha256(line.model.encode()).hexdigest()[:6]  # x/a-b and x/a_b look the same in a file name
+    return f"{_stem(line)}--{_plain(line.model)}-{digest}.jsonl"
+
+
+def check_banks(experiment: Experiment) -> None:
+    """Raise `StoreError` or `DataError` where `--bank` does not fit a line, before anything is asked or written."""
+    for line in experiment.lines():
+        if line.mode == "reinforced" and experiment.spec.bank:
+            _taken_bank(experiment, line)
 
 
 async def obtain_bank(experiment: Experiment, folder: Path, line: Line, count: Callable[..., None]) -> Bank:
@@ -35,31 +44,61 @@ async def obtain_bank(experiment: Experiment, folder: Path, line: Line, count: C
 
     `count` is told of the asks (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where some failed.
     """
-    path = folder / bank_name(line.task, line.variant, line.model, line.draw)
+    path = folder / bank_name(line)
     if path.exists():
         return read_bank(path)
     if experiment.spec.bank:
-        write_bank(path, read_bank(find_bank(Path(experiment.spec.bank), line)))
-        return read_bank(path)
+        bank = _taken_bank(experiment, line)
+        write_bank(path, bank)
+        return bank
     return await _make_bank(experiment, line, path, count)
 
 
-def find_bank(source: Path, line: Line) -> Path:
-    """Return the bank file of an earlier run: `source` is the file, or a run folder with one for this task.
+def _taken_bank(experiment: Experiment, line: Line) -> Bank:
+    source = _find_bank(Path(experiment.spec.bank or ""), line)
+    bank = read_bank(source)
+    bank.check_problems(experiment.dataset(line.task, line.variant, line.draw).pool, str(source))
+    return bank
 
-    A bank that another model made serves too, where it is the only one. Raises `StoreError`.
-    """
+
+def _find_bank(source: Path, line: Line) -> Path:
+    """Return the bank file: `source` itself, or in a run folder the one of this line; if need be another model's."""
     if source.is_file():
         return source
-    same = source / bank_name(line.task, line.variant, line.model, line.draw)
-    any_model = re.escape(bank_name(line.task, line.variant, "MODEL", line.draw)).replace("MODEL", ".+")
-    others = [p for p in sorted(source.glob("bank-*.jsonl")) if re.fullmatch(any_model, p.name)]
+    same = source / bank_name(line)
+    others = sorted(source.glob(f"{_stem(line)}--*.jsonl"))
     if same.is_file():
         return same
     if len(others) == 1:
         return others[0]
     found = f"it holds {len(others)} banks of other models; name one of the files" if others else "it holds none"
     raise StoreError(f"--bank {source}: no bank of {line} by {line.model} there: {found}.")
+
+
+def apply_scorer(task: Task, scorer: Scorer, answer: str, example: Example) -> Score:
+    """Return the score of an answer. Raises `SpecError` in the task's name, as a scorer may be a user's code."""
+    try:
+        score = scorer(answer, example)
+    except Exception as error:
+        told = f"{type(error).__name__}, {error}"
+        raise SpecError(f"task {task.name}: its scorer fails on the answer to {example.id} ({told}).") from error
+    if not isinstance(score, Score):
+        raise SpecError(f"task {task.name}: its scorer returns a {type(score).__name__}, not a Score.")
+    return score
+
+
+def _stem(line: Line) -> str:
+    parts = [
+        "bank",
+        _plain(line.task.name),
+        _plain(line.variant),
+        *([f"draw{line.draw}"] if line.task.per_draw else []),
+    ]
+    return "-".join(parts)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.]+", "_", name)
 
 
 async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Callable[..., None]) -> Bank:
@@ -79,7 +118,7 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
     count(unforeseen=len(queries), doing=f"{line}: bank of {len(problems)} problems")
     sampling = replace(experiment.sampling(task), temperature=spec.bank_temperature, scoring="generate")
     examples = {example.id: example for example in problems}
-    n_failed = 0
+    n_failed, error = 0, None
     if queries:
         async with aclosing(model.answers(node, queries, sampling)) as stream:  # type: ignore[type-var]
             async for answers in stream:
@@ -87,10 +126,11 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
                 append_attempts(partial, new)
                 attempts += new
                 n_failed += len(answers) - len(new)
-                count(queries=len(answers))
+                error = next((a.error for a in answers if a.error), error)
+                count(queries=len(answers), tokens=sum(spent_tokens(answer.usage) for answer in answers))
                 await asyncio.sleep(0)  # lets Ctrl-C in
     if n_failed:
-        raise ProviderError(f"{task.name}: {n_failed} of {len(queries)} requests for the bank failed.")
+        raise ProviderError(f"{task.name}: {n_failed} of {len(queries)} requests for the bank failed ({error}).")
     bank = mark_kept(attempts)
     write_bank(path, bank)
     partial.unlink(missing_ok=True)
@@ -100,20 +140,29 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
 def _attempts(
     answers: Sequence[Answer], examples: dict[str, Example], task: Task, node: Node, model: Model
 ) -> list[Attempt]:
+    """Score answers. A failed request is no attempt and is asked again, unless asking again cannot help."""
     reward = task.reward or task.scorer
     made = []
     for answer in answers:
-        if answer.text is not None:
-            score = reward(answer.text, examples[answer.query_id])
-            made.append(
-                Attempt(
-                    id=answer.query_id,
-                    sample=answer.sample,
-                    answer=answer.text,
-                    parsed=score.parsed,
-                    reward=score.value,
-                    node=node.hash,
-                    model=model.id,
-                )
+        if answer.text is None and not answer.final:
+            continue
+        example = examples[answer.query_id]
+        text = answer.text
+        score = Score(parsed=None, value=0.0) if text is None else apply_scorer(task, reward, text, example)
+        made.append(
+            Attempt(
+                id=answer.query_id,
+                sample=answer.sample,
+                problem=content_hash([example]),
+                answer=answer.text,
+                parsed=score.parsed,
+                reward=score.value,
+                node=node.hash,
+                model=model.id,
+                error=answer.error,
+                prompt_tokens=answer.usage.prompt_tokens,
+                completion_tokens=answer.usage.completion_tokens,
+                cost_usd=answer.usage.cost_usd,
             )
+        )
     return made

@@ -58,12 +58,11 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     yield f"pool      {len(dataset.pool):,} examples{dropped}"
     yield f"queries   {len(dataset.queries):,} examples"
     order = draw_order(dataset.pool, 0, 0, task.name)[:N_SHOTS]
-    source = "supervised" if mode == "reinforced" else mode
-    shots = gold_shots(order, source)
     variables = {**task.fields, "labels": labels_of(task, variant)}
-    path = PromptPath(load_template(task), source, shots, variables)
+    path = PromptPath(load_template(task), mode, gold_shots(order, mode), variables)
+    stand_in = " (gold answers stand in for the bank's own)" if mode == "reinforced" else ""
     yield ""
-    yield f"--- {mode} prompt, {N_SHOTS} shots" + (" (gold, as no bank is at hand)" if source != mode else "")
+    yield f"--- {mode} prompt, {N_SHOTS} shots{stand_in}"
     yield Prompt(path.node(N_SHOTS), path.query(dataset.queries[0])).text
 
 

@@ -6,6 +6,8 @@ before anything is asked or written.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from icl_harness.bank import Bank
+from icl_harness.bank import Attempt, Bank
 from icl_harness.draws import draw_order, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example
@@ -78,7 +80,8 @@ class Experiment:
         return {
             "spec": self.spec.as_dict(),
             "data": data,
-            "templates": {name: template.hash for name, template in self.templates.items()},
+            "prompts": {task.name: self._wording(task) for task in self.tasks},
+            "weights": {name: _weights(self._models[name, self.tasks[0].name]) for name in self.spec.models},
             "tasks": tasks,
             "data_dir": self.spec.data,
             "models": {name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models},
@@ -150,21 +153,34 @@ class Experiment:
             scoring=self.spec.scoring,
         )
 
+    def _wording(self, task: Task) -> str:
+        """Return a hash of what is asked of a model beside the examples, and of where its answer ends."""
+        words = [self.templates[task.name].hash, task.fields, task.labels, task.label_maps, task.max_tokens, task.stop]
+        return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()
+
     def _check(self, task: Task, variant: str) -> None:
         """Refuse what the task cannot give, and render one prompt of each mode to find a faulty template."""
         spec, found = self.spec, self.dataset(task, variant, 0)
-        worked = spec.worked if "unsupervised" in spec.modes else 0
-        most, there = max(spec.shots), len(found.pool) - worked
+        most, there = max(spec.shots), len(found.pool) - spec.worked
         if most > there:
-            less = f", of which {worked} are worked examples" if worked else ""
+            limit = " left by --pool" if spec.pool else ""
+            less = f", of which --worked takes {spec.worked}" if spec.worked else ""
             raise SpecError(
-                f"{task.name} has {len(found.pool):,} pool examples{less}; --shots asks for {most:,}. "
-                f"Ask for at most {there:,}."
+                f"{task.name} has {len(found.pool):,} pool examples{limit}{less}; --shots asks for {most:,}. "
+                f"Ask for at most {max(there, 0):,}."
             )
+        if spec.bank_shots >= len(found.pool):
+            raise SpecError(
+                f"{task.name} has {len(found.pool):,} pool examples; --bank-shots {spec.bank_shots:,} leaves none to "
+                f"try. Ask for at most {len(found.pool) - 1:,}."
+            )
+        if variant != "default" and "baseline/ceiling" in spec.models:
+            raise SpecError(f"baseline/ceiling knows the default labels alone: leave it out for variant {variant}.")
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
         for mode in spec.modes:
-            path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0))
+            bank = Bank((_stand_in(found.pool[0]),)) if mode == "reinforced" else None
+            path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0), bank)
             path.node(min(1, len(path.shots)))
             path.query(found.queries[0])
 
@@ -176,6 +192,27 @@ class Experiment:
                 if opened == name:
                     return model
         return open_model(name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner)
+
+
+def _stand_in(example: Example) -> Attempt:
+    """Return an attempt that lets the words of reinforced mode be rendered before there is a bank."""
+    return Attempt(
+        id=example.id,
+        sample=0,
+        problem="",
+        answer=example.target,
+        parsed=None,
+        reward=1.0,
+        node="",
+        model="",
+        kept=True,
+    )
+
+
+def _weights(model: Model) -> Any:
+    """Return what tells a local model from another under the same name, None where nothing does."""
+    told = model.describe()
+    return told.get("sha256") or told.get("commit")
 
 
 def _versions() -> dict[str, str]:

@@ -63,6 +63,20 @@ class Spec:
             raise SpecError(f"--shots holds {min(self.shots)}; a shot count is 0 or more.")
         object.__setattr__(self, "shots", tuple(sorted(self.shots)))
         self._check_numbers()
+        self._refuse_idle_flags()
+
+    def _refuse_idle_flags(self) -> None:
+        """Refuse what would be accepted and do nothing."""
+        if "unsupervised" not in self.modes and self.worked:
+            raise SpecError("--worked belongs to the unsupervised mode, which is not asked for.")
+        for name in ("bank", "bank_samples", "bank_temperature", "bank_shots"):
+            default = next(f.default for f in fields(self) if f.name == name)
+            if "reinforced" not in self.modes and getattr(self, name) != default:
+                raise SpecError(f"--{name.replace('_', '-')} belongs to the reinforced mode, which is not asked for.")
+        if self.model_args and all(name.startswith("baseline/") for name in self.models):
+            raise SpecError("--model-arg does nothing for reference learners.")
+        if self.base_url and not any(name.startswith(("openai/", "anthropic/", "google/")) for name in self.models):
+            raise SpecError("--base-url belongs to openai/, anthropic/ and google/ models, and none is named.")
 
     def _check_numbers(self) -> None:
         at_least = {"draws": 1, "queries": 1, "pool": 1, "seed": 0, "max_tokens": 1, "bank_samples": 1, "bank_shots": 0}
@@ -70,11 +84,15 @@ class Spec:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise SpecError(f"--{name.replace('_', '-')} is {value}; it takes a whole number of {least} or more.")
-        if not 0 <= self.worked <= 4:
+        if self.worked not in range(5):
             raise SpecError(f"--worked is {self.worked}; the format block takes 0 to 4 worked examples.")
         for name in ("temperature", "bank_temperature"):
-            if getattr(self, name) < 0:
-                raise SpecError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must not be negative.")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+                raise SpecError(f"--{name.replace('_', '-')} is {value}; it takes a number of 0 or more.")
+        for name in ("bank", "base_url", "data"):
+            if not isinstance(getattr(self, name), str | None):
+                raise SpecError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it takes a text.")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as JSON holds it, without `data`: the data's hashes say more than its place."""
@@ -86,13 +104,19 @@ class Spec:
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Spec:
         """Return the spec that `values` hold; lists and comma-separated texts both serve. Raises `SpecError`."""
         known = [f.name for f in fields(cls)]
-        given = {_SINGULAR.get(key := str(k).replace("-", "_"), key): v for k, v in values.items()}
+        given: dict[str, Any] = {}
+        for name, value in values.items():
+            written = str(name).replace("-", "_")
+            key = _SINGULAR.get(written, written)
+            if key in given:
+                raise SpecError(f"{where}: {written} and {key} are the same: give one.")
+            given[key] = value
         for key in given:
             if key not in known:
                 raise SpecError(f"{where}: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
         for key in ("tasks", "models", "modes", "variants"):
             if key in given:
-                given[key] = parse_names(given[key])
+                given[key] = parse_names(given[key], key)
         if "shots" in given:
             given["shots"] = parse_shots(given["shots"])
         if not isinstance(given.get("model_args", {}), Mapping):
@@ -113,7 +137,7 @@ class Spec:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"{path} cannot be read: {error}.") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
         if not isinstance(values, dict):
             raise SpecError(f"{path} must hold a mapping such as 'tasks: [dialects]', one key per line.")
@@ -123,9 +147,11 @@ class Spec:
 _SINGULAR = {"task": "tasks", "model": "models", "mode": "modes", "variant": "variants"}
 
 
-def parse_names(value: Any) -> tuple[str, ...]:
+def parse_names(value: Any, what: str = "names") -> tuple[str, ...]:
     """Return the names in a comma-separated text, or in a list of such texts."""
-    parts = [value] if isinstance(value, str) else list(value)
+    if isinstance(value, Mapping):
+        raise SpecError(f"{what}: give a name or a list of names, not a mapping.")
+    parts = value if isinstance(value, list | tuple) else [] if value is None else [value]
     return tuple(name for part in parts for name in (p.strip() for p in str(part).split(",")) if name)
 
 
@@ -159,7 +185,7 @@ def _refuse_repeats(name: str, values: Sequence[Any]) -> None:
         raise SpecError(f"{name}: {twice[0]!r} is named twice. Name each once.")
 
 
-def _one_of(what: str, values: Sequence[str], known: Sequence[str]) -> None:
+def _one_of(what: str, values: Sequence[Any], known: Sequence[str]) -> None:
     for value in values:
         if value not in known:
-            raise SpecError(f"unknown {what} {value!r}.{nearest(value, known)} Known: {', '.join(known)}.")
+            raise SpecError(f"unknown {what} {value!r}.{nearest(str(value), known)} Known: {', '.join(known)}.")

@@ -31,7 +31,7 @@ class Shot:
 class Node:
     """A prefix: all that a model has read when a query follows. Immutable; extend it with `child`."""
 
-    __slots__ = ("_hasher", "hash", "mode", "n_chars", "n_shots", "parent", "segment", "shot")
+    __slots__ = ("_hasher", "hash", "mode", "n_bytes", "n_shots", "parent", "segment", "shot")
 
     def __init__(self, segment: str, parent: Node | None = None, shot: Shot | None = None, *, mode: str = "") -> None:
         self.parent = parent
@@ -39,9 +39,9 @@ class Node:
         self.segment = segment  # the text of this edge
         self.shot = shot
         self.n_shots: int = (parent.n_shots if parent else 0) + (shot is not None)
-        self.n_chars: int = (parent.n_chars if parent else 0) + len(segment)
         self._hasher: hashlib._Hash = parent._hasher.copy() if parent else hashlib.sha256()
         data = segment.encode()
+        self.n_bytes: int = (parent.n_bytes if parent else 0) + len(data)
         # The length goes in first, so that two ways of cutting one text are two nodes.
         self._hasher.update(len(data).to_bytes(8, "big") + data)
         self.hash: str = self._hasher.hexdigest()
@@ -72,7 +72,7 @@ class Node:
         return [node.shot for node in self.path if node.shot is not None]
 
     def __repr__(self) -> str:
-        return f"Node({self.n_shots} shots, {self.n_chars} chars, {self.hash[:12]})"
+        return f"Node({self.n_shots} shots, {self.n_bytes} bytes, {self.hash[:12]})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,11 @@ class Template:
         try:
             self._template = env.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"template {name}, line {error.lineno}: {error.message}.") from error
+            raise TemplateError(
+                f"template {name}, line {error.lineno}: {(error.message or '').rstrip('.')}."
+            ) from error
+        except Exception as error:  # what Jinja compiles to may be no Python, or nest too deep for it
+            raise TemplateError(f"template {name} cannot be compiled: {type(error).__name__}, {error}.") from error
         missing = [block for block in BLOCKS if block not in self._template.blocks]
         if missing:
             raise TemplateError(f"template {name} lacks the block {missing[0]!r}; it needs {', '.join(BLOCKS)}.")
@@ -137,9 +141,11 @@ class Template:
 
         try:
             context = self._template.new_context(variables)
-            return "".join(self._template.blocks[block](context))
+            text = "".join(self._template.blocks[block](context))
+            text.encode()  # what is no UTF-8 could be neither hashed, sent nor stored
+            return text
         except jinja2.UndefinedError as error:
             known = ", ".join(sorted(variables))
             raise TemplateError(f"template {self.name}, block {block}: {error.message}. It may use {known}.") from error
         except Exception as error:  # a template is user code: whatever it raises is told in its name
-            raise TemplateError(f"template {self.name}, block {block}: {error}.") from error
+            raise TemplateError(f"template {self.name}, block {block}: {type(error).__name__}, {error}.") from error

@@ -47,11 +47,12 @@ def progress_bar() -> Iterator[Any]:
 
 def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:
     """Yield a Rich table per task, variant and model: a row per shot count, a column per mode."""
+    from rich.markup import escape
     from rich.table import Table
 
     for (task, variant, model), part in curves.groupby(["task", "variant", "model"], sort=False):
         metric, shown = part["metric"].iloc[0], "" if variant == "default" else f", {variant}"
-        title = f"{task}{shown} · {model} · {metric} [95 % interval]"
+        title = escape(f"{task}{shown} · {model} · {metric}") + " \\[95 % interval]"
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("shots", justify="right")
         modes = list(part.groupby("mode", sort=False))
@@ -75,11 +76,19 @@ def _number(value: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
-def notes(path: Path, header: dict[str, Any], curves: pd.DataFrame) -> Iterator[str]:
-    """Yield what a reader of the table must know: banks, dropped shots, failures, unparsed answers, left-out rows."""
+def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
+    """Yield what a run's folder says beside its records: how much of each bank was solved, which rows were left out."""
     for file in sorted(path.glob("bank-*.jsonl")):
         bank = read_bank(file)
-        yield f"bank {file.name}: {bank.n_solved} of {bank.n_problems} solved"
+        cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
+        yield f"{file.name}: {bank.n_solved} of {bank.n_problems} solved, {len(bank.attempts):,} attempts{cost}"
+    for name, task in header["tasks"].items():
+        if task["n_dropped"]:
+            yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+
+
+def curve_notes(curves: pd.DataFrame) -> Iterator[str]:
+    """Yield what a reader of the table must know: failures, overflows, dropped shots, unparsed shares."""
     keys = ["task", "model", "mode", "variant", "shots"]
     for row in curves.to_dict("records"):
         where = " ".join(str(row[key]) for key in keys) + " shots"
@@ -95,6 +104,3 @@ def notes(path: Path, header: dict[str, Any], curves: pd.DataFrame) -> Iterator[
             share = f"{row['n_unparsed'] / row['n_ok']:.0%}"
             where = f"{row['task']} {row['model']} {row['mode']}"
             yield f"{where}: {share} of the answers could not be parsed and count as wrong"
-    for name, task in header["tasks"].items():
-        if task["n_dropped"]:
-            yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"

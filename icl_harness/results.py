@@ -10,11 +10,12 @@ a prefix is a list of its edges' texts, so larger shot counts and other draws st
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 RECORDS_FILE = "records.db"
+
+# What a run that was stopped before its run.json was there may have left.
+LEFT_BY_A_STOPPED_START = {
+    ".lock",
+    f"{RUN_FILE}.tmp",
+    *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal")),
+}
 
 SCHEMA = """
 CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
@@ -46,6 +54,8 @@ CREATE TABLE records (
 ) WITHOUT ROWID;
 CREATE INDEX records_by_prompt ON records (node, query_text);
 """
+
+TABLES = {"texts", "nodes", "cells", "records"}
 
 EXPORT = """
 SELECT c.task, c.model, c.mode, c.variant, c.shots, c.draw, c.metric, r.query_id, r.sample, r.shots_used,
@@ -95,11 +105,10 @@ class RunStore:
             raise StoreError(
                 f"{path} is not a run folder: it holds no {RUN_FILE} and {RECORDS_FILE}. Name one made by icl run."
             )
-        try:
+        _read_header(path)
+        with _told(path):
             connection = sqlite3.connect(path / RECORDS_FILE, timeout=30)
-            connection.execute("SELECT 1 FROM cells LIMIT 1")
-        except sqlite3.Error as error:
-            raise StoreError(f"{path / RECORDS_FILE} cannot be read: {error}.") from error
+            connection.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
         return cls(path, connection)
 
     @classmethod
@@ -117,8 +126,11 @@ class RunStore:
             connection = sqlite3.connect(path / RECORDS_FILE, timeout=30, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records_by_prompt'").fetchone():
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables:
                 connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            elif tables != TABLES:
+                raise StoreError(f"{path / RECORDS_FILE} is not a run's records. Choose another --out.")
             if found is None:
                 _write_atomically(path / RUN_FILE, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
         except (OSError, sqlite3.Error) as error:
@@ -132,7 +144,7 @@ class RunStore:
     @property
     def header(self) -> dict[str, Any]:
         """Return what `run.json` says."""
-        return json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return _read_header(self.path) or {}
 
     def close(self) -> None:
         """Close the database and let another process write."""
@@ -143,21 +155,25 @@ class RunStore:
     def done(self, cell: Cell) -> set[tuple[str, int]]:
         """Return (query id, sample) of what need not be asked again; failed requests are asked again."""
         find = "SELECT query_id, sample FROM records WHERE cell = ? AND status != 'failed'"
-        return set(self._db.execute(find, (self._find_cell(cell),)).fetchall())
+        with _told(self.path):
+            return set(self._db.execute(find, (self._find_cell(cell),)).fetchall())
 
-    def answered(self, model: str, node: Node) -> dict[str, tuple[Any, ...]]:
-        """Return query text -> (answer, prompt, cached, completion tokens, dollars) of `model` behind this prefix."""
+    def answered(self, cell: Cell, node: Node) -> dict[str, tuple[Any, ...]]:
+        """Return query text -> (answer, prompt, cached, completion tokens, dollars) behind this prefix.
+
+        Of the same task, variant and model only: other choices may stand behind the same words.
+        """
         rows = self._db.execute(
             "SELECT t.text, r.answer, r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd FROM nodes n "
             "JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text "
-            "WHERE n.hash = ? AND c.model = ? AND r.status = 'ok' AND r.sample = 0",
-            (node.hash, model),
+            "WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok' AND r.sample = 0",
+            (node.hash, cell.model, cell.task, cell.variant),
         )
         return {row[0]: row[1:] for row in rows}
 
     def add(self, cell: Cell, records: Sequence[Record]) -> None:
-        """Store records of one cell, all or none."""
-        with self._db:
+        """Store records of one cell, all or none. Raises `StoreError` where the disk is full, say."""
+        with _told(self.path), self._db:
             cell_id = self._cell_id(cell)
             node_ids = {node.hash: self._node_id(node) for node in {r.prompt.node for r in records}}
             rows = [_row(record, cell_id, node_ids, self._text_id(record.prompt.query.text)) for record in records]
@@ -168,7 +184,8 @@ class RunStore:
         """Return all records, in the order of the grid; `shot_ids` is a list."""
         import pandas as pd
 
-        frame = pd.read_sql_query(EXPORT, self._db)
+        with _told(self.path):
+            frame = pd.read_sql_query(EXPORT, self._db)
         lists = {text: json.loads(text) for text in frame["shot_ids"].unique()}
         frame["shot_ids"] = frame["shot_ids"].map(lists)
         frame["reused"] = frame["reused"].astype(bool)
@@ -233,6 +250,18 @@ class RunStore:
         return int(row[0])
 
 
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the database's errors into one line that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ or error  # pandas wraps the database's errors with the whole query
+        if not isinstance(cause, sqlite3.Error):
+            raise
+        raise StoreError(f"{path / RECORDS_FILE} cannot be read or written: {cause}.") from error
+
+
 def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:
     answer, usage, node = record.answer, record.answer.usage, record.prompt.node
     return (
@@ -248,7 +277,7 @@ def _claim(path: Path) -> Any:
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith((RUN_FILE, RECORDS_FILE, ".lock")))
+        strangers = sorted(p.name for p in path.iterdir() if p.name not in LEFT_BY_A_STOPPED_START)
         if strangers and not (path / RUN_FILE).exists():
             raise StoreError(
                 f"{path} is not empty and not a run folder (it holds {strangers[0]}). Choose another --out."
@@ -267,15 +296,19 @@ def _read_header(path: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        header = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StoreError(f"{file} is not JSON ({error}). Choose another --out.") from error
+        raise StoreError(f"{file} is damaged: it is not JSON ({error}).") from error
+    if not isinstance(header, dict) or not {"spec", "data", "prompts", "tasks", "weights"} <= set(header):
+        raise StoreError(f"{file} is damaged, or not a run's: it lacks what every run says of itself.")
+    return header
 
 
 def _check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
     """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers of one run not."""
-    for part, what in (("spec", "spec"), ("data", "data"), ("templates", "prompt template")):
-        old, new = found.get(part, {}), header[part]
+    parts = {"spec": "spec", "data": "data", "prompts": "wording of the task", "weights": "model's weights"}
+    for part, what in parts.items():
+        old, new = found[part], header[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
                 raise StoreError(

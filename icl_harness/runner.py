@@ -12,12 +12,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from icl_harness.banking import obtain_bank
+from icl_harness.banking import apply_scorer, obtain_bank
 from icl_harness.draws import stable_seed
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.experiment import Experiment, Line
-from icl_harness.models.base import Answer, Model, Usage
+from icl_harness.models.base import Answer, Model, Usage, spent_tokens
 from icl_harness.modes import PromptPath
 from icl_harness.plan import fitting_shots, reserved_tokens
 from icl_harness.prompts import Node, Prompt, Query
@@ -64,10 +64,10 @@ class _Walk:
         self.experiment = experiment
         self.store = store
         self._watch = watch
-        n_shots = len(experiment.spec.shots)
-        lines = list(experiment.lines())
-        n_queries = sum(experiment.n_queries(line.task) for line in lines)
-        self._progress = Progress(cells=len(lines) * n_shots, queries=n_queries * n_shots)
+        spec = experiment.spec
+        n_cells = len(spec.models) * len(spec.variants) * len(spec.modes) * spec.draws * len(spec.shots)  # of one task
+        n_queries = sum(map(experiment.n_queries, experiment.tasks))
+        self._progress = Progress(cells=n_cells * len(experiment.tasks), queries=n_cells * n_queries)
 
     async def walk(self) -> None:
         try:
@@ -113,10 +113,10 @@ class _Walk:
         def keep(answers: Sequence[Answer], reused: bool = False) -> None:
             prompts = [Prompt(node, by_key[a.query_id, a.sample]) for a in answers]
             self.store.add(cell, [_scored(p, a, line, examples, reused) for p, a in zip(prompts, answers, strict=True)])
-            tokens = 0 if reused else sum(_tokens(a.usage) for a in answers)
+            tokens = 0 if reused else sum(spent_tokens(a.usage) for a in answers)
             self._count(queries=len(answers), tokens=tokens)
 
-        known = self.store.answered(cell.model, node) if sampling.temperature == 0 else {}
+        known = self.store.answered(cell, node) if sampling.temperature == 0 else {}
         copies = [_copy(q, known[q.text]) for q in queries if q.text in known]
         if copies:
             keep(copies, reused=True)
@@ -172,7 +172,7 @@ def _fit(model: Model, path: PromptPath, shots: int, reserved: int, where: str, 
 def _scored(prompt: Prompt, answer: Answer, line: Line, examples: Mapping[str, Example], reused: bool) -> Record:
     if answer.text is None:
         return Record(prompt=prompt, answer=answer)
-    score = line.task.scorer(answer.text, examples[answer.query_id])
+    score = apply_scorer(line.task, line.task.scorer, answer.text, examples[answer.query_id])
     return Record(prompt=prompt, answer=answer, parsed=score.parsed, score=score.value, reused=reused)
 
 
@@ -189,10 +189,6 @@ def _copy(query: Query, known: tuple[Any, ...]) -> Answer:
 
 def _failed(query: Query, error: str) -> Answer:
     return Answer(query_id=query.id, sample=query.sample, status="failed", error=error)
-
-
-def _tokens(usage: Usage) -> int:
-    return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
 
 def _run_async(walk: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.errors import SpecError, nearest
+from icl_harness.banking import check_banks
+from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.experiment import Experiment
 from icl_harness.grid import Spec
 from icl_harness.models.base import Model
@@ -103,6 +104,7 @@ def execute(
 ) -> Run:
     """Run `spec` into the folder `out`. Nothing is written before all that can be refused has been."""
     experiment = Experiment(spec, models)
+    check_banks(experiment)
     if spec.on_overflow == "error":
         refuse_overflow(experiment)
     store = RunStore.create_or_resume(out, experiment.header())
@@ -118,6 +120,47 @@ def default_folder(spec: Spec) -> Path:
     digest = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*spec.tasks[:3], *spec.models[:2]))
     return Path("results") / f"{name[:60]}-{digest}"
+
+
+def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
+    """Return runs and their records in one table. Raises `StoreError` where they cannot stand in one.
+
+    Runs of a task must share its data, its pool and the seed, or a draw of one is not that draw of the other; a curve
+    must come from one way of asking; and no cell may be counted twice.
+    """
+    import pandas as pd
+
+    runs = [Run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    frames = [run.records() for run in runs]
+    for i, one in enumerate(runs):
+        for j in range(i):
+            _check_joinable(one, frames[i], runs[j], frames[j])
+    return runs, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.DataFrame) -> None:
+    where = f"{other.path.name} and {one.path.name} cannot be put together"
+    mine, theirs = one.header, other.header
+    shared = set(mine["data"]) & set(theirs["data"])
+    for task in sorted(shared):
+        for name in ("seed", "pool"):
+            if mine["spec"][name] != theirs["spec"][name]:
+                raise StoreError(f"{where}: their draws of {task} differ, as --{name} does. Run them alike.")
+        if mine["data"][task] != theirs["data"][task]:
+            raise StoreError(f"{where}: their data of {task} differ.")
+    line, cell = ["task", "model", "mode", "variant"], ["task", "model", "mode", "variant", "shots", "draw"]
+    if not _keys(frame, line) & _keys(other_frame, line):
+        return
+    asked = set(mine["spec"]) - {"tasks", "models", "modes", "variants", "shots", "draws", "on_overflow", "bank"}
+    differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
+    if differing:
+        raise StoreError(f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)}).")
+    if _keys(frame, cell) & _keys(other_frame, cell):
+        raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
+
+
+def _keys(frame: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:
+    return set(frame[columns].drop_duplicates().itertuples(index=False, name=None))
 
 
 def find_prompts(folder: Path, query_id: str, wanted: dict[str, Any]) -> list[tuple[Cell, str]]:

@@ -13,7 +13,9 @@ from icl_harness.examples import Example
 
 
 def attempt(id: str, sample: int, reward: float) -> Attempt:
-    return Attempt(id=id, sample=sample, answer=f"{id}/{sample}", parsed="x", reward=reward, node="n", model="m")
+    return Attempt(
+        id=id, sample=sample, problem="", answer=f"{id}/{sample}", parsed="x", reward=reward, node="n", model="m"
+    )
 
 
 attempts = st.lists(

@@ -50,6 +50,22 @@ def spec(**values: object) -> Spec:
         ({"draws": 0}, "--draws is 0; it takes a whole number of 1 or more"),
         ({"draws": "3"}, "--draws is 3"),
         ({"temperature": -1}, "--temperature is -1"),
+        ({"temperature": float("nan")}, "--temperature is nan; it takes a number of 0 or more"),
+        ({"temperature": "hot"}, "--temperature is hot"),
+        ({"temperature": True}, "--temperature is True"),
+        ({"worked": 1.5, "modes": "unsupervised"}, "--worked is 1.5"),
+        ({"modes": 3}, "unknown mode '3'"),
+        ({"modes": None}, "no mode is named"),
+        ({"models": None}, "no model is named"),
+        ({"variants": []}, "no variant is named"),
+        ({"models": {"a": "b"}}, "models: give a name or a list of names"),
+        ({"data": 7}, "--data is 7; it takes a text"),
+        ({"bank": 5, "modes": "reinforced"}, "--bank is 5; it takes a text"),
+        ({"scoring": None}, "unknown scoring None"),
+        ({"model": "demo"}, "model and models are the same: give one"),
+        ({"bank_samples": 2}, "--bank-samples belongs to the reinforced mode"),
+        ({"worked": 2}, "--worked belongs to the unsupervised mode"),
+        ({"models": "baseline/knn", "model_args": {"dtype": "x"}}, "--model-arg does nothing for reference learners"),
         ({"worked": 5}, "takes 0 to 4 worked examples"),
         ({"on_overflow": "truncate"}, "unknown on-overflow 'truncate'.* Known: drop, skip, error"),
         ({"tasks": "toy,toy"}, "tasks: 'toy' is named twice"),
@@ -72,7 +88,7 @@ def test_yaml_and_arguments_give_the_same_spec_and_arguments_win(tmp_path: Path)
 
 
 def test_what_a_run_folder_stores_gives_the_spec_again() -> None:
-    one = spec(shots="0..64", model_args={"dtype": "float32"}, bank_samples=2)
+    one = spec(shots="0..64", modes="reinforced", model_args={"dtype": "float32"}, bank_samples=2)
     assert Spec.from_dict(one.as_dict(), "stored") == one
 
 

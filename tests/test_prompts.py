@@ -26,7 +26,7 @@ def grow(segments: list[str]) -> Node:
 def test_a_nodes_text_is_its_edges_joined(segments: list[str]) -> None:
     node = grow(segments)
     assert node.text == "".join(segments)
-    assert node.n_chars == len(node.text)
+    assert node.n_bytes == len(node.text.encode())
     assert [n.segment for n in node.path] == segments
 
 

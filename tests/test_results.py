@@ -10,7 +10,7 @@ from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts import Node, Prompt, Query, Shot
 from icl_harness.results import Cell, Record, RunStore
 
-HEADER = {"spec": {"seed": 0}, "data": {}, "templates": {}, "tasks": {}}
+HEADER = {"spec": {"seed": 0}, "data": {}, "prompts": {}, "tasks": {}, "weights": {}}
 
 
 def cell(shots: int, draw: int = 0) -> Cell:
@@ -62,7 +62,7 @@ def test_a_thousand_queries_in_eight_cells_of_1_mb_prompts_stay_under_20_mb(tmp_
     nodes = path_of(1000, chars=1000)
     for k in (0, 1, 4, 16, 64, 256, 512, 1000):
         store.add(cell(k), [record(nodes[k], f"test-{i}", "a rationale of " + "some words " * 20) for i in range(1000)])
-    assert nodes[1000].n_chars > 1_000_000
+    assert nodes[1000].n_bytes > 1_000_000
     store.close()
     assert sum(p.stat().st_size for p in (tmp_path / "run").iterdir()) < 20e6
 
@@ -71,7 +71,7 @@ def test_adding_is_all_or_nothing(tmp_path: Path) -> None:
     store = RunStore.create_or_resume(tmp_path / "run", HEADER)
     good = record(path_of(0)[0], "q1")
     bad = Record(prompt=good.prompt, answer=Answer(query_id="q2", text="x"), score="not a number", parsed=object())  # type: ignore[arg-type]
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(StoreError, match=r"records.db cannot be read or written: Error binding parameter"):
         store.add(cell(0), [good, bad])
     assert store.count() == 0
     store.close()

@@ -1,7 +1,9 @@
 """The walk: nested prompts, nothing asked twice, failures missing, overflow by whole shots."""
 
 import json
+import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import icl_harness
 from icl_harness import Prompt, ScriptedModel
 from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError, StoreError
 from icl_harness.results import RunStore
+from icl_harness.runs import load_runs
 
 from .conftest import N_QUERIES, parity
 
@@ -250,9 +253,90 @@ class TestReinforced:
         go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=1)
         assert Counter(p.query.id for p in listener.prompts if p.query.id.startswith("train")) == {"train7": 4}
 
+    def test_a_problem_that_can_never_be_answered_is_an_unsolved_one(self) -> None:
+        def reply(prompt: Prompt) -> str:
+            if prompt.query.id == "train7":
+                raise ContextOverflow("too long")
+            return right(prompt)
+
+        class Final(ScriptedModel):
+            async def answers(self, node, queries, sampling):
+                async for batch in super().answers(node, queries, sampling):
+                    yield [replace(a, final=a.status == "overflow") for a in batch]
+
+        run = go(Final(reply), modes=["reinforced"], shots=[40], draws=1)
+        lines = [json.loads(line) for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()]
+        assert [line["error"] for line in lines if line["id"] == "train7"] == ["too long"] * 4
+        assert set(run.records()["shots_used"]) == {39}
+
+    def test_a_bank_of_other_problems_is_refused_before_anything_is_written(self, toy: Path) -> None:
+        go(ScriptedModel(self.half), out="first", modes=["reinforced"], shots=[4], draws=1)
+        path = toy / "data/toy/train.jsonl"
+        path.write_text(path.read_text().replace('"n 0"', '"n 200"'))
+        with pytest.raises(StoreError, match=r"was made from other problems \(train0 is another problem there\)"):
+            go(ScriptedModel(right), out="second", modes=["reinforced"], shots=[4], draws=1, bank="first")
+        assert not Path("second").exists()
+
+    def test_models_whose_names_look_alike_have_a_bank_each(self) -> None:
+        models = [ScriptedModel(self.half, id=name) for name in ("x/a-b", "x/a_b")]
+        run = icl_harness.run("toy", models, out="out", data="data", modes=["reinforced"], shots=[4], draws=1)
+        assert len(list(run.path.glob("bank-*.jsonl"))) == 2
+
+    def test_a_bank_counts_what_its_attempts_cost(self) -> None:
+        run = go(ScriptedModel(self.half), modes=["reinforced"], shots=[4], draws=1)
+        lines = [json.loads(line) for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()]
+        assert all(line["prompt_tokens"] > 0 and line["completion_tokens"] > 0 for line in lines)
+
 
 @pytest.mark.usefixtures("toy")
 class TestRefusals:
+    def test_another_wording_of_the_task_is_another_run(self, toy: Path) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        for name, old, new in (
+            ("prompts/toy.jinja", "Even or odd?", "Odd or even?"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=5"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, stop=('x',)"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, fields={'a': 1}"),
+        ):
+            whole = (toy / name).read_text()
+            (toy / name).write_text(whole.replace(old, new))
+            with pytest.raises(StoreError, match="another wording of the task: toy"):
+                go(ScriptedModel(right), shots=[0], draws=1)
+            (toy / name).write_text(whole)
+        go(ScriptedModel(right), shots=[0], draws=1)
+
+    def test_other_weights_under_the_same_name_are_another_run(self) -> None:
+        class Weighty(ScriptedModel):
+            def describe(self):
+                return {"sha256": self.weights}
+
+        model = Weighty(right)
+        model.weights = "one"
+        go(model, shots=[0], draws=1)
+        model.weights = "two"
+        with pytest.raises(StoreError, match="another model's weights: scripted"):
+            go(model, shots=[0], draws=1)
+
+    def test_a_damaged_run_is_told_in_one_line(self) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        for text in ("{", "[]", "{}", '{"spec": null}', "null"):
+            Path("out/run.json").write_text(text)
+            for call in (lambda: icl_harness.Run("out"), lambda: go(ScriptedModel(right), shots=[0], draws=1)):
+                with pytest.raises(StoreError, match=r"run.json is damaged"):
+                    call()
+
+    def test_a_damaged_or_foreign_database_is_told_in_one_line(self) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        Path("out/records.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+        with pytest.raises(StoreError, match=r"records.db"):
+            icl_harness.Run("out")
+        Path("theirs").mkdir()
+        other = sqlite3.connect("theirs/records.db")
+        other.execute("CREATE TABLE mine (a)")
+        other.close()
+        with pytest.raises(StoreError, match=r"records.db is not a run's records"):
+            go(ScriptedModel(right), out="theirs")
+
     def test_more_shots_than_the_pool_holds(self) -> None:
         with pytest.raises(SpecError, match=r"toy has 40 pool examples; --shots asks for 5,000. Ask for at most 40\."):
             go(ScriptedModel(right), shots=[4, 5000])
@@ -284,3 +368,33 @@ class TestRefusals:
             return right(prompt)
 
         go(ScriptedModel(reply), shots=[0], draws=1, queries=1)
+
+
+@pytest.mark.usefixtures("toy")
+class TestPuttingRunsTogether:
+    def load(self, *names: str):
+        return load_runs([Path(name) for name in names])[1]
+
+    def test_other_models_and_shots_go_together(self) -> None:
+        go(ScriptedModel(right, id="one"), out="a")
+        go(ScriptedModel(right, id="two"), out="b", shots=[4])
+        assert len(self.load("a", "b")) == (3 + 1) * 2 * N_QUERIES
+
+    def test_a_run_named_twice_counts_once(self) -> None:
+        go(ScriptedModel(right), out="a")
+        assert len(self.load("a", "./a")) == 3 * 2 * N_QUERIES
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"seed": 1}, "their draws of toy differ, as --seed does"),
+            ({"pool": 20}, "their draws of toy differ, as --pool does"),
+            ({}, "both hold the same cells"),
+            ({"temperature": 0.5, "shots": [4]}, r"the same curve, asked in different ways \(temperature\)"),
+        ],
+    )
+    def test_what_would_be_counted_wrong_is_refused(self, options, message) -> None:
+        go(ScriptedModel(right), out="a")
+        go(ScriptedModel(right), out="b", **options)
+        with pytest.raises(StoreError, match=message):
+            self.load("a", "b")

@@ -57,6 +57,11 @@ class Usage:
     cost_usd: float | None = None
 
 
+def spent_tokens(usage: Usage) -> int:
+    """Return the tokens of a prompt and its answer, as far as they are known."""
+    return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """One answer to one query. A failed or overflown request has an `error` and no text: it is missing, not wrong."""
@@ -69,6 +74,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood of its continuation
+    final: bool = False  # of a request without an answer: asking again cannot help
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):
