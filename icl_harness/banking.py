@@ -144,7 +144,7 @@ def _attempts(
     reward = task.reward or task.scorer
     made = []
     for answer in answers:
-        if answer.text is None and not answer.final:
+        if answer.status == "failed" and not answer.final:
             continue
         example = examples[answer.query_id]
         text = answer.text

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,12 +258,7 @@ class TestReinforced:
                 raise ContextOverflow("too long")
             return right(prompt)
 
-        class Final(ScriptedModel):
-            async def answers(self, node, queries, sampling):
-                async for batch in super().answers(node, queries, sampling):
-                    yield [replace(a, final=a.status == "overflow") for a in batch]
-
-        run = go(Final(reply), modes=["reinforced"], shots=[40], draws=1)
+        run = go(ScriptedModel(reply), modes=["reinforced"], shots=[40], draws=1)
         lines = [json.loads(line) for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()]
         assert [line["error"] for line in lines if line["id"] == "train7"] == ["too long"] * 4
         assert set(run.records()["shots_used"]) == {39}

@@ -74,7 +74,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood of its continuation
-    final: bool = False  # of a request without an answer: asking again cannot help
+    final: bool = False  # of a failed request: asking again cannot help (a filter withholds the answer)
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):
