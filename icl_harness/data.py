@@ -1,8 +1,10 @@
 """Rows: where the examples of a task come from (floor 1).
 
 In: a task's sources, `hub(…)`, `rows(…)`, `holdout(…)`, and the folder given with --data. Out: checked examples.
-With a folder, rows are read from DIR/<local>.jsonl, .jsonl.gz or .csv; without one, `hub` sources are loaded through
-`datasets`. Files are read here and not by its builders because these do not say in which line a file is broken.
+With a folder, rows are read from DIR/<task>/<split>.jsonl, .jsonl.gz or .csv; without one, `hub` sources are loaded
+through `datasets`. A `holdout` of a hub set takes DIR/<task>/train and test where both are there, else it splits the
+published copy's one file, DIR/<local>. Files are read here and not by its builders because these do not say in which
+line a file is broken.
 
 A row has its columns and an "id": its own id column, or "<split>-<row number>", counted from 0.
 """
@@ -24,6 +26,7 @@ from icl_harness.examples import Example, normalised
 from icl_harness.hub_data import Hub, hub_rows
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz")
+SPLITS = ("train", "test")  # pool, queries
 LOCAL_FOLDER = Path("data")  # where `rows` looks when no folder is given
 
 
@@ -84,13 +87,17 @@ class Rows:
         base = self.local or f"{task}/{self.split}"
         if not folder.is_dir():
             raise DataError(f"data folder {folder} does not exist. Task {task} needs {base}.jsonl or .csv in it.")
-        files = [file for suffix in SUFFIXES if (file := folder / f"{base}{suffix}").exists()]
+        files = _files(folder, base)
         if len(files) > 1:
             raise DataError(f"{folder / base}: both {files[0].name} and {files[1].name} are there. Keep one.")
         if not files:
             other = f", or leave out --data to load {self.hub.id} from the hub" if self.hub else ""
             raise DataError(f"data file {folder / base}.jsonl (or .csv, .jsonl.gz) is missing. Put it there{other}.")
         return files[0]
+
+
+def _files(folder: Path, base: str) -> list[Path]:
+    return [file for suffix in SUFFIXES if (file := folder / f"{base}{suffix}").exists()]
 
 
 def hub(
@@ -120,9 +127,17 @@ class Part:
     n_pool: int | None
     seed: int
     queries: bool
+    local: str | None = None
 
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
-        """Read the source, split it, and return this side in the order of the rows."""
+        """Read the source, split it, and return this side in the order of the rows; or read the side's own file."""
+        if data is not None and isinstance(self.source, Rows) and self.source.hub:
+            own = self.local or task
+            if all(_files(data, f"{own}/{split}") for split in SPLITS):
+                return rows(SPLITS[self.queries], f"{own}/{SPLITS[self.queries]}").examples(make, task, data)
+            whole = self.source.local or f"{task}/{self.source.split}"
+            if not data.is_dir() or not _files(data, whole):
+                _lacks_layouts(task, data, own, whole, self.source.hub)
         return self._split(self.source.examples(make, task, data))
 
     def _split(self, examples: list[Example]) -> list[Example]:
@@ -144,12 +159,23 @@ class Part:
         return [examples[index] for index in sorted(side)]
 
 
-def holdout(source: Source, *, queries: int, pool: int | None = None, seed: int = 0) -> tuple[Part, Part]:
+def _lacks_layouts(task: str, data: Path, own: str, whole: str, source: Hub) -> NoReturn:
+    problem = "lacks files" if data.is_dir() else "does not exist"
+    raise DataError(
+        f"data folder {data} {problem}: task {task} looks in it for {own}/train and {own}/test, or for {whole}, which "
+        f"it splits (.jsonl, .csv or .jsonl.gz). Put them there, or leave out --data to load {source.id} from the hub."
+    )
+
+
+def holdout(
+    source: Source, *, queries: int, pool: int | None = None, seed: int = 0, local: str | None = None
+) -> tuple[Part, Part]:
     """Split a source that has no test split into (pool, queries), by a seed of its own: the same for every run.
 
-    `pool=None` takes all that is left. A source with fewer rows than asked for is split in the same proportion.
+    `pool=None` takes all that is left. A source with fewer rows than asked for is split in the same proportion. In a
+    data folder, a hub set's own DIR/<local>/train and test (`local`: "<task>") come before what is to be split.
     """
-    pool_part = Part(source=source, n_queries=queries, n_pool=pool, seed=seed, queries=False)
+    pool_part = Part(source=source, n_queries=queries, n_pool=pool, seed=seed, queries=False, local=local)
     return pool_part, replace(pool_part, queries=True)
 
 

@@ -29,6 +29,8 @@ PAPER = (
 )  # fmt: skip
 PAIRS = (("False", "True"), ("No", "Yes"), ("no", "yes"))
 
+REPLY = "X is the letter in parentheses where options have letters, as in (A), else the option's words."
+
 
 def problem(row: Row) -> Example:
     options = re.findall(r"^(?:(\([A-Z]\))|- (\S+))", row["input"].partition("Options:\n")[2], re.MULTILINE)
@@ -42,15 +44,15 @@ def problem(row: Row) -> Example:
 @task(subsets=tuple(CHANCE), groups={"paper": PAPER}, default="all")
 def bbh(subset: str) -> Task:
     rows = hub("SaylorTwift/bbh", subset, split="test", local=f"bbh/tasks/{subset}")
-    pool, queries = holdout(rows, pool=150, queries=100)
+    pool, queries = holdout(rows, pool=150, queries=100, local=f"bbh/{subset}")
     return Task(
         pool=pool,
         queries=queries,
         example=problem,
         prompts="solve",
-        fields={"rationales": False, "reply": "X is the letter in parentheses where there are options, as in (A)."},
+        fields={"rationales": False, "reply": REPLY},
         scorer=final_match,
         chance=CHANCE[subset],
-        max_tokens=512,
+        max_tokens=1024,  # a chain of thought without shots is longer than one with; a limit would bend the curve
         stop=("\n---", "\nProblem:"),
     )

@@ -20,7 +20,8 @@ def sentiment(agreement: str) -> Task:
         data_dir=f"sentences_{agreement}",
         local=f"financial_phrasebank/sentences_{agreement}",
     )
-    pool, queries = holdout(sentences, queries=216)
+    folder = "sentiment" if agreement == "allagree" else f"sentiment/{agreement}"
+    pool, queries = holdout(sentences, queries=216, local=folder)
     return Task(
         pool=pool,
         queries=queries,

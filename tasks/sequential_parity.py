@@ -4,10 +4,13 @@
 prompt does not tell the rule: nearest neighbours are of no use here, so it must be read off the examples.
 """
 
+import re
+
 import numpy as np
 
 from icl_harness.examples import Example
-from icl_harness.scoring import exact_match
+from icl_harness.scoring import UNPARSED, Score
+from icl_harness.scoring.base import first_line
 from icl_harness.tasks import Task, task
 
 N_BITS, N_POOL, N_QUERIES = 20, 8192, 200
@@ -24,6 +27,15 @@ def sample(rng: np.random.Generator, variant: str, draw: int) -> tuple[list[Exam
     return examples[:N_POOL], examples[N_POOL:]
 
 
+def words_match(answer: str, example: Example) -> Score:
+    """Compare the words of the first line, behind a cue such as "Output:"; what is not 20 Odd or Even is unparsed."""
+    line = re.sub(r"^\W*(?:the )?(?:output|answer)\W*(?:is\b|:)", "", first_line(answer), flags=re.IGNORECASE)
+    words = [word.capitalize() for word in re.findall(r"[^\W_]+", line)]
+    if len(words) != N_BITS or not set(words) <= {"Odd", "Even"}:
+        return UNPARSED
+    return Score(" ".join(words), float(words == example.target.split()))
+
+
 @task
 def sequential_parity() -> Task:
     return Task(
@@ -33,7 +45,7 @@ def sequential_parity() -> Task:
             "rule": f"An unknown rule turns {N_BITS} bits into {N_BITS} words, each of them Odd or Even.",
             "reply": f"Answer with the {N_BITS} words alone, separated by spaces.",
         },
-        scorer=exact_match,
+        scorer=words_match,
         chance=2.0**-N_BITS,
         max_tokens=128,
     )

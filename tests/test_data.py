@@ -224,3 +224,19 @@ def test_equal_inputs_stay_on_one_side(inputs: list[str], queries: int, seed: in
     assert not {normalised(e.input) for e in pool} & {normalised(e.input) for e in asked}
     assert len(asked) <= queries
     assert sorted(int(e.id) for e in [*pool, *asked]) == list(range(len(inputs)))
+
+
+def test_a_holdout_of_one_s_own_file_is_split_whatever_lies_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, "mine/train.jsonl", "".join(f'{{"text": "n {i}", "label": "x"}}\n' for i in range(9)))
+    write(tmp_path, "mine/test.jsonl", GOOD)
+    pool, queries = holdout(rows("train"), queries=3)
+    assert len(pool.examples(make, "mine", tmp_path)) == 6
+    assert len(queries.examples(make, "mine", tmp_path)) == 3
+
+
+def test_a_hub_holdout_takes_files_of_each_side_in_any_form(tmp_path: Path) -> None:
+    write(tmp_path, "mine/train.csv", "text,label\na,x\n")
+    write(tmp_path, "mine/test.jsonl.gz", gzip.compress(b'{"text": "b", "label": "y"}\n'))
+    pool, queries = holdout(hub("a/b", split="train", local="copies/b"), queries=3)
+    assert pool.examples(make, "mine", tmp_path) == [Example(id="train-0", input="a", target="x")]
+    assert queries.examples(make, "mine", tmp_path) == [Example(id="test-0", input="b", target="y")]

@@ -20,9 +20,15 @@ class Score:
 Scorer = Callable[[str, Example], Score]
 UNPARSED = Score(None, 0.0)
 
-# "The final answer is X", "**Final answer:** X", "Answer: X", "#### X"; the last one in the text counts.
-_MARKS = re.compile(r"final answer\W{0,4}(?:is\b|[:=])|\banswer\W{0,4}(?:is\b|:)|^####", re.IGNORECASE | re.MULTILINE)
+# "The final answer is X", "**Final answer:** X", "Answer: X", "#### X", or the heading "### Final Answer".
+_MARKS = re.compile(
+    r"^(?:[^\w\n]{0,8}(?:the )?final answer|(?:#{1,6}|\*\*) *answer)[^\w\n]{0,8}$"
+    r"|final answer\W{0,4}(?:is\b|[:=])|\banswer\W{0,4}(?:is\b|:)|^####",
+    re.IGNORECASE | re.MULTILINE,
+)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+
+_NEGATION = re.compile(r"\b(?:not|cannot|neither|nor|never)\b|n['’]t\b", re.IGNORECASE)
 
 
 def first_line(answer: str) -> str:
@@ -31,18 +37,24 @@ def first_line(answer: str) -> str:
 
 
 def final_answer(answer: str) -> str | None:
-    r"""Return what follows the last "final answer is", "answer:" or "####" on its line, or is in the last \boxed{}.
+    r"""Return what the last mark of an answer marks; None where there is no mark, or nothing after it.
 
-    None where the answer has no such mark, or nothing after it.
+    Marks are "final answer is", "answer:", "####" and a heading "Final Answer", for the line that follows, and
+    \boxed{}, for what is in it. Of all these the last one counts: models correct themselves.
     """
-    boxed = _BOXED.findall(answer)
-    if boxed:
-        return boxed[-1].strip() or None
-    marks = list(_MARKS.finditer(answer))
+    marks = [*_MARKS.finditer(answer), *_BOXED.finditer(answer)]
     if not marks:
         return None
-    rest = answer[marks[-1].end() :].lstrip(" \t:*_\n\r")  # "**Answer:**\n72" names it on the next line
+    last = max(marks, key=lambda mark: mark.start())
+    if last.re is _BOXED:
+        return last[1].strip() or None
+    rest = answer[last.end() :].lstrip(" \t:*_\n\r")  # "**Answer:**\n72" names it on the next line
     return first_line(rest) or None
+
+
+def negated(before: str) -> bool:
+    """Does the sentence that `before` breaks off deny what comes next? "It is not", "I don't think it is"."""
+    return bool(_NEGATION.search(re.split(r"[.!?;]\s", before)[-1]))
 
 
 def plain(text: str) -> str:

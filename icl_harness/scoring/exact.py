@@ -7,6 +7,7 @@ import re
 from icl_harness.examples import Example
 from icl_harness.scoring.base import UNPARSED, Score, final_answer, first_line, plain
 from icl_harness.scoring.labels import find_label
+from icl_harness.scoring.numbers import lone_number, only_number, parse_number, shown
 
 _OPTION = re.compile(r"\([a-z]\)")
 
@@ -20,13 +21,13 @@ def final_match(answer: str, example: Example) -> Score:
     """The same for an answer that may reason first: what follows its last "final answer is" (or its only line).
 
     Options match by their letter: "(B)", "B", "b)" and "(B) a robin" are one answer. Other choices, such as yes and
-    no, match as labels do. Several lines without a final answer are not parsed.
+    no, match as labels do, and targets that are numbers as numbers: "8 fruits" is 8. Several lines without a final
+    answer are not parsed, nor is one that holds several numbers.
     """
-    said = final_answer(answer)
-    if said is None:
-        said = answer.strip()
-        if "\n" in said:
-            return UNPARSED
+    marked = final_answer(answer)
+    said = answer.strip() if marked is None else marked
+    if "\n" in said:
+        return UNPARSED
     target = plain(example.target)
     if _OPTION.fullmatch(target):
         option = re.match(r"(?:option\s+)?\(?([a-z])(?:\)|[.:]|$)", plain(said))
@@ -34,6 +35,10 @@ def final_match(answer: str, example: Example) -> Score:
     if example.choices:
         label = find_label(said, example.choices)
         return UNPARSED if label is None else Score(label, float(label == example.target))
+    gold = only_number(example.target)
+    if gold is not None:
+        number = lone_number(said) if marked is None else parse_number(said)
+        return UNPARSED if number is None else Score(shown(number), float(number == gold))
     return _compare(said, example)
 
 

@@ -99,3 +99,50 @@ def test_any_text_is_scored_without_an_error(text: str, target: str) -> None:
 def test_all_names_of_the_package_exist() -> None:
     assert all(hasattr(scoring, name) for name in scoring.__all__)
     assert sorted(scoring.__all__) == sorted(set(scoring.__all__))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (r"So \boxed{64}. Wait." + "\nThe final answer is 65.", "65."),
+        ("The final answer is 65.\nIn short: " + r"\boxed{64}", "64"),
+        (r"The final answer is \boxed{64}.", "64"),
+        ("### Final Answer\n\n64", "64"),
+        ("### Final Answer:\n64", "64"),
+        ("**Final Answer**\n\n64", "64"),
+        ("#### Final answer\r\n64", "64"),
+        ("## Answer\n64", "64"),
+        ("The final answer\n\n64", "64"),
+        ("### Final Answer\n\nThe final answer is 64.", "64."),
+        ("### Final Answer\n\n" + r"$\boxed{64}$", "64"),
+        ("My final answer depends on 3\n64", None),
+        ("### Final Answer\n", None),
+    ],
+)
+def test_the_mark_that_stands_last_wins(answer: str, said: str | None) -> None:
+    assert final_answer(answer) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "target"),
+    [("8 fruits", "8"), ("8 fruits.", "8"), ("There are 8 fruits", "8"), ("-30.0", "-30"), ("= -30", "-30"),
+     ("5 * -6 = -30", "-30"), ("−30", "-30"), ("1 000", "1000"), ("0.50", "1/2"), (r"5 \times 6 = 30", "30")],
+)  # fmt: skip
+def test_targets_that_are_numbers_compare_as_numbers(said: str, target: str) -> None:
+    for answer in (said, f" {said}", f"We have 5 * 2.\nThe final answer is {said}"):
+        assert final_match(answer, example(target)).value == 1.0, answer
+
+
+@pytest.mark.parametrize("said", ["9 fruits", "-8", "8.5"])
+def test_another_number_is_wrong(said: str) -> None:
+    score = final_match(said, example("8"))
+    assert (score.parsed, score.value) == (said.partition(" ")[0], 0.0)
+
+
+@pytest.mark.parametrize("answer", ["I see 3 pears and 5 plums, so 8", "eight", "5 * -6", "8 or 9"])
+def test_a_number_that_is_not_said_clearly_is_unparsed(answer: str) -> None:
+    assert final_match(answer, example("8")) == Score(None, 0.0)
+
+
+def test_a_choice_that_is_denied_is_unparsed() -> None:
+    assert final_match("The final answer is not valid", example("valid", ("valid", "invalid"))) == Score(None, 0.0)

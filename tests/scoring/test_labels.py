@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,57 @@ def test_without_choices_the_target_alone_is_looked_for() -> None:
     example = Example(id="q", input="?", target="north")
     assert label_match("North.", example) == Score("north", 1.0)
     assert label_match("south", example) == Score(None, 0.0)
+
+
+ABC = ("A", "B", "C")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["B", " B.", "(B)", "**B**", "`B`\nBecause", "answer: B", "Sentiment: **B**", "It is a B.",
+     "The label is B, I think.", "The answer is 'B'.", "It is option (B).", "I'd say the answer is: B",
+     "Answer: B (neutral)", "Label = B"],
+)  # fmt: skip
+def test_a_label_of_one_letter_counts_as_the_whole_line_or_after_a_cue(answer: str) -> None:
+    assert scored(answer, "B", ABC) == Score("B", 1.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["I cannot give a label", "a", "b.", "A company grew.", "This is a good sign", "Sentiment: A mixed bag",
+     "Grade A stock", "It is A or B", "Options: A, B, C", "It is not B.", "I don't think it is B.",
+     "Answer: A-rated", "It is A's turn", "Vitamin C", "The answer is C++", "it is a"],
+)  # fmt: skip
+def test_an_article_or_a_mere_mention_is_no_label_of_one_letter(answer: str) -> None:
+    assert scored(answer, "A", ABC) == Score(None, 0.0)
+
+
+def test_letters_beside_words_are_told_apart() -> None:
+    assert scored("It is a mixed one", "A", ("A", "mixed")) == Score("mixed", 0.0)
+    assert scored("Answer: A, or mixed", "A", ("A", "mixed")).parsed is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["not negative", "Not negative.", "It is not negative", "It isn't negative", "It isn’t negative",
+     "neither negative", "I cannot call this negative", "neither negative nor positive", "Never negative",
+     "I don't think it is negative"],
+)  # fmt: skip
+def test_a_label_that_is_denied_is_unparsed(answer: str) -> None:
+    assert scored(answer, "negative", MOODS) == Score(None, 0.0)
+
+
+def test_a_denial_of_something_else_takes_no_label_away() -> None:
+    assert scored("It does not say much. Still, negative.", "negative", MOODS) == Score("negative", 1.0)
+    assert scored("negative, not that it matters", "negative", MOODS) == Score("negative", 1.0)
+    labels = ("card_not_working", "working", "not_entailed", "entailed")
+    assert scored("The intent: card not working", "card_not_working", labels).value == 1.0
+    assert scored("It is not entailed", "not_entailed", labels).value == 1.0
+
+
+@pytest.mark.parametrize("text", ["not " * 20_000, "is a " * 20_000, "is A, " * 20_000, "is " + "(" * 50_000])
+def test_long_lines_take_no_long_time(text: str) -> None:
+    start = time.perf_counter()
+    scored(text, "A", ABC)
+    scored(text + " negative", "negative", MOODS)
+    assert time.perf_counter() - start < 2

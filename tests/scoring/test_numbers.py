@@ -23,8 +23,16 @@ READ = {
     "-3/4": "-3/4", "1 1/2": "3/2", r"\frac{3}{4}": "3/4", r"1\frac{1}{2}": "3/2", r"-\dfrac{1}{2}": "-1/2",
     "1e3": 1000, "2.5E-1": "1/4", "2 million": 2000000, "1.5 thousand dollars": 1500, "x = 5": 5, "2+3=5": 5,
     "**72**": 72, r"\(72\)": 72, r"\$72": 72, "72.": 72, "about 72.": 72, "007": 7, "0": 0, "-0": 0, "72, 73": 72,
+    "1 000": 1000, "12 345 678": 12345678, "$1 000.50": "1000.5", "1 000 dollars": 1000, "1 00": 1, "1000 000": 1000,
+    "0 000": 0, "1 100/200": "3/2", "10 000 5": 10, "64 dollars = 6400 cents": 64, "$64 = 6400 cents": 64,
+    "2 m = 200 cm": 200, "50% = 0.5": 50, "2 * 32 = 64 dollars = 6400 cents": 64, "5 apples + 3 apples = 8 apples": 8,
+    "3x = 15": 15, "7 friends = 7 * 10 = 70": 70, "72 = 6 * 12": 72, "72 (6 * 12)": 72, "Total for 3 days = 72": 72,
+    "= -30": -30, r"5 \times -6 = -30": -30, "64 = 6400 cents": 6400,
 }  # fmt: skip
-UNREAD = ["", "seven", "3,5", "1,23", "5:30", "1.2.3", "12/0", "x2", "$", "-", "1" * 5000, "a = 5 = five", "nan"]
+UNREAD = [
+    "", "seven", "3,5", "1,23", "5:30", "1.2.3", "12/0", "x2", "$", "-", "1" * 5000, "a = 5 = five", "nan", "6 * 12",
+    "48 + 24", "48 - 24", "2 x 36",
+]  # fmt: skip
 
 
 def example(target: str) -> Example:
@@ -92,8 +100,10 @@ def test_number_like_text_is_scored_without_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1" * 100_000, "1,000" * 20_000, "1 " * 50_000, "$" * 100_000, "final answer " * 10_000]
-)
+    "text",
+    ["1" * 100_000, "1,000" * 20_000, "1 " * 50_000, "100 " * 50_000 + "1", "$" * 100_000, "final answer " * 10_000,
+     "final answer\n" * 10_000, "# " * 50_000, "\\boxed{" * 10_000, "= 6 * 12 " * 10_000],
+)  # fmt: skip
 def test_long_text_takes_no_long_time(text: str) -> None:
     start = time.perf_counter()
     number_match(text, example("7"))
@@ -119,6 +129,10 @@ ANSWERS = {
     "The final answer is 71.": ("71", 0.0),
     "The final answer is -72.": ("-72", 0.0),
     "The final answer is 7.2": ("7.2", 0.0),
+    r"So \boxed{70}, no: the final answer is 72.": ("72", 1.0),
+    "### Final Answer\n\n72": ("72", 1.0),
+    "1 000": ("1000", 0.0),
+    "The final answer is not 72.": (None, 0.0),
     "The final answer is unknown.": (None, 0.0),
     "The final answer is": (None, 0.0),
     "48/2 = 24 and 48 + 24 = 72": (None, 0.0),  # an unfinished solution: its last number is no answer
