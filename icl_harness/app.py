@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from icl_harness.errors import IclError, SpecError
+from icl_harness.files import write_atomically
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot count.",
@@ -181,7 +182,7 @@ def export(
     if out is None:
         sys.stdout.buffer.write(content)
     else:
-        out.write_bytes(content)
+        write_atomically(out, content)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from icl_harness.errors import DataError, StoreError
 from icl_harness.examples import Example, content_hash
+from icl_harness.files import write_atomically
 from icl_harness.prompts import Shot
 
 PASSING_REWARD = 1.0  # the reward of a correct answer
@@ -103,12 +104,7 @@ def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
 
 def write_bank(path: Path, bank: Bank) -> None:
     """Write a finished bank in one step: a reader sees all of it or none."""
-    part = path.with_suffix(".tmp")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(_line(attempt) for attempt in bank.attempts)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_atomically(path, "".join(map(_line, bank.attempts)).encode())
 
 
 def recover_attempts(path: Path) -> list[Attempt]:

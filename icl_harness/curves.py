@@ -6,13 +6,12 @@ is wrong, and counted. Left out: differences between curves (compare) and pictur
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from icl_harness.errors import StoreError
+from icl_harness.files import write_atomically
 from icl_harness.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Return one row per (task, model, mode, variant, shots, metric), in that order, with the columns `COLUMNS`.
 
     `value` is the mean score of the records that are ok and `ci_low`, `ci_high` its crossed interval (stats); both are
-    missing where no record is ok. `shots_used` is a mean over all records, the tokens over those that are ok;
-    `cost_usd` is a sum, missing where an answer's cost is not known. The order of the records makes no difference.
+    missing where no record is ok. `shots_used` and the tokens are means over the records that are ok; `cost_usd` is a
+    sum, missing where an answer's cost is not known. The order of the records makes no difference.
     """
     import pandas as pd
 
@@ -48,10 +47,9 @@ def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             "n_failed": groups["is_failed"].sum(),
             "n_unparsed": groups["is_unparsed"].sum(),
             "n_overflow": groups["is_overflow"].sum(),
-            "shots_used": groups["shots_used"].mean(),
         }
     )
-    means = ok_groups[MEANS[1:]].mean()
+    means = ok_groups[MEANS].mean()
     intervals = _intervals(ok, level)
     cost = _cost(groups)
     out = out.join(means).join(intervals).join(cost)
@@ -111,14 +109,8 @@ def write_csv(table: pd.DataFrame, path: Path | str | TextIO) -> None:
     """Write `table` so that equal tables give equal bytes. Raises `StoreError` where the file cannot be written."""
     if not isinstance(path, str | Path):
         path.write(csv_text(table))
-        return
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{path}.part")
-        partial.write_text(csv_text(table), encoding="utf-8", newline="")
-        os.replace(partial, path)  # nothing half-written is left under the name
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
+    else:
+        write_atomically(path, csv_text(table).encode())
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -6,14 +6,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 from icl_harness.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One problem. `choices` are all answers that may be given; empty where the answer is free."""
+    """One problem. `choices` are all answers that may be given; empty where the answer is free.
+
+    Numbers given as texts become texts. Raises `DataError` for anything else that is no text.
+    """
 
     id: str
     input: str
@@ -22,13 +26,36 @@ class Example:
     choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("id", "input", "target", "rationale"):
+            value = getattr(self, name)
+            if name != "rationale" or value is not None:
+                object.__setattr__(self, name, _text(value, name))
         if not self.id:
             raise DataError(f"an example has no id (input {self.input[:40]!r}). Every example needs a stable id.")
+        if not isinstance(self.choices, tuple) or not all(isinstance(choice, str) for choice in self.choices):
+            raise DataError(
+                f"example {self.id}: the choices are {shown(self.choices)}; they must be a tuple of strings."
+            )
         if self.choices and self.target not in self.choices:
             raise DataError(
                 f"example {self.id}: target {self.target!r} is not among its {len(self.choices)} choices "
                 f"({', '.join(self.choices[:4])}, …)."
             )
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise DataError(f"the {name} is {json.dumps(value, default=repr)[:40]}; it must be text.")
+    if any("\ud800" <= c <= "\udfff" for c in ("" if value.isascii() else value)):
+        raise DataError(f"the {name} holds half a surrogate pair, which is not text.")
+    return value
+
+
+def shown(value: object) -> str:
+    """Return the beginning of a value's representation, in one line, for a message about it."""
+    return " ".join(repr(value).split())[:40]
 
 
 # Words, and what some problems wholly consist of: brackets, operators, the sign of a number.
@@ -44,8 +71,8 @@ def content_hash(examples: Iterable[Example]) -> str:
     """Return the SHA-256 of all fields of all examples, in order."""
     hasher = hashlib.sha256()
     for example in examples:
-        hasher.update(json.dumps(asdict(example), ensure_ascii=False, sort_keys=True).encode())
-        hasher.update(b"\n")
+        fields = [example.id, example.input, example.target, example.rationale, example.choices]
+        hasher.update(json.dumps(fields).encode() + b"\n")
     return hasher.hexdigest()
 
 

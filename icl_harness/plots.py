@@ -10,10 +10,12 @@ import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.errors import SpecError, StoreError
+from icl_harness.errors import SpecError
+from icl_harness.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,14 +76,7 @@ def save(figure: Figure, path: Path | str) -> None:
     form = path.suffix.lower().removeprefix(".")
     if form not in ("png", "svg"):
         raise SpecError(f"{path.name}: a picture is a .png or .svg file; its name must end so.")
-    content = _bytes(figure, form)
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
+    write_atomically(path, _bytes(figure, form))
 
 
 def _bytes(figure: Figure, form: str) -> bytes:
@@ -197,7 +192,7 @@ def _panel(
     if scale == 100.0:
         ax.set_ylim(-2, 102)
         ax.set_yticks(range(0, 101, 20))
-    if chance is not None:
+    if isinstance(chance, Real) and math.isfinite(chance):  # a run's header may hold anything
         ax.axhline(scale * chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         ax.text(
             1.01, scale * chance, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=MUTED

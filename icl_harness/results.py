@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import StoreError
+from icl_harness.files import write_atomically
 from icl_harness.models.base import Answer
 from icl_harness.prompts import Node, Prompt
 
@@ -132,7 +132,7 @@ class RunStore:
             elif tables != TABLES:
                 raise StoreError(f"{path / RECORDS_FILE} is not a run's records. Choose another --out.")
             if found is None:
-                _write_atomically(path / RUN_FILE, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
+                write_atomically(path / RUN_FILE, (json.dumps(header, indent=2, ensure_ascii=False) + "\n").encode())
         except (OSError, sqlite3.Error) as error:
             lock.release()
             raise StoreError(f"{path} cannot be written: {error}. Choose another --out.") from error
@@ -277,7 +277,9 @@ def _claim(path: Path) -> Any:
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(p.name for p in path.iterdir() if p.name not in LEFT_BY_A_STOPPED_START)
+        strangers = sorted(
+            p.name for p in path.iterdir() if p.name not in LEFT_BY_A_STOPPED_START and not p.name.startswith(".icl-")
+        )
         if strangers and not (path / RUN_FILE).exists():
             raise StoreError(
                 f"{path} is not empty and not a run folder (it holds {strangers[0]}). Choose another --out."
@@ -315,12 +317,3 @@ def _check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> No
                     f"{path} holds a run of another {what}: {key} is {json.dumps(old.get(key))} there and "
                     f"{json.dumps(new.get(key))} here. Choose another --out, or ask for the same."
                 )
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

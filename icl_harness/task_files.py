@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
 from icl_harness.data import short
-from icl_harness.errors import SpecError, nearest
+from icl_harness.errors import IclError, SpecError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,25 @@ def family_names() -> list[str]:
     return list(content("tasks", ".py"))
 
 
+@contextlib.contextmanager
+def authors_code(where: str, failed: str, kind: type[IclError]) -> Iterator[None]:
+    """Tell whatever a task author's code raises in one line in its name; also that it calls sys.exit.
+
+    An exception is told as `where` and, going on from it, `failed`.
+    """
+    try:
+        yield
+    except IclError as error:
+        raise kind(f"{where}: {error}") from error
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""  # none for a NUL byte
+        raise kind(f"{where}{line}: {error.msg}.") from error
+    except SystemExit as error:
+        raise kind(f"{where}{failed}: it ends the program (SystemExit: {error.code}); take sys.exit out.") from error
+    except Exception as error:
+        raise kind(f"{where}{failed}: {short(error)}.") from error
+
+
 def load_family(name: str) -> Family | None:
     """Run tasks/<name>.py and return its task, None where there is no such file. Raises `SpecError`."""
     path = content("tasks", ".py").get(name)
@@ -96,12 +116,8 @@ def load_family(name: str) -> Family | None:
     module = types.ModuleType(f"icl_task_{name}", None)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses in the file look their module up
-    try:
+    with authors_code(f"task file {path}", " cannot be run", SpecError):
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except SyntaxError as error:
-        raise SpecError(f"task file {path}, line {error.lineno}: {error.msg}.") from error
-    except Exception as error:  # a task file is user code: whatever it raises is told in its name
-        raise SpecError(f"task file {path} cannot be run: {short(error)}.") from error
     family = module.__dict__.get(name)
     if not isinstance(family, Family):
         raise SpecError(f"task file {path} defines no task {name!r}. It needs a function {name} marked with @task.")

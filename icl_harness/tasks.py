@@ -8,18 +8,19 @@ directory first, then in the project (a wheel carries them in icl_harness/conten
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from icl_harness.data import MakeExample, Source, short
+from icl_harness.data import MakeExample, Source
 from icl_harness.errors import DataError, SpecError, nearest
-from icl_harness.examples import Example, check_disjoint, check_unique, content_hash, leaked
+from icl_harness.examples import Example, check_disjoint, check_unique, content_hash, leaked, shown
 from icl_harness.prompts import Template
 from icl_harness.scoring import Scorer
-from icl_harness.task_files import Family, content, family_names, load_family, task
+from icl_harness.task_files import Family, authors_code, content, family_names, load_family, task
 
 __all__ = ["Dataset", "Task", "find_tasks", "labels_of", "list_tasks", "load_examples", "load_template", "task"]
 
@@ -28,6 +29,57 @@ if TYPE_CHECKING:
 
 TEMPLATE_VARIABLES = {"mode", "labels", "input", "target", "rationale", "examples"}
 MakeEpisode = Callable[["np.random.Generator", str, int], tuple[list[Example], list[Example]]]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_text, value))
+
+
+def _is_source(value: object) -> bool:
+    return value is None or callable(getattr(value, "examples", None))
+
+
+def _is_optional_function(value: object) -> bool:
+    return value is None or callable(value)
+
+
+def _is_level(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _has_names(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, value))
+
+
+def _are_maps(value: object) -> bool:
+    return _has_names(value) and all(
+        _has_names(labels) and all(map(_is_text, labels.values()))
+        for labels in cast("Mapping[str, Any]", value).values()
+    )
+
+
+_TEXTS, _FUNCTION = "a tuple of texts that are not empty", "a function"
+FIELD_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "prompts": (_is_text, "the name of a file in prompts/"),
+    "scorer": (callable, _FUNCTION),
+    **dict.fromkeys(("reward", "example", "episodes", "learner"), (_is_optional_function, _FUNCTION)),
+    **dict.fromkeys(("pool", "queries"), (_is_source, "a source of rows, as hub(...) and rows(...) give")),
+    "metric": (_is_text, "a text that is not empty"),
+    "chance": (_is_level, "a number, or None"),
+    **dict.fromkeys(("labels", "variants", "stop"), (_is_texts, _TEXTS)),
+    "label_maps": (_are_maps, "a mapping from variant to label to the label shown, all of them texts"),
+    "fields": (_has_names, "a mapping from names to values"),
+    "max_tokens": (_is_positive, "a whole number from 1 up"),
+    "leaks": (lambda value: value in ("error", "drop"), "'error' or 'drop'"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +108,10 @@ class Task:
     doc: str = ""
 
     def __post_init__(self) -> None:
+        for name, (holds, rule) in FIELD_RULES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise SpecError(f"the task's {name} is {shown(value)}; it must be {rule}.")
         if (self.episodes is None) == (self.pool is None or self.queries is None or self.example is None):
             raise SpecError("a task needs either pool, queries and example, or episodes.")
         for variant, mapping in self.label_maps.items():
@@ -96,12 +152,8 @@ def list_tasks() -> list[Task]:
 
 
 def _build(family: Family, base: str, subset: str | None) -> Task:
-    try:
+    with authors_code(f"task {base}", ": its function failed", SpecError):
         built = family.build() if subset is None else family.build(subset)
-    except SpecError as error:
-        raise SpecError(f"task {base}: {error}") from error
-    except Exception as error:  # the function is the task author's
-        raise SpecError(f"task {base}: its function failed: {short(error)}.") from error
     if not isinstance(built, Task):
         raise SpecError(f"task {base}: its function returns a {type(built).__name__}, not a Task.")
     full = base if subset is None or subset == family.default else f"{base}:{subset}"
@@ -166,10 +218,25 @@ def _episode(task: Task, seed: int, draw: int, variant: str) -> tuple[list[Examp
 
     # The name's hash keeps tasks apart; the variant is not in the seed, so that variants share their inputs.
     name = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:4])
-    pool, queries = task.episodes(np.random.default_rng([seed, draw, name]), variant, draw)
+    with authors_code(f"task {task.name}", ": its episodes failed", DataError):
+        made = task.episodes(np.random.default_rng([seed, draw, name]), variant, draw)
+    if not _is_episode(made):
+        raise DataError(
+            f"task {task.name}: its episodes give {shown(made)}; they must give pool and queries, two lists of "
+            "Examples."
+        )
+    pool, queries = made
     # Every draw asks other queries: their ids must say so, or statistics would take them for the same.
     prefix = f"d{draw}-" if task.per_draw else ""
     return _episode_side(pool, prefix, task.labels), _episode_side(queries, prefix, task.labels)
+
+
+def _is_episode(made: object) -> bool:
+    return isinstance(made, tuple | list) and len(made) == 2 and all(map(_are_examples, made))
+
+
+def _are_examples(side: object) -> bool:
+    return isinstance(side, tuple | list) and all(isinstance(example, Example) for example in side)
 
 
 def _episode_side(examples: Sequence[Example], prefix: str, labels: tuple[str, ...]) -> list[Example]:

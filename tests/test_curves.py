@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import os
 import time
 
 import numpy as np
@@ -113,9 +115,9 @@ def test_a_metric_is_binary_by_all_cells_of_its_task():
 
 
 def test_a_cell_without_an_ok_record_has_no_value():
-    row = one(missing("failed"), missing("overflow", query_id="q1", shots_used=None))
+    row = one(missing("failed"), missing("overflow", query_id="q1"))
     assert all(math.isnan(row[n]) for n in ("value", "ci_low", "ci_high", "prompt_tokens", "cost_usd"))
-    assert (row["n_ok"], row["n_failed"], row["n_overflow"], row["shots_used"]) == (0, 1, 1, 4)
+    assert (row["n_ok"], row["n_failed"], row["n_overflow"], np.isnan(row["shots_used"])) == (0, 1, 1, True)
 
 
 def test_no_records_give_an_empty_table():
@@ -124,11 +126,11 @@ def test_no_records_give_an_empty_table():
     assert csv_text(table) == ",".join(COLUMNS) + "\n"
 
 
-def test_shots_used_is_a_mean_over_all_records_and_tokens_over_those_that_are_ok():
+def test_shots_used_and_tokens_are_means_over_the_records_that_are_ok():
     row = one(
         record(shots_used=4, prompt_tokens=100), missing("overflow", query_id="q1", shots_used=3, prompt_tokens=900)
     )
-    assert (row["shots_used"], row["prompt_tokens"]) == (3.5, 100)
+    assert (row["shots_used"], row["prompt_tokens"]) == (4, 100)
 
 
 def test_the_cost_is_a_sum_and_unknown_where_an_answer_has_none():
@@ -206,3 +208,56 @@ def test_200_000_records_take_about_a_second():
     table = curves(frame)
     assert len(table) == n_cells
     assert time.process_time() - start < 4  # about 0.6 s on an idle core; others may share it
+
+
+TABLE = pd.DataFrame({"a": [1.0]})
+
+
+def read_while(path, write):
+    """Return what is read from a FIFO while `write` runs."""
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write()
+        return os.read(reader, 100)
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["fifo", "link"])
+def test_what_is_no_regular_file_is_written_into_and_not_replaced(tmp_path, name):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    assert read_while(tmp_path / "fifo", lambda: write_csv(TABLE, tmp_path / name)) == b"a\n1\n"
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "curves.csv", tmp_path / "link.csv"
+    link.symlink_to(target)
+    write_csv(TABLE, link)  # to a file that is not there yet
+    target.chmod(0o640)
+    write_csv(TABLE, link)
+    assert link.is_symlink()
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"a\n1\n", 0o640)
+    assert [p.name for p in target.parent.iterdir()] == ["curves.csv"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "curves.csv").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"curves\.csv' cannot be written: No space left on device\."):
+        write_csv(TABLE, tmp_path / "curves.csv")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("curves.csv", "old")]
+
+
+@pytest.mark.parametrize("name", [".", "a\0b", "x" * 300])
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path, name):
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        write_csv(TABLE, tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

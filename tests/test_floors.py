@@ -9,7 +9,7 @@ import icl_harness
 
 PACKAGE = Path(icl_harness.__file__).parent
 FLOORS = {
-    0: ("errors", "examples", "prompts"),
+    0: ("errors", "examples", "files", "prompts"),
     1: ("bank", "data", "dialects", "draws", "hub_data", "modes", "scoring", "task_files", "tasks"),
     2: ("models", "results"),
     3: ("banking", "experiment", "grid", "plan", "runner"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -176,3 +178,24 @@ def test_no_global_state_of_matplotlib_is_touched():
         "assert matplotlib.rcParams.copy() == before and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("chance", ["hi", [0.5], float("nan"), float("inf"), {}])
+def test_a_chance_level_that_is_no_number_is_not_drawn(chance):
+    (ax,) = plot(two_modes(), {"dialects": chance}).axes
+    assert list(ax.texts) == []
+
+
+def test_a_link_to_a_picture_stays_and_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "link.png").symlink_to("real.png")
+    figure = plot(two_modes(), {})
+    save(figure, tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        save(figure, tmp_path / "other.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.png", "real.png"]

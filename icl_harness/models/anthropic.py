@@ -33,7 +33,7 @@ class AnthropicModel(ApiModel):
         )
 
     def _params(self, sampling: Sampling) -> dict[str, Any]:
-        params: dict[str, Any] = {"max_tokens": sampling.max_tokens + self.reasoning_tokens}
+        params: dict[str, Any] = {"max_tokens": self._limit(sampling)}
         if stop := stops(sampling):
             params["stop_sequences"] = stop
         if effort := self.extras.get("effort"):
@@ -66,7 +66,8 @@ class AnthropicModel(ApiModel):
         text = "".join(block.text for block in response.content if block.type == "text")
         if not text and response.stop_reason == "refusal":
             return Reply(text=None, usage=usage, filtered="refusal")
-        return Reply(text=text, usage=usage, cache_write_tokens=written or 0)
+        cut_off = response.stop_reason == "max_tokens"
+        return Reply(text=text, usage=usage, cache_write_tokens=written or 0, cut_off=cut_off)
 
     async def _close(self, client: Any) -> None:
         await client.close()

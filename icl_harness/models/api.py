@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import os
 import random
 import time
 from abc import abstractmethod
@@ -19,10 +18,13 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from icl_harness.errors import AccountError, ModelError, SpecError
-from icl_harness.models.api_args import find_key, load_sdk, read_args
+from icl_harness.models.api_args import find_base_url, find_key, load_sdk, read_args
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage, truncate_at_stop
-from icl_harness.models.faults import Fault, one_line
+from icl_harness.models.faults import Fault, one_line, storable
 from icl_harness.prompts import Node, Query
+
+REASONING_TOKENS = 8192  # room beside the answer for models known to think first
+BYTES_PER_TOKEN = 3  # of English, tokenizers need 4 or more; of digits and code about 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     cache_write_tokens: int = 0  # part of the prompt tokens; priced apart
     filtered: str = ""
+    cut_off: bool = False  # the limit on tokens ended it
 
 
 class ApiModel(Model):
@@ -48,12 +51,12 @@ class ApiModel(Model):
     def __init__(self, name: str, *, id: str, base_url: str | None = None, **model_args: str) -> None:
         self.name = name
         self.id = id
-        self.base_url = base_url or os.environ.get(self.base_url_name) or None
+        self.base_url = find_base_url(base_url, self.base_url_name, id)
         args = read_args(model_args, self.extra_args, id)
         self.concurrency: int = args.pop("concurrency", 16)
         self.timeout_s: float = args.pop("timeout_s", 600.0)
         self.max_retries: int = args.pop("max_retries", 5)
-        self.reasoning_tokens: int = args.pop("reasoning_tokens", 0)
+        self.reasoning_tokens: int = args.pop("reasoning_tokens", REASONING_TOKENS if self._reasons() else 0)
         self.send_temperature: bool = args.pop("send_temperature", self._takes_temperature())
         self.capabilities = Capabilities(chat=True, context_window=args.pop("context_window", None))
         self.extras = args
@@ -84,8 +87,20 @@ class ApiModel(Model):
     def _key_optional(self) -> bool:
         return False
 
+    def _reasons(self) -> bool:
+        return False
+
     def _takes_temperature(self) -> bool:
         return True
+
+    def _limit(self, sampling: Sampling) -> int:
+        return sampling.max_tokens + self.reasoning_tokens
+
+    def count_tokens(self, node: Node, query: str = "") -> int | None:
+        """Return an estimate of a token for every 3 bytes; None where no context window is given to compare it with."""
+        if self.capabilities.context_window is None:
+            return None
+        return -(-(node.n_bytes + len(query.encode())) // BYTES_PER_TOKEN)
 
     async def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
         """Yield answers as they come, with at most `concurrency` requests alive. Close it early to cancel them."""
@@ -109,10 +124,15 @@ class ApiModel(Model):
             if fate == "filtered":
                 error = f"filtered: {error}"
             status: Literal["overflow", "failed"] = "overflow" if fate == "overflow" else "failed"
-            return replace(answer, text=None, status=status, error=error, latency_s=time.perf_counter() - start)
+            seconds, final = time.perf_counter() - start, fate == "filtered"
+            return replace(answer, text=None, status=status, error=error, final=final, latency_s=seconds)
         answer = replace(answer, usage=self._priced(reply), latency_s=time.perf_counter() - start)
         if reply.text is None:
-            return replace(answer, text=None, status="failed", error=f"filtered: {one_line(reply.filtered, self.key)}")
+            error = f"filtered: {one_line(reply.filtered, self.key)}"
+            return replace(answer, text=None, status="failed", error=error, final=True)
+        if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
+            error = f"no answer within {self._limit(sampling)} tokens; give room with --model-arg reasoning_tokens=N"
+            return replace(answer, text=None, status="failed", error=error)
         return replace(answer, text=cut(reply.text, sampling.stop))
 
     async def _ask(self, prefix: str, query: Query, sampling: Sampling) -> Reply:
@@ -120,21 +140,28 @@ class ApiModel(Model):
         retries = 0 if self.sdk_retries else self.max_retries
         for attempt in range(retries + 1):
             try:
-                return self._understand(await self._send(self._connected(), prefix, query, sampling))
+                return self._understand(await self._received(prefix, query, sampling))
             except Fault as fault:
                 if fault.fate != "transient" or attempt == retries:
                     raise
                 await asyncio.sleep(backoff_s(attempt, fault.retry_after_s))
         raise AssertionError("the last attempt returns or raises")
 
+    async def _received(self, prefix: str, query: Query, sampling: Sampling) -> Any:
+        try:
+            return await self._send(self._connected(), prefix, query, sampling)
+        except RecursionError:  # of the JSON parser, in every SDK
+            raise Fault("malformed body: nested too deeply") from None
+
     def _understand(self, response: Any) -> Reply:
         try:
             reply = self._read(response)
-            counts = (reply.usage.prompt_tokens, reply.usage.cached_tokens, reply.usage.completion_tokens)
-            if not isinstance(reply.text, str | None) or not all(isinstance(n, int | None) for n in counts):
+            usage = reply.usage
+            counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, reply.cache_write_tokens)
+            if not isinstance(reply.text, str | None) or not all(map(is_count, counts)):
                 raise TypeError("a text or a count of tokens is neither")
-            return reply
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            return replace(reply, text=reply.text and storable(reply.text))
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             # SDKs build their classes from any JSON: a body of another shape shows only where it is read.
             raise Fault(f"malformed body: {error}") from None
 
@@ -231,6 +258,11 @@ def cut(text: str, stop: Sequence[str]) -> str:
 def backoff_s(attempt: int, retry_after_s: float = 0.0) -> float:
     """Return the wait before the next attempt, as the OpenAI SDK has it: 0.5 s doubling to 8 s, up to 25 % less."""
     return max(min(retry_after_s, 120.0), min(0.5 * 2.0**attempt, 8.0) * (1 - 0.25 * random.random()))
+
+
+def is_count(n: object) -> bool:
+    """Return whether `n` is a number of tokens that the store can hold, or None."""
+    return n is None or (isinstance(n, int) and 0 <= n < 2**63)
 
 
 def host(base_url: str | None) -> str:

@@ -51,7 +51,7 @@ class Fault(Exception):
             _message(body) or fallback,
             status=status,
             codes=frozenset(_codes(body)),
-            retry_after_s=float(after) if after.replace(".", "", 1).isdigit() else 0,
+            retry_after_s=float(after) if after.replace(".", "", 1).isdecimal() else 0,
         )
 
     @classmethod
@@ -84,11 +84,17 @@ class Fault(Exception):
 
 
 def one_line(text: str, secret: str = "") -> str:
-    """Return `text` in one line of at most 300 characters, without keys or passwords."""
+    """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
+    text = storable(text)
     if secret:
         text = text.replace(secret, "***")
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def storable(text: str) -> str:
+    """Return `text` as UTF-8 can hold it: JSON may carry halves of surrogate pairs, which become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _message(body: object) -> str:

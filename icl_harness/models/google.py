@@ -5,6 +5,7 @@ The prompt is one user content of two parts, prefix and query. Left out: cached 
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from icl_harness.models.faults import Fault
 from icl_harness.prompts import Query
 
 MAX_STOPS = 5
+THINKING = re.compile(r"(models/)?gemini-(2\.5|[3-9])")
 # Why an answer may have no text without the model being at fault: it said nothing, or all its tokens were thoughts.
 EMPTY_BY_ITSELF = {"STOP", "MAX_TOKENS"}
 
@@ -27,8 +29,11 @@ class GeminiModel(ApiModel):
     base_url_name = "GOOGLE_GEMINI_BASE_URL"
     sdk_retries = False  # google-genai retries neither resets nor 529, nor waits as told; the legacy one has no limit
 
+    def _reasons(self) -> bool:
+        return THINKING.match(self.name) is not None
+
     def _config(self, sampling: Sampling) -> dict[str, Any]:
-        config: dict[str, Any] = {"max_output_tokens": sampling.max_tokens + self.reasoning_tokens}
+        config: dict[str, Any] = {"max_output_tokens": self._limit(sampling)}
         if self.send_temperature:
             config["temperature"] = sampling.temperature
         if stop := stops(sampling, MAX_STOPS):
@@ -60,7 +65,7 @@ class GeminiModel(ApiModel):
         reason = candidate.finish_reason.name if candidate.finish_reason else "STOP"
         if not text and reason not in EMPTY_BY_ITSELF:
             return Reply(text=None, usage=usage, filtered=reason)
-        return Reply(text=text, usage=usage)
+        return Reply(text=text, usage=usage, cut_off=reason == "MAX_TOKENS")
 
 
 class GoogleModel(GeminiModel):

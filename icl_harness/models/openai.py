@@ -51,7 +51,7 @@ class OpenAIModel(ApiModel):
     def _params(self, sampling: Sampling, seed: int) -> dict[str, Any]:
         official = not self.base_url or host(self.base_url).endswith("openai.com")
         limit = "max_completion_tokens" if official or self._reasons() else "max_tokens"
-        params: dict[str, Any] = {limit: sampling.max_tokens + self.reasoning_tokens, **self.extras}
+        params: dict[str, Any] = {limit: self._limit(sampling), **self.extras}
         if self.send_temperature:
             params["temperature"] = sampling.temperature
         if not self._reasons():
@@ -87,7 +87,7 @@ class OpenAIModel(ApiModel):
         text = choice.message.content or choice.message.refusal or ""
         if not text and choice.finish_reason == "content_filter":
             return Reply(text=None, usage=usage, filtered="content_filter")
-        return Reply(text=text, usage=usage, cache_write_tokens=written)
+        return Reply(text=text, usage=usage, cache_write_tokens=written, cut_off=choice.finish_reason == "length")
 
     async def _close(self, client: Any) -> None:
         await client.close()

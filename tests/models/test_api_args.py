@@ -71,3 +71,47 @@ def test_importing_the_back_ends_loads_no_sdk() -> None:
         "print(sys.modules.keys() & {'openai', 'anthropic', 'google.genai', 'google.generativeai', 'httpx2'})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+WRONG_URLS = {
+    "": "is empty",
+    "http://[::1": "has no valid host or port",
+    "http://host:99999": "has no valid host or port",
+    "http://host:0/v1": "has no valid host or port",
+    "http://host:http": "has no valid host or port",
+    "http://": "has no valid host or port",
+    "http://a..b/v1": "has no valid host or port",
+    "http://1.2.3.999/v1": "has no valid host or port",
+    "http://ho%st/v1": "has no valid host or port",
+    "http://host\n/v1": "holds a space, a line break",
+    " http://host": "holds a space, a line break",
+    "localhost:8000": "does not begin with http:// or https://",
+    "host/v1": "does not begin with http:// or https://",
+    "ftp://host/v1": "does not begin with http:// or https://",
+    "http://user:geheim@host/v1": "holds a user or password, .*put the key into the environment variable",
+    "http://geheim@host/v1": "holds a user or password",
+    "http://host/v1?key=geheim": r"holds a \? or #",
+}
+
+
+@every_sdk
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_base_url_that_no_request_can_go_to_is_one_line(sdk: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = CLASSES[sdk]
+    with pytest.raises(ModelError, match=rf"^{cls.provider}/m: the base URL {WRONG_URLS[url]}.*\. It must") as caught:
+        cls("m", id=f"{cls.provider}/m", base_url=url)
+    assert "\n" not in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    if url:
+        monkeypatch.setenv(cls.base_url_name, url)
+        with pytest.raises(ModelError, match=rf"the base URL \(from {cls.base_url_name}\)"):
+            cls("m", id=f"{cls.provider}/m")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8000", "https://host", "http://1.2.3.4:80/v1/", "http://my_server/@a/v1"]
+)
+def test_other_base_urls_are_taken_as_they_are(url: str) -> None:
+    model = OpenAIModel("m", id="openai/m", base_url=url)
+    assert model.base_url == url
+    model._open()

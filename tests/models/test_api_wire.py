@@ -56,7 +56,7 @@ def test_openai_reasoning_models_are_asked_without_what_they_refuse(name: str) -
         model = open_model("openai", server, name, reasoning_effort="low")
         [answer] = ask(model, 1, SAMPLING)
     body = {k: v for k, v in server.requests[0].body.items() if k != "messages"}
-    assert body == {"model": name, "max_completion_tokens": 7, "reasoning_effort": "low"}
+    assert body == {"model": name, "max_completion_tokens": 7 + 8192, "reasoning_effort": "low"}
     assert answer.status == "ok"
     assert model.describe()["temperature_sent"] is False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,14 +103,16 @@ def test_a_key_reaches_no_error_and_no_description(sdk: str) -> None:
 
 
 @every_sdk
-def test_withheld_text_is_missing_and_an_exhausted_answer_is_empty(sdk: str) -> None:
+def test_withheld_text_is_missing_and_so_is_an_answer_that_never_began(sdk: str) -> None:
     with LoopbackServer() as server:
         server.fail_next("filtered", "length")
         withheld, exhausted = ask(open_model(sdk, server, concurrency="1"), 2)
     assert withheld.status == "failed"
     assert (withheld.error or "").startswith("filtered: ")
     assert withheld.usage.prompt_tokens == 9
-    assert (exhausted.status, exhausted.text) == ("ok", "")
+    assert withheld.final
+    assert (exhausted.status, exhausted.final) == ("failed", False)
+    assert "--model-arg reasoning_tokens=N" in (exhausted.error or "")
 
 
 @every_sdk
@@ -193,3 +196,63 @@ def test_a_content_that_is_no_text_is_a_missing_answer(monkeypatch: pytest.Monke
     with LoopbackServer() as server:
         [answer] = ask(open_model("openai", server))
     assert answer.error == "malformed body: a text or a count of tokens is neither"
+
+
+@every_sdk
+def test_every_text_that_comes_can_be_stored(sdk: str) -> None:
+    with LoopbackServer(lambda _: "\ud800 a") as server:
+        [answer] = ask(open_model(sdk, server))
+    if answer.status == "ok":
+        assert answer.text == "? a"
+    else:  # the legacy SDK's own parser refuses it
+        assert sdk == "legacy"
+        assert (answer.error or "").encode()
+
+
+def test_an_error_message_can_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.OpenAIWire, "error", lambda *_: {"error": {"message": "\udc80 bad", "code": "\ud800"}})
+    with LoopbackServer() as server:
+        server.fail_next("500")
+        [answer] = ask(open_model("openai", server))
+    assert answer.error == "500 ?: ? bad"
+
+
+@pytest.mark.parametrize("n", [10**30, 2**63, -1])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
+def test_a_count_of_tokens_that_cannot_be_one_is_a_missing_answer(
+    sdk: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = LoopbackServer.make
+    monkeypatch.setattr(LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=n))
+    with LoopbackServer(lambda _: "fine") as server:
+        [answer] = ask(open_model(sdk, server))
+    assert (answer.status, answer.error) == ("failed", "malformed body: a text or a count of tokens is neither")
+
+
+def test_the_largest_count_that_can_be_stored_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = LoopbackServer.make
+    monkeypatch.setattr(LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=2**63 - 1))
+    with LoopbackServer(lambda _: "fine") as server:
+        [answer] = ask(open_model("openai", server))
+    assert answer.usage.prompt_tokens == 2**63 - 1
+
+
+@every_sdk
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"error":' * 800 + b"1" + b"}" * 800])
+def test_a_body_nested_too_deeply_is_a_missing_answer(
+    sdk: str, status: int, payload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(self: Any, *_: Any) -> None:
+        self.send_bytes(status, payload, {}, n_promised=len(payload))
+
+    monkeypatch.setattr(servers.Handler, "respond", respond)
+    with LoopbackServer() as server:
+        [answer] = ask(open_model(sdk, server))
+    assert answer.status == "failed"
+    assert answer.error
+    assert "\n" not in answer.error
+
+
+def test_a_strange_wait_is_no_wait() -> None:
+    assert Fault.from_body(429, None, "busy", {"retry-after": "²"}).retry_after_s == 0
