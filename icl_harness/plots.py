@@ -115,7 +115,7 @@ def _styles(curves: pd.DataFrame) -> Styles:
         if model.startswith(BASELINE):
             colour, dashes = BASELINE_STYLES.get(model, (MUTED, (0, (3, 2))))
             if model in EXACT and several_modes and len(models) <= 1:
-                colour = mode_colour  # beside the curve that it is the reference of
+                colour = _darker(mode_colour)  # beside the curve that it is the reference of, or upon it
             styles[model, mode] = Style(label=label, colour=colour, dashes=dashes, marker="")
         elif len(models) == 1:
             marker = MARKERS[modes.index(mode) % len(MARKERS)]
@@ -125,6 +125,13 @@ def _styles(curves: pd.DataFrame) -> Styles:
             dashes = MODE_DASHES.get(mode, "-") if len(modes) > 1 else "-"
             styles[model, mode] = Style(label=label, colour=colour, dashes=dashes, marker=marker)
     return styles
+
+
+def _darker(colour: str) -> str:
+    from matplotlib.colors import to_hex, to_rgb
+
+    red, green, blue = to_rgb(colour)
+    return to_hex((0.4 * red, 0.4 * green, 0.4 * blue))
 
 
 def _rank(model: str) -> int:
@@ -206,7 +213,7 @@ def _line(ax: Axes, line: pd.DataFrame, style: Style, place: dict[int, float], s
     y, low, high = ((line[name] * scale).tolist() for name in ("value", "ci_low", "ci_high"))
     look: dict[str, Any] = {"color": style.colour, "linewidth": 1.9 if style.marker else 1.2}
     start = 1 if len(x) > 1 and int(line["shots"].iloc[0]) == 0 else 0
-    zorder = 3 if style.marker else 2
+    zorder = 3.0 if style.marker else 3.5  # a thin reference shows on the curve that reaches it
     ax.plot(x[start:], y[start:], linestyle=style.dashes, zorder=zorder, solid_capstyle="round", **look)
     if start:
         ax.plot(x[:2], y[:2], linestyle=(0, (1, 2.2)), linewidth=1.2, color=style.colour, zorder=zorder)
