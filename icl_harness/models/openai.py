@@ -6,6 +6,7 @@ The prompt is one user message. Left out: the responses API, log-probabilities, 
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ from icl_harness.models.api import ApiModel, Reply, host, stops
 from icl_harness.models.api_args import word
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.faults import Fault
-from icl_harness.prompts import Query
+from icl_harness.prompts import Node, Query
 
 # Their reasoning is sampled as the provider likes: temperature, stop and seed are refused, and so is `max_tokens`.
 REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
@@ -34,6 +35,34 @@ class OpenAIModel(ApiModel):
 
     def _takes_temperature(self) -> bool:
         return not self._reasons()
+
+    def count_tokens(self, node: Node, query: str = "") -> int | None:
+        """Return tiktoken's count, each edge of the tree counted once; an estimate where it knows no such model."""
+        if self.capabilities.context_window is None or self._encoding is None:
+            return super().count_tokens(node, query)
+        edges = []
+        at: Node | None = node
+        while at is not None and at.hash not in self._counts:
+            edges.append(at)
+            at = at.parent
+        total = self._counts[at.hash] if at is not None else 0
+        for edge in reversed(edges):
+            total += len(self._encoding.encode_ordinary(edge.segment))
+            self._counts[edge.hash] = total
+        return total + len(self._encoding.encode_ordinary(query))
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return {}
+
+    @cached_property
+    def _encoding(self) -> Any:
+        import tiktoken
+
+        try:
+            return tiktoken.encoding_for_model(self.name)
+        except (KeyError, OSError):  # another vendor's model; or its file is not here and cannot be fetched
+            return None
 
     def _key_optional(self) -> bool:
         return self.base_url is not None

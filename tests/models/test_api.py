@@ -17,7 +17,7 @@ from icl_harness.errors import SpecError
 from icl_harness.models.api import ApiModel, cost_usd
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.openai import OpenAIModel
-from icl_harness.prompts import Node
+from icl_harness.prompts import Node, Shot
 from tests import servers
 from tests.models.apis import NODE, ask, every_sdk, open_model, queries
 from tests.servers import LoopbackServer
@@ -136,3 +136,31 @@ def test_the_server_runs_by_hand_and_answers_with_the_commonest_label() -> None:
         assert ask(model, node=node)[0].text == "y"
         process.terminate()
     assert servers.majority_reply("Q: 1\nLabel: red\n\nQ: 2\nLabel: red\nQ: 3\nLabel: blue\nQ: 4\nLabel:") == "red"
+
+
+def words() -> Node:
+    return Node("one two ").child("three ", Shot(id="a", input="a", target="b"))
+
+
+@every_sdk
+def test_without_a_context_window_no_tokens_are_counted_and_with_one_they_are_estimated(sdk: str) -> None:
+    with LoopbackServer() as server:
+        assert open_model(sdk, server).count_tokens(words(), "four") is None
+        counted = open_model(sdk, server, context_window="100").count_tokens(words(), "four é")
+    assert counted == -(-len("one two three four é".encode()) // 3)
+
+
+def test_openai_counts_with_tiktoken_each_edge_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    ranks = {bytes([i]): i for i in range(256)} | {b"thr": 256, b"ee": 257, b"three": 258}
+    encoding = tiktoken.Encoding("bytes", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={})
+    monkeypatch.setattr(tiktoken, "encoding_for_model", lambda name: encoding)  # its own files need the network
+    with LoopbackServer() as server:
+        model = open_model("openai", server, context_window="100")
+    node = words()
+    plain = [len(encoding.encode_ordinary(text)) for text in ("one two ", "three ", "four")]
+    assert model.count_tokens(node, "four") == sum(plain)
+    assert model.count_tokens(node.parent) == plain[0]
+    longer = node.child("x" * 10)
+    assert model.count_tokens(longer) == sum(plain[:2]) + 10
