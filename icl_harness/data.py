@@ -15,6 +15,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -220,6 +221,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(2**31 - 1)  # long documents are one cell
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     start = 1
@@ -270,6 +272,8 @@ def _checked(example: Example, where: str) -> Example:
         if name == "rationale" and value is None:
             continue
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise DataError(f"{where}: the {name} is {value}; a number must be finite.")
             value = str(value)
         if not isinstance(value, str):
             raise DataError(f"{where}: the {name} is {json.dumps(value, default=repr)[:40]}; it must be text.")

@@ -62,8 +62,8 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     path = PromptPath(load_template(task), mode, gold_shots(order, mode), variables)
     stand_in = " (gold answers stand in for the bank's own)" if mode == "reinforced" else ""
     yield ""
-    yield f"--- {mode} prompt, {N_SHOTS} shots{stand_in}"
-    yield Prompt(path.node(N_SHOTS), path.query(dataset.queries[0])).text
+    yield f"--- {mode} prompt, {len(order)} shots{stand_in}"
+    yield Prompt(path.node(len(order)), path.query(dataset.queries[0])).text
 
 
 def _first_line(task: Task) -> str:

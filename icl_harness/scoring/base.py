@@ -62,6 +62,5 @@ def plain(text: str) -> str:
     text = text.casefold().replace("\u2212", "-")
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\$|\*\*|__|`|\\[()\[\]]", " ", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"\s*[.。]+$", "", text)
+    text = re.sub(r"\s+", " ", text).rstrip(" .。")
     return text.strip("\"'“”‘’ ")

@@ -32,6 +32,7 @@ _NUMBER = re.compile(
     (?:\s(?P<scale>thousand|million|billion|trillion)s?\b)?""",
     re.VERBOSE,
 )
+MOST_DIGITS = 1000  # of a number, its marks included; Python converts no more than 4,300
 _UNIT = re.compile(r"\s*(?:%|[{(]?[^\W\d_]{2,}[)}]?)\.?\s*")  # one word; two letters, or 3x = 15 would be a conversion
 _OPERATOR = re.compile(r"\s*(?:[+*×·÷^x]|\s[-–]\s)\s*[-$€£¥(]*\s?\d")
 _LATEX_FRACTION = re.compile(r"(\d?)\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
@@ -116,13 +117,15 @@ def _denied(marked: str) -> bool:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
+    if match.end() - match.start() > MOST_DIGITS:
+        return None
     whole = re.sub(r"\D", "", match["whole"] or "0")
     try:
         value = Fraction(f"{whole}{match['decimals'] or ''}{match['exponent'] or ''}")
         if match["below"]:
             below = int(match["below"])
             value = value + Fraction(int(match["mixed"]), below) if match["mixed"] else value / below
-    except (ValueError, ZeroDivisionError):  # more digits than Python converts; a fraction over 0
+    except ZeroDivisionError:  # a fraction over 0
         return None
     value *= _SCALE.get(match["scale"] or "", 1)
     return -value if "-" in (match["sign"] + match["inner"]) else value

@@ -146,3 +146,17 @@ def test_a_number_that_is_not_said_clearly_is_unparsed(answer: str) -> None:
 
 def test_a_choice_that_is_denied_is_unparsed() -> None:
     assert final_match("The final answer is not valid", example("valid", ("valid", "invalid"))) == Score(None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer"),
+    [
+        (exact_match, "." * 200_000 + "x"),
+        (exact_match, " . " * 100_000 + "x"),
+        (final_match, "(a " * 100_000),
+        (final_match, "The final answer is " + "7" * 200_000),
+    ],
+)
+def test_endless_answers_are_scored_without_error(scorer, answer) -> None:
+    # Quadratic matching would take minutes here: the test's own time limit is what fails.
+    assert scorer(answer, Example(id="a", input="x", target="5")).value == 0.0

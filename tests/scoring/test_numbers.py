@@ -150,3 +150,11 @@ def test_the_final_answer_is_found_or_the_answer_is_unparsed(answer: str, scored
 def test_a_target_that_is_no_number_is_the_data_s_fault() -> None:
     with pytest.raises(DataError, match=r"example q: the target 'many' is no number"):
         number_match("5", example("many"))
+
+
+@pytest.mark.parametrize("digits", [999, 1001, 4299, 4301, 200_000])
+def test_a_number_of_thousands_of_digits_is_read_or_not_parsed(digits: int) -> None:
+    example = Example(id="a", input="x", target="5")
+    score = number_match("The final answer is " + "9" * digits + " trillion", example)
+    assert (score.parsed is None) == (digits + len(" trillion") > 1000)
+    assert score.value == 0.0
