@@ -140,9 +140,21 @@ def _parse(text: str, path: Path) -> list[Attempt]:
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
             attempt = Attempt(**json.loads(line))
-            if not isinstance(attempt.id, str) or not isinstance(attempt.answer, str | None):
-                raise TypeError("its id and answer must be texts")
-            attempts.append(replace(attempt, sample=int(attempt.sample), reward=float(attempt.reward)))
-        except (ValueError, TypeError) as error:
+            _check_types(attempt)
+            attempts.append(attempt)
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"bank {path}, line {number}: not an attempt ({error}).") from error
     return attempts
+
+
+def _check_types(attempt: Attempt) -> None:
+    """Raise `TypeError` or `ValueError` where a line was not written by `append_attempts`."""
+    if not isinstance(attempt.id, str) or not isinstance(attempt.answer, str | None):
+        raise TypeError("its id and answer must be texts")
+    if type(attempt.sample) is not int or not isinstance(attempt.reward, int | float):
+        raise TypeError("its sample and reward must be numbers")
+    if not 0 <= attempt.reward <= PASSING_REWARD or (attempt.answer is None and attempt.reward > 0):
+        raise ValueError("its reward must be from 0 to 1, and 0 where there is no answer")
+    if not isinstance(attempt.prompt_tokens, int | None) or not isinstance(attempt.cost_usd, int | float | None):
+        raise TypeError("its tokens and dollars must be numbers")
+    (attempt.answer or "").encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -154,8 +155,9 @@ class Experiment:
         )
 
     def _wording(self, task: Task) -> str:
-        """Return a hash of what is asked of a model beside the examples, and of where its answer ends."""
+        """Return a hash of what is asked of a model beside the examples, where its answer ends and how it is scored."""
         words = [self.templates[task.name].hash, task.fields, task.labels, task.label_maps, task.max_tokens, task.stop]
+        words += [task.metric, _scoring(task.scorer), _scoring(task.reward)]
         return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()
 
     def _check(self, task: Task, variant: str) -> None:
@@ -192,6 +194,20 @@ class Experiment:
                 if opened == name:
                     return model
         return open_model(name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner)
+
+
+def _scoring(function: Any) -> Any:
+    """Return what tells one scorer from another: its name, and for a user's own function what it does."""
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+    code = getattr(function, "__code__", None)
+    return name if name.startswith("icl_harness.") or code is None else [name, _does(code)]
+
+
+def _does(code: Any) -> Any:
+    """Return a code object's instructions and constants; where its file lies and its line numbers do not matter."""
+    if isinstance(code, types.CodeType):
+        return [code.co_code.hex(), code.co_names, [_does(constant) for constant in code.co_consts]]
+    return sorted(map(repr, code)) if isinstance(code, tuple | frozenset) else repr(code)
 
 
 def _stand_in(example: Example) -> Attempt:

@@ -53,6 +53,9 @@ class Spec:
             if not values:
                 raise SpecError(f"no {most} is named. Name at least one.")
             _refuse_repeats(name, values)
+            for value in values:
+                if not value.isprintable():  # a line break, half a surrogate pair
+                    raise SpecError(f"{most} {value!a} is no name: it holds what cannot be printed.")
         _one_of("mode", self.modes, MODES)
         _one_of("scoring", (self.scoring,), get_args(Scoring))
         _one_of("on-overflow", (self.on_overflow,), get_args(OnOverflow))
@@ -93,6 +96,8 @@ class Spec:
         for name in ("bank", "base_url", "data"):
             if not isinstance(getattr(self, name), str | None):
                 raise SpecError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it takes a text.")
+            if getattr(self, name) == "":
+                raise SpecError(f"--{name.replace('_', '-')} is empty; leave it out or give a text.")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as JSON holds it, without `data`: the data's hashes say more than its place."""

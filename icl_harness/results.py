@@ -299,7 +299,7 @@ def _read_header(path: Path) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is damaged: it is not JSON ({error}).") from error
     if not isinstance(header, dict) or not {"spec", "data", "prompts", "tasks", "weights"} <= set(header):
         raise StoreError(f"{file} is damaged, or not a run's: it lacks what every run says of itself.")
@@ -308,7 +308,7 @@ def _read_header(path: Path) -> dict[str, Any] | None:
 
 def _check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
     """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers of one run not."""
-    parts = {"spec": "spec", "data": "data", "prompts": "wording of the task", "weights": "model's weights"}
+    parts = {"spec": "spec", "data": "data", "prompts": "wording or scoring of the task", "weights": "model's weights"}
     for part, what in parts.items():
         old, new = found[part], header[part]
         for key in sorted({*old, *new}):

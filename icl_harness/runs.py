@@ -153,6 +153,9 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
         return
     asked = set(mine["spec"]) - {"tasks", "models", "modes", "variants", "shots", "draws", "on_overflow", "bank"}
     differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
+    for part, what in (("prompts", "wording or scoring"), ("weights", "weights")):
+        both = set(mine[part]) & set(theirs[part])
+        differing += [f"{what} of {name}" for name in sorted(both) if mine[part][name] != theirs[part][name]]
     if differing:
         raise StoreError(f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)}).")
     if _keys(frame, cell) & _keys(other_frame, cell):

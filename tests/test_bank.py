@@ -66,3 +66,27 @@ def test_a_file_that_is_no_bank_is_refused_with_its_line(tmp_path: Path) -> None
     path.write_text(json.dumps({"id": "a"}) + "\n")
     with pytest.raises(DataError, match=r"bank.jsonl, line 1: not an attempt"):
         read_bank(path)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"id": 5},
+        {"answer": 5},
+        {"answer": None},
+        {"answer": "\ud800"},
+        {"sample": 1.5},
+        {"sample": "1"},
+        {"reward": "1"},
+        {"reward": float("nan")},
+        {"reward": 10**400},
+        {"prompt_tokens": "many"},
+        {"cost_usd": "much"},
+        {"colour": "red"},
+    ],
+)
+def test_a_damaged_line_is_refused_and_named(tmp_path: Path, broken: dict[str, object]) -> None:
+    path = tmp_path / "bank.jsonl"
+    path.write_text(json.dumps({**attempt("a", 0, 1.0).__dict__, **broken}) + "\n")
+    with pytest.raises(DataError, match=r"bank.jsonl, line 1: not an attempt"):
+        read_bank(path)

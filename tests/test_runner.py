@@ -291,10 +291,13 @@ class TestRefusals:
             ("tasks/toy.py", "max_tokens=4", "max_tokens=5"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, stop=('x',)"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, fields={'a': 1}"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, metric='share'"),
+            ("tasks/toy.py", "scorer=label_match", "scorer=lambda a, e: label_match(a, e)"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, reward=lambda a, e: label_match(a + 'x', e)"),
         ):
             whole = (toy / name).read_text()
             (toy / name).write_text(whole.replace(old, new))
-            with pytest.raises(StoreError, match="another wording of the task: toy"):
+            with pytest.raises(StoreError, match="another wording or scoring of the task: toy"):
                 go(ScriptedModel(right), shots=[0], draws=1)
             (toy / name).write_text(whole)
         go(ScriptedModel(right), shots=[0], draws=1)
@@ -391,4 +394,12 @@ class TestPuttingRunsTogether:
         go(ScriptedModel(right), out="a")
         go(ScriptedModel(right), out="b", **options)
         with pytest.raises(StoreError, match=message):
+            self.load("a", "b")
+
+    def test_curves_of_other_wordings_or_weights_are_refused(self, toy: Path) -> None:
+        go(ScriptedModel(right), out="a", shots=[0])
+        prompts = toy / "prompts/toy.jinja"
+        prompts.write_text(prompts.read_text().replace("Even or odd?", "Odd or even?"))
+        go(ScriptedModel(right), out="b", shots=[2])
+        with pytest.raises(StoreError, match=r"asked in different ways \(wording or scoring of toy\)"):
             self.load("a", "b")

@@ -88,6 +88,7 @@ def shown(number: Fraction) -> str:
 
 def _side(text: str) -> str:
     """The side of an equation that says its number; all of a text that is none; "" of a calculation alone."""
+    text = re.sub(r"\s{2,}", " ", text)  # long runs of spaces would take quadratic time below
     text = _LATEX_FRACTION.sub(r"\1 \2/\3", text.replace("\u2212", "-").replace("\\$", "$").replace("{,}", ","))
     text = re.sub(r"\\times\b|\\cdot\b", "*", text)
     sides = re.sub(r"\*\*|`|\\[()\[\]!,;]|\\text\b", " ", text).split("=")

@@ -155,6 +155,10 @@ def test_a_choice_that_is_denied_is_unparsed() -> None:
         (exact_match, " . " * 100_000 + "x"),
         (final_match, "(a " * 100_000),
         (final_match, "The final answer is " + "7" * 200_000),
+        (final_match, "answer: 1" + " " * 100_000 + "\\frac"),
+        (final_match, "answer: 6" + " " * 100_000 + "{"),
+        (final_match, "1" + " " * 100_000 + "million"),
+        (final_match, "final answer" + " " * 100_000 + "x"),
     ],
 )
 def test_endless_answers_are_scored_without_error(scorer, answer) -> None:
