@@ -78,14 +78,16 @@ class Experiment:
                 "n_queries": self.n_queries(task),
                 "n_dropped": found.n_dropped,
             }
+        models = {name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models}
         return {
             "spec": self.spec.as_dict(),
             "data": data,
             "prompts": {task.name: self._wording(task) for task in self.tasks},
-            "weights": {name: _weights(self._models[name, self.tasks[0].name]) for name in self.spec.models},
+            # What tells a local model from another under the same name; None where nothing does.
+            "weights": {name: told.get("sha256") or told.get("commit") for name, told in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,
-            "models": {name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models},
+            "models": models,
             "versions": {"python": platform.python_version(), **_versions()},
         }
 
@@ -223,12 +225,6 @@ def _stand_in(example: Example) -> Attempt:
         model="",
         kept=True,
     )
-
-
-def _weights(model: Model) -> Any:
-    """Return what tells a local model from another under the same name, None where nothing does."""
-    told = model.describe()
-    return told.get("sha256") or told.get("commit")
 
 
 def _versions() -> dict[str, str]:
