@@ -113,7 +113,7 @@ def _print_curves(runs: list[Any], frame: Any) -> None:
     if frame.empty:
         typer.echo("no answers yet")
     console = Console(soft_wrap=True)
-    for table in curve_tables(frame):
+    for table in curve_tables(frame, [one.path for one in runs]):
         console.print(table)
         console.print()
     for note in (*(n for one in runs for n in bank_notes(one.path, one.header)), *curve_notes(frame)):

@@ -28,8 +28,14 @@ from icl_harness.tasks import Task
 
 def bank_name(line: Line) -> str:
     """Return the file name of a line's bank; the episodes of a `per_draw` task have one each."""
-    digest = hashlib.sha256(line.model.encode()).hexdigest()[:6]  # x/a-b and x/a_b look the same in a file name
-    return f"{_stem(line)}--{_plain(line.model)}-{digest}.jsonl"
+    return f"{_stem(line)}--{_plain(line.model)}-{_digest(line.model)}.jsonl"
+
+
+def solved(folder: Path, task: str, variant: str, model: str) -> tuple[int, int]:
+    """Return how many problems of a run's banks for these cells are solved, and how many were tried."""
+    files = folder.glob(f"bank-{_plain(task)}-{_plain(variant)}-*-{_digest(model)}.jsonl")
+    banks = [read_bank(file) for file in sorted(files)]
+    return sum(bank.n_solved for bank in banks), sum(bank.n_problems for bank in banks)
 
 
 def check_banks(experiment: Experiment) -> None:
@@ -97,6 +103,10 @@ def _stem(line: Line) -> str:
     return "-".join(parts)
 
 
+def _digest(model: str) -> str:
+    return hashlib.sha256(model.encode()).hexdigest()[:6]  # x/a-b and x/a_b look the same in a file name
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^\w.]+", "_", name)
 
@@ -120,7 +130,7 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
     examples = {example.id: example for example in problems}
     n_failed, error = 0, None
     if queries:
-        async with aclosing(model.answers(node, queries, sampling)) as stream:  # type: ignore[type-var]
+        async with aclosing(model.answers(node, queries, sampling)) as stream:
             async for answers in stream:
                 new = _attempts(answers, examples, task, node, model)
                 append_attempts(partial, new)

@@ -13,7 +13,6 @@ from icl_harness.models.base import Scoring
 from icl_harness.modes import MODES, Mode
 
 OnOverflow = Literal["drop", "skip", "error"]
-DEFAULT_SHOTS = "0,1,2,4,8,16,32,64"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.bank import read_bank
+from icl_harness.banking import solved
 from icl_harness.runner import Progress
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def progress_bar() -> Iterator[Any]:
             bar.stop()
 
 
-def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:
-    """Yield a Rich table per task, variant and model: a row per shot count, a column per mode."""
+def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Any]:
+    """Yield a Rich table per task, variant and model: a row per shot count, a column per mode. The reinforced column
+    says how many problems of its banks in the run `folders` are solved, as that caps its shots."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -61,10 +63,18 @@ def curve_tables(curves: pd.DataFrame) -> Iterator[Any]:
         table.add_column("shots", justify="right")
         modes = list(part.groupby("mode", sort=False))
         for mode, _ in modes:
-            table.add_column(str(mode))
+            table.add_column(
+                str(mode) + (_solved(folders, str(task), str(variant), str(model)) if mode == "reinforced" else "")
+            )
         for shots in sorted(part["shots"].unique()):
             table.add_row(str(shots), *[_point(line[line["shots"] == shots]) for _, line in modes])
         yield table
+
+
+def _solved(folders: Sequence[Path], task: str, variant: str, model: str) -> str:
+    counts = [solved(folder, task, variant, model) for folder in folders]
+    n_solved, n_tried = (sum(count) for count in zip(*counts, strict=True))
+    return f"\n{n_solved} of {n_tried} solved" if n_tried else ""
 
 
 def _point(rows: pd.DataFrame) -> str:

@@ -31,11 +31,7 @@ RUN_FILE = "run.json"
 RECORDS_FILE = "records.db"
 
 # What a run that was stopped before its run.json was there may have left.
-LEFT_BY_A_STOPPED_START = {
-    ".lock",
-    f"{RUN_FILE}.tmp",
-    *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal")),
-}
+LEFT_BY_A_STOPPED_START = {".lock", *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal"))}
 
 SCHEMA = """
 CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
@@ -122,15 +118,7 @@ class RunStore:
             found = _read_header(path)
             if found is not None:
                 _check_same(path, found, header)
-            # In a notebook the walk runs in a thread of its own; no two threads ever use the store at once.
-            connection = sqlite3.connect(path / RECORDS_FILE, timeout=30, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not tables:
-                connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-            elif tables != TABLES:
-                raise StoreError(f"{path / RECORDS_FILE} is not a run's records. Choose another --out.")
+            connection = _connect(path / RECORDS_FILE)
             if found is None:
                 write_atomically(path / RUN_FILE, (json.dumps(header, indent=2, ensure_ascii=False) + "\n").encode())
         except (OSError, sqlite3.Error) as error:
@@ -260,6 +248,24 @@ def _told(path: Path) -> Iterator[None]:
         if not isinstance(cause, sqlite3.Error):
             raise
         raise StoreError(f"{path / RECORDS_FILE} cannot be read or written: {cause}.") from error
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    """Open the database for writing, made where there is none. Raises `StoreError` where it is another's, untouched."""
+    # In a notebook the walk runs in a thread of its own; no two threads ever use the store at once.
+    connection = sqlite3.connect(file, timeout=30, check_same_thread=False)
+    try:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and tables != TABLES:
+            raise StoreError(f"{file} is not a run's records. Choose another --out.")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
+        if not tables:
+            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    except (sqlite3.Error, StoreError):
+        connection.close()
+        raise
+    return connection
 
 
 def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:

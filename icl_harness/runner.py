@@ -123,7 +123,7 @@ class _Walk:
         asked = [q for q in queries if q.text not in known]
         waiting = {(q.id, q.sample) for q in asked}
         if asked:
-            async with aclosing(self.experiment.model(line).answers(node, asked, sampling)) as stream:  # type: ignore[type-var]
+            async with aclosing(self.experiment.model(line).answers(node, asked, sampling)) as stream:
                 async for answers in stream:
                     keep(answers)
                     waiting -= {(a.query_id, a.sample) for a in answers}

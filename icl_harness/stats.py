@@ -162,14 +162,6 @@ def components(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Compo
     return Components(draw=draw, query=query, residual=rest)
 
 
-def variance_shares(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> dict[str, float]:
-    """Return how much of a record's variance comes from draw, query and the rest, in parts of 1 (NaN: unknown)."""
-    found = components(values, draws, queries)
-    parts = {"draw": found.draw, "query": found.query, "residual": found.residual}
-    total = sum(v for v in parts.values() if not math.isnan(v))
-    return {name: v / total if total else 0.0 * v for name, v in parts.items()}
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's (1979) adjusted p-values, in the given order. NaN is left out of the family and stays NaN."""
     adjusted = [math.nan] * len(p_values)

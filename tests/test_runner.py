@@ -333,6 +333,7 @@ class TestRefusals:
         other.close()
         with pytest.raises(StoreError, match=r"records.db is not a run's records"):
             go(ScriptedModel(right), out="theirs")
+        assert Path("theirs/records.db").read_bytes()[18:20] == b"\1\1", "another's file is not even set to WAL"
 
     def test_more_shots_than_the_pool_holds(self) -> None:
         with pytest.raises(SpecError, match=r"toy has 40 pool examples; --shots asks for 5,000. Ask for at most 40\."):

@@ -12,7 +12,7 @@ import importlib.metadata
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -102,7 +102,9 @@ class ApiModel(Model):
             return None
         return -(-(node.n_bytes + len(query.encode())) // BYTES_PER_TOKEN)
 
-    async def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
+    async def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         """Yield answers as they come, with at most `concurrency` requests alive. Close it early to cancel them."""
         if sampling.scoring != "generate":
             raise SpecError(f"{self.id} gives no log-likelihoods of choices; use scoring generate.")

@@ -8,7 +8,7 @@ registry of `__init__`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,8 +88,9 @@ class Model(ABC):
     capabilities: Capabilities = Capabilities()
 
     @abstractmethod
-    def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
-        """Yield an answer for every query, in any order; answers that arrive together come in one list.
+    def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+        """Yield an answer for every query, in any order; answers that arrive together come in one list. An async
+        generator: closing it early cancels what flies.
 
         A request that fails is an `Answer` with its status, so that the others go on. Raises `AccountError` where no
         further request can succeed, `SpecError` where the back end cannot do what `sampling` asks.

@@ -22,7 +22,7 @@ import random
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
@@ -76,7 +76,9 @@ class BaselineModel(Model):
         self._fit = fit
         self._last: tuple[Node, Predict] | None = None
 
-    async def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
+    async def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         """Yield the answers of all queries at once. `sampling` tells only whether a choice or its text is asked for."""
         if queries:
             yield await asyncio.to_thread(self._answers, node, queries, sampling)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,9 @@ class HfModel(Model):
         """Return the exact tokens of the prefix plus `query`."""
         return len(self._tree.branches(node, [query])[0]) if query else self._tree.count(node)
 
-    async def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
+    async def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         """Yield answers batch by batch, shortest queries first.
 
         A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.

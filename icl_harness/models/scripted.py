@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage, truncate_at_stop
+from icl_harness.errors import AccountError, ContextOverflow, ProviderError
+from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage, truncate_at_stop
 from icl_harness.prompts import Node, Prompt, Query
 
 
@@ -21,10 +22,10 @@ class ScriptedModel(Model):
         self.reply = reply
         self.capabilities = Capabilities(context_window=context_window)
 
-    async def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncIterator[list[Answer]]:
+    async def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         """Yield one answer at a time, in the order of the queries."""
-        from icl_harness.errors import AccountError, ContextOverflow, ProviderError
-
         words = len(node.text.split())
         for query in queries:
             try:
@@ -32,8 +33,8 @@ class ScriptedModel(Model):
             except AccountError:
                 raise
             except ProviderError as error:
-                status = "overflow" if isinstance(error, ContextOverflow) else "failed"
-                yield [Answer(query_id=query.id, sample=query.sample, status=status, error=str(error))]  # type: ignore[arg-type]
+                status: Status = "overflow" if isinstance(error, ContextOverflow) else "failed"
+                yield [Answer(query_id=query.id, sample=query.sample, status=status, error=str(error))]
                 continue
             usage = Usage(
                 prompt_tokens=words + len(query.text.split()), cached_tokens=0, completion_tokens=len(text.split())
