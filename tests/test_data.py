@@ -41,6 +41,8 @@ GOOD = '{"text": "a", "label": "x"}\n'
         ("train.jsonl.gz", gzip.compress(b'{"text": "a", "label": "x"}\n{"text": "b", "label": "7", "why": "so"}\n')),
         ("train.jsonl", '{"text": " a\\n", "label": "x "}\n{"text": "b", "label": 7, "why": " so "}\n'),
     ],
+    # Workers must agree on a test's name, and a gzip's bytes hold the second it was made in.
+    ids=["empty line", "mark and CRLF", "gzip", "spaces"],
 )
 def test_every_form_of_file_gives_the_same_examples(tmp_path: Path, name: str, content: str | bytes) -> None:
     write(tmp_path, f"mine/{name}", content)
