@@ -19,10 +19,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
@@ -84,12 +86,10 @@ class BaselineModel(Model):
             yield await asyncio.to_thread(self._answers, node, queries, sampling)
 
     def _answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> list[Answer]:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         start = time.perf_counter()
         last = self._last
         # So little to compute that threads only wait for each other: 20 times slower on two busy cores.
-        with threadpool_limits(1):
+        with _pools(len(sys.modules)).limit(limits=1):
             predict = last[1] if last is not None and last[0] is node else self._fit(node)
             found = predict(queries)
         self._last = (node, predict)
@@ -105,6 +105,14 @@ class BaselineModel(Model):
         import sklearn
 
         return {"scikit-learn": sklearn.__version__}
+
+
+@lru_cache(1)
+def _pools(n_modules: int) -> Any:
+    """Return the thread pools of the libraries loaded so far; looked for again only when more modules are."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
 
 
 def _say(query: Query, best: Sequence[str], sampling: Sampling) -> str:

@@ -1,6 +1,6 @@
 """What is done with logits (floor 2): answers generated token by token, and choices weighed by likelihood.
 
-In: a `Prefix` that has reached the node, and branches of it. Out: token ids and text, or log-likelihoods in nats.
+In: a `Prefix` that has reached the node, and twigs of it. Out: token ids and text, or log-likelihoods in nats.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from icl_harness.models.base import Sampling, truncate_at_stop
 from icl_harness.models.kv import Prefix, Rows
-from icl_harness.models.tokens import Branch, Ids, common
+from icl_harness.models.tokens import FEW, Branch, Ids, Twig, common
+
+LEAVE = 0.75  # finished rows leave once no more than this share of the batch goes on: leaving copies the others
 
 
 class Texts:
@@ -38,7 +40,10 @@ class Texts:
     def _decode(self, rows: list[list[int]]) -> list[str]:
         texts: list[str]
         if getattr(self._tokenizer, "is_fast", False):
-            texts = self._tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=True)
+            fast = self._tokenizer.backend_tokenizer
+            if len(rows) < FEW:
+                return [fast.decode(row, skip_special_tokens=True) for row in rows]
+            texts = fast.decode_batch(rows, skip_special_tokens=True)
         else:
             texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return texts
@@ -46,7 +51,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One answer wanted: from the branch at `row`, with the ask's own seed; `before` is the prompt's last id."""
+    """One answer wanted: from the twig at `row`, with the ask's own seed; `before` is the prompt's last id."""
 
     row: int
     seed: int
@@ -63,15 +68,10 @@ class Generated:
 
 @torch.inference_mode()
 def generate(
-    prefix: Prefix,
-    branches: Sequence[Branch],
-    asks: Sequence[Ask],
-    sampling: Sampling,
-    ends: Sequence[int],
-    texts: Texts,
+    prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], sampling: Sampling, ends: Sequence[int], texts: Texts
 ) -> list[Generated]:
-    """Return one answer per ask. Every branch is fed once, however many asks it has; `ends` are end tokens' ids."""
-    rows, logits = _opened(prefix, branches, asks, more=sampling.max_tokens > 1)
+    """Return one answer per ask. Every twig is fed once, however many asks it has; `ends` are end tokens' ids."""
+    rows, logits = _opened(prefix, twigs, asks, sampling.max_tokens - 1)
     at = np.arange(len(asks))  # the ask that each row of the batch answers
     points = _uniforms(asks, sampling)
     new = np.zeros((len(asks), sampling.max_tokens), np.int64)
@@ -87,7 +87,7 @@ def generate(
         going = np.flatnonzero(~done[at])
         if len(going) == 0:
             break
-        if len(going) <= len(at) // 2:  # leaving copies the others' keys and values: not for every single row
+        if len(going) <= LEAVE * len(at):
             rows.select(going)
             at, tokens = at[going], tokens[going]
         logits = rows.step(tokens)
@@ -95,17 +95,15 @@ def generate(
     return [Generated(truncate_at_stop(text, sampling.stop), int(n)) for text, n in zip(told, n_new, strict=True)]
 
 
-def _opened(
-    prefix: Prefix, branches: Sequence[Branch], asks: Sequence[Ask], *, more: bool
-) -> tuple[Rows, torch.Tensor]:
-    """Feed the branches; return a row per ask and its first logits (asks, vocabulary). `more`: tokens will follow."""
-    rows = Rows(prefix, branches)
+def _opened(prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], more: int) -> tuple[Rows, torch.Tensor]:
+    """Feed the twigs; return a row per ask and its first logits (asks, vocabulary). `more`: tokens that may follow."""
+    rows = prefix.rows(twigs, (range(len(twigs)), [len(twig.own) - 1 for twig in twigs]), more)
     source = np.array([ask.row for ask in asks])
-    if np.array_equal(source, np.arange(len(branches))):
-        return rows, rows.logits[:, -1]
+    if np.array_equal(source, np.arange(len(twigs))):
+        return rows, rows.logits
     if more:
         rows.select(source)
-    return rows, rows.logits[torch.as_tensor(source, device=rows.logits.device), -1]
+    return rows, rows.logits[torch.as_tensor(source, device=rows.logits.device)]
 
 
 def _uniforms(asks: Sequence[Ask], sampling: Sampling) -> NDArray[np.float64] | None:
@@ -149,30 +147,24 @@ def _mark_stopped(
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Tokens to be weighed for one choice: they stand from place `start` on in the rows that hold them."""
+class Candidate:
+    """The choices of one query (`item`) as one tree of tokens, or a chain of it.
+
+    `reads[choice]` are (token of the twig, next token): the choice's log-likelihood is the sum of the next tokens'.
+    """
 
     item: int
-    choice: int
-    start: int
-    tokens: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A row to be fed, and the targets whose likelihood its logits tell."""
-
-    branch: Branch
-    targets: list[Target]
+    twig: Twig
+    reads: dict[int, list[tuple[int, int]]]
 
     @property
-    def keep(self) -> int:
-        """Tokens at the row's end whose logits tell the targets."""
-        return max(len(self.branch) - target.start + 1 for target in self.targets)
+    def wanted(self) -> list[int]:
+        """Return the tokens whose logits are read."""
+        return sorted({token for pairs in self.reads.values() for token, _ in pairs})
 
 
-def candidates(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> list[Candidate]:
-    """Return the rows to feed for one query's choices: one row for all of them where each is a single token.
+def candidate(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> Candidate:
+    """Return the row to feed for one query's choices: what they have in common is fed once, their last tokens never.
 
     Every choice is weighed from the same place on: where the first of them leaves the ids of node and query. `ids` are
     the node's. Raises `ValueError` where a choice adds no token or none stands before it.
@@ -181,34 +173,55 @@ def candidates(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) ->
     if start == 0 or any(len(choice) <= start for choice in choices):
         raise ValueError("a choice has no tokens of its own, or nothing stands before it")
     low = min(start - 1, *(choice.n_shared for choice in choices))  # the last token before the choices is fed, too
-    tails = [(*ids[low : choice.n_shared].tolist(), *choice.own) for choice in choices]
-    rows: list[Candidate] = []
-    fed: tuple[int, ...] = ()
-    # In falling order a row comes before those that it begins with, and they need no row of their own.
-    for tail, index in sorted(((tail, i) for i, tail in enumerate(tails)), key=lambda pair: pair[0][:-1], reverse=True):
-        if not rows or fed[: len(tail) - 1] != tail[:-1]:
-            fed = tail[:-1]
-            rows.append(Candidate(Branch(low, list(fed)), []))
-        rows[-1].targets.append(Target(item, index, start, list(tail[start - low :])))
-    return rows
+    tails = [[*ids[low : choice.n_shared].tolist(), *choice.own] for choice in choices]
+    own = tails[0][: start - low]
+    parents = list(range(-1, len(own) - 1))
+    known: dict[tuple[int, int], int] = {}  # (parent, token) -> its place in the twig
+    reads: dict[int, list[tuple[int, int]]] = {}
+    for index, tail in enumerate(tails):
+        at, new = start - low - 1, tail[start - low :]
+        reads[index] = []
+        for i, token in enumerate(new):
+            reads[index].append((at, token))
+            if i + 1 < len(new):
+                if (at, token) not in known:
+                    known[at, token] = len(own)
+                    own.append(token)
+                    parents.append(at)
+                at = known[at, token]
+    return Candidate(item, Twig(low, own, tuple(parents)), reads)
+
+
+def chains(row: Candidate) -> list[Candidate]:
+    """Return a candidate's tree as chains, for rows that hold no tree: one for each token that nothing follows."""
+    parents, own, left = row.twig.parents, row.twig.own, dict(row.reads)
+    found = []
+    for leaf in sorted(set(range(len(own))) - set(parents)):
+        line = [leaf]
+        while parents[line[-1]] >= 0:
+            line.append(parents[line[-1]])
+        place = {token: i for i, token in enumerate(reversed(line))}
+        mine = {choice: pairs for choice, pairs in left.items() if pairs[-1][0] in place}
+        left = {choice: pairs for choice, pairs in left.items() if choice not in mine}
+        twig = Twig.chain(Branch(row.twig.n_shared, [own[token] for token in reversed(line)]))
+        reads = {choice: [(place[token], new) for token, new in pairs] for choice, pairs in mine.items()}
+        found.append(Candidate(row.item, twig, reads))
+    return found
 
 
 @torch.inference_mode()
-def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[list[float]]:
-    """Return for each row the log-likelihoods of its targets, in nats, summed over their tokens."""
-    lengths = [len(row.branch) for row in rows]
-    keep = max(row.keep for row in rows)
-    logits = Rows(prefix, [row.branch for row in rows], keep).logits  # (rows, keep, vocabulary)
+def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[dict[int, float]]:
+    """Return for each row the log-likelihoods of its choices, in nats, summed over their tokens."""
+    places = [(r, token) for r, row in enumerate(rows) for token in row.wanted]
+    slots = {place: i for i, place in enumerate(places)}
+    logits = prefix.rows([row.twig for row in rows], ([r for r, _ in places], [token for _, token in places])).logits
     norm = logits.logsumexp(dim=-1)
-    where = [  # a token at place p is told by the logits at p - 1, and the last place is the last column
-        (r, keep - n + target.start + i - 1, token)
-        for r, (n, row) in enumerate(zip(lengths, rows, strict=True))
-        for target in row.targets
-        for i, token in enumerate(target.tokens)
+    where = [
+        (slots[r, token], new) for r, row in enumerate(rows) for pairs in row.reads.values() for token, new in pairs
     ]
-    r, column, token = torch.tensor(where, device=logits.device).T
-    told = iter((logits[r, column, token] - norm[r, column]).double().tolist())
-    return [[sum(next(told) for _ in target.tokens) for target in row.targets] for row in rows]
+    slot, token = torch.tensor(where, device=logits.device).T
+    told = iter((logits[slot, token] - norm[slot]).double().tolist())
+    return [{choice: sum(next(told) for _ in pairs) for choice, pairs in row.reads.items()} for row in rows]
 
 
 def _common(a: Branch, b: Branch) -> int:

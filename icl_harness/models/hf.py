@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage
-from icl_harness.models.tokens import Branch, TokenTree
+from icl_harness.models.tokens import Branch, TokenTree, Twig
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.kv import Done
+    from icl_harness.models.batches import Done
 
 MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwise
 SMALL_MODEL = 20_000_000  # parameters
@@ -40,6 +40,11 @@ class _Item:
     branch: Branch
     asks: list[Query]
     weights: dict[int, float | None] = field(default_factory=dict)
+
+    @property
+    def twig(self) -> Twig:
+        """Return the tokens to feed."""
+        return Twig.chain(self.branch)
 
     def missing(self, status: Status, error: str) -> list[Answer]:
         """Return an answer without text for everyone who asks."""
@@ -60,7 +65,7 @@ class HfModel(Model):
     def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:
         from icl_harness.models import hf_open
         from icl_harness.models.decode import Texts
-        from icl_harness.models.kv import Prefix, Runner
+        from icl_harness.models.kv import open_prefix
 
         self.id = id or f"hf/{path_or_id}"
         options = hf_open.parse(model_args)
@@ -69,7 +74,8 @@ class HfModel(Model):
         self._tree = TokenTree(tokenizer)
         self._texts = Texts(tokenizer)
         self._ends = hf_open.end_tokens(self._model, tokenizer)
-        self._prefix: Any = Prefix(Runner(self._model))
+        self._prefix: Any
+        self._prefix, self._why_slower = open_prefix(self._model)
         window = options.context_window or hf_open.context_window(self._model)
         self.capabilities = Capabilities(logprobs=True, context_window=window, prefix_caching=True)
 
@@ -113,8 +119,8 @@ class HfModel(Model):
 
     def _generated(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
+        from icl_harness.models.batches import in_batches
         from icl_harness.models.decode import Ask, generate
-        from icl_harness.models.kv import in_batches
 
         items: list[_Item] = []
         ids, greedy = self._tree.ids(node), sampling.temperature == 0
@@ -130,7 +136,7 @@ class HfModel(Model):
         def solve(batch: list[_Item]) -> list[Any]:
             seeds = [[query.seed for query in item.asks[: 1 if greedy else None]] for item in batch]
             asks = [Ask(row, seed, batch[row].branch.own[-1]) for row in range(len(batch)) for seed in seeds[row]]
-            rows = [item.branch for item in batch]
+            rows = [item.twig for item in batch]
             made = iter(generate(self._prefix, rows, asks, sampling, self._ends, self._texts))
             told = [[next(made) for _ in own] for own in seeds]
             return [one * (len(item.asks) // len(one)) for item, one in zip(batch, told, strict=True)]
@@ -143,8 +149,8 @@ class HfModel(Model):
 
     def _chosen(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Weigh the choices of each distinct query; one row serves all choices that begin with the same tokens."""
-        from icl_harness.models.decode import Candidate, candidates, weigh
-        from icl_harness.models.kv import in_batches
+        from icl_harness.models.batches import in_batches
+        from icl_harness.models.decode import Candidate, candidate, chains, weigh
 
         for query in queries:
             if not query.choices or len(query.choices) != len(query.continuations):
@@ -162,13 +168,14 @@ class HfModel(Model):
             misfit = self._misfit(max(map(len, choices)), 0)
             if misfit is None:
                 try:
-                    rows += candidates(i, ids, item.branch, choices)
+                    row = candidate(i, ids, item.branch, choices)
+                    rows += [row] if self._prefix.way == "shared" else chains(row)
                 except ValueError as error:
                     misfit = ("failed", f"query {item.asks[0].id}: {error}")
             if misfit is not None:
                 yield item.missing(*misfit)
-        keep = max((row.keep for row in rows), default=1)
-        for done in in_batches(self._prefix, ids, rows, self._max_batch, partial(weigh, self._prefix), keep=keep):
+        wanted = max((len(row.wanted) for row in rows), default=1)
+        for done in in_batches(self._prefix, ids, rows, self._max_batch, partial(weigh, self._prefix), wanted=wanted):
             yield _tally(items, done, normalised=sampling.scoring == "choices-normalised")
 
     def _items(self, node: Node, queries: Sequence[Query], key: Callable[[Query], Any]) -> list[_Item]:
@@ -209,13 +216,13 @@ def _told(done: Done) -> list[Answer]:
 def _tally(items: list[_Item], done: Done, *, normalised: bool) -> list[Answer]:
     """Note the weights of a batch; return the answers of the queries that have all of theirs."""
     answers: list[Answer] = []
-    for row, told in zip(done.rows, done.results or itertools.repeat(itertools.repeat(None)), strict=False):
-        item = items[row.targets[0].item]
-        for target, nats in zip(row.targets, told, strict=False):
-            scale = len(target.tokens) if normalised else 1
-            item.weights[target.choice] = None if nats is None else nats / scale
+    for row, told in zip(done.rows, done.results or itertools.repeat({}), strict=False):
+        item = items[row.item]
+        for choice, pairs in row.reads.items():
+            nats = told.get(choice)  # None where there was no memory for it
+            item.weights[choice] = None if nats is None else nats / (len(pairs) if normalised else 1)
         if len(item.weights) == len(item.asks[0].choices):
-            answers += _elected(item, row.branch.n_shared, done.seconds / len(done.rows))
+            answers += _elected(item, row.twig.n_shared, done.seconds / len(done.rows))
     return answers
 
 

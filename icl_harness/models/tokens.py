@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from icl_harness.prompts import Node
 
 WINDOW = 48  # the least tokens before a boundary that are tokenised again with what follows it
+FEW = 256  # fewer texts than this are not worth waking the tokenizer's threads for
 AGREE = 8  # tokens in a row that must be the same, ids and places, before a splice is trusted
 
 Ids = NDArray[np.int32]
@@ -42,6 +43,28 @@ class Branch:
     def opened(self, ids: Ids) -> Branch:
         """Return the branch with at least one id of its own: the last of the node's `ids` that it keeps, if need be."""
         return self if self.own or not self.n_shared else Branch(self.n_shared - 1, [int(ids[self.n_shared - 1])])
+
+
+@dataclass(frozen=True, slots=True)
+class Twig:
+    """Tokens that follow the first `n_shared` of a path: each of `own` comes after its parent, another of `own`.
+
+    A parent of -1 is the path. Query and choices make a tree; a query alone is a chain.
+    """
+
+    n_shared: int
+    own: Sequence[int]
+    parents: tuple[int, ...]
+
+    @classmethod
+    def chain(cls, branch: Branch) -> Twig:
+        """Return a branch as a twig without forks."""
+        return cls(branch.n_shared, branch.own, tuple(range(-1, len(branch.own) - 1)))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every token follows the one before it."""
+        return self.parents == tuple(range(-1, len(self.own) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +185,8 @@ class TokenTree:
         return len(edge.tail_ids) == edge.n - len(self.head)
 
     def _encode(self, texts: list[str]) -> list[Any]:
+        if len(texts) < FEW:
+            return [self._fast.encode(text, add_special_tokens=False) for text in texts]
         encoded: list[Any] = self._fast.encode_batch(texts, add_special_tokens=False)
         return encoded
 

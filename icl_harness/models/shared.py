@@ -1,0 +1,230 @@
+"""A path's keys and values, once, and rows that attend to them where they lie (floor 2; the attention: attention.py).
+
+In: token ids. Out: logits. Memory: the path once, and each row's own tokens. A row's tokens may be a tree: the choices
+behind a query stand in the query's row, each seeing its own ancestors alone. Rows are aligned on the left, so that a
+column is a distance from the path and no row is padded where it attends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from icl_harness.models import attention
+from icl_harness.models.kv import CHUNK, Places, Prefix, Rows
+from icl_harness.models.tokens import Ids, Twig, common
+
+
+class Switch:
+    """Whether a model took the shared attention; it gets its own back unless it is kept."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._before = model.config._attn_implementation
+        self.possible = bool(model._can_set_attn_implementation())
+        if self.possible:
+            attention.register()
+            model.set_attn_implementation(attention.NAME)
+
+    def keep(self) -> None:
+        """Leave the model with the shared attention."""
+        self._before = None
+
+    def restore(self) -> None:
+        """Give the model back what it had."""
+        if self.possible and self._before is not None:
+            self._model.set_attn_implementation(self._before)
+
+
+@contextlib.contextmanager
+def attention_of(model: Any) -> Iterator[Switch]:
+    """Switch a model to the shared attention, where it can be."""
+    switch = Switch(model)
+    try:
+        yield switch
+    finally:
+        switch.restore()
+
+
+class _Filled(Exception):
+    """The last layer has its keys and values: what follows in the forward would be thrown away."""
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer, (rows, heads, `n`, width), in buffers with room to grow.
+
+    `update` shows the model what it just wrote, or all (`whole`); `ends`: stop the forward then.
+    """
+
+    is_sliding = False
+    is_croppable = True
+
+    def __init__(self, room: int = 0, *, whole: bool, ends: bool = False) -> None:
+        super().__init__()
+        self.buffers: tuple[torch.Tensor, ...] = ()
+        self.n = 0
+        self._room, self._whole, self._ends = room, whole, ends
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Write the new tokens behind those that are there; O(new tokens) but for the rare growth."""
+        at, self.n = self.n, self.n + key_states.shape[-2]
+        if not self.buffers or self.buffers[0].shape[-2] < self.n:
+            room = max(self._room, self.n + 32, self.n * 5 // 4 if self.buffers else 0)
+            self.buffers = tuple(
+                _grown(old, new, at, room)
+                for old, new in zip(self.buffers or (None, None), (key_states, value_states), strict=True)
+            )
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, at : self.n] = new
+        if self._ends:
+            raise _Filled
+        return tuple(buffer[:, :, 0 if self._whole else at : self.n] for buffer in self.buffers)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the first `update` allocates."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return what a mask would span; none is built."""
+        return self.n + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Return the tokens kept."""
+        return self.n
+
+    def get_max_length(self) -> int:
+        """Return that there is no limit."""
+        return -1
+
+
+def _grown(old: torch.Tensor | None, new: torch.Tensor, n: int, room: int) -> torch.Tensor:
+    """Return a buffer for `room` tokens like `new` that begins with the first `n` of `old`."""
+    buffer = new.new_empty((*new.shape[:2], room, new.shape[3]))
+    if old is not None:
+        buffer[:, :, :n] = old[:, :, :n]
+    return buffer
+
+
+class SharedPrefix(Prefix):
+    """One path, one row, extended in place; a turn of the path forgets nothing but what is beyond it."""
+
+    way = "shared"
+
+    def forget(self) -> None:
+        """Free the cache."""
+        self.ids: Ids = np.zeros(0, np.int32)
+        n = self.runner.n_layers
+        # Leaving a forward early would leave weights that accelerate moved in where they are.
+        ends = not hasattr(self.runner.model, "hf_device_map")
+        self.layers = [_Layer(whole=False, ends=ends and i == n - 1) for i in range(n)]
+
+    @torch.inference_mode()
+    def reach(self, ids: Ids) -> None:
+        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what it lacks."""
+        self.ids = ids[: common(self.ids, ids)]
+        for start in range(len(self.ids), len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            for layer in self.layers:
+                layer.n = start  # whatever a forward that failed has left
+            self._feed(chunk, start)
+            self.ids = ids[: start + len(chunk)]
+            self.n_prefilled += len(chunk)
+
+    def _feed(self, chunk: Ids, start: int) -> None:
+        places = np.arange(start, start + len(chunk))[None]
+        positions = self.runner.tensor(places)
+        fork = attention.Fork(
+            past=self.past, n_past=start, queries=positions, keys=positions, mask=None, wanted=None,
+            n_layers=self.runner.n_layers,
+        )  # fmt: skip
+        with contextlib.suppress(_Filled), attention.forked(fork):
+            self.runner.forward(chunk[None], Cache(layers=self.layers), places, wanted=([0], [0]))
+
+    def past(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a layer's keys and values, (1, heads, tokens or more, width)."""
+        keys, values = self.layers[layer].buffers
+        return keys, values
+
+    def rows(self, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> Rows:
+        """Feed each twig's tokens, one row a twig."""
+        return SharedRows(self, twigs, wanted, room)
+
+
+class SharedRows(Rows):
+    """Rows of which only their own tokens are fed, kept and padded; all begin at the same token of the path."""
+
+    def __init__(self, prefix: SharedPrefix, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> None:
+        self._prefix, self._runner = prefix, prefix.runner
+        self._n_past = min(twig.n_shared for twig in twigs)
+        again = [twig.n_shared - self._n_past for twig in twigs]  # tokens of the path that a row is fed, too
+        lengths = np.array([n + len(twig.own) for n, twig in zip(again, twigs, strict=True)])
+        self._fed = int(lengths.max())
+        tokens = np.zeros((len(twigs), self._fed), np.int64)
+        depths = np.tile(np.arange(self._fed), (len(twigs), 1))
+        for i, (n, twig) in enumerate(zip(again, twigs, strict=True)):
+            tokens[i, : lengths[i]] = [*prefix.ids[self._n_past : twig.n_shared], *twig.own]
+            if not twig.is_chain:
+                depths[i, n : lengths[i]] = n + _depths(twig.parents)
+        self._lengths, self._n_more = lengths, 0
+        self._positions = self._n_past + depths
+        self._cache = Cache(layers=[_Layer(self._fed + room, whole=True) for _ in range(self._runner.n_layers)])
+        mask = None if all(twig.is_chain for twig in twigs) else _ancestors(twigs, again, self._fed)
+        rows, places = wanted
+        columns = [again[row] + place for row, place in zip(rows, places, strict=True)]
+        self.logits = self._forward(tokens, self._positions, mask, (list(rows), columns))
+
+    def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
+        """Feed one more token to each row; return the next one's logits. A row that steps is a chain."""
+        at = (self._n_past + self._lengths + self._n_more)[:, None]
+        self._n_more += 1
+        self._positions = np.concatenate([self._positions, at], axis=1)
+        columns = np.arange(self._fed + self._n_more)
+        padded = (columns >= self._lengths[:, None]) & (columns < self._fed)
+        mask = ~padded[:, None] if padded.any() else None
+        return self._forward(np.asarray(tokens)[:, None], at, mask, (range(len(tokens)), [0] * len(tokens)))
+
+    def select(self, rows: NDArray[np.int64]) -> None:
+        """Go on with `rows` (indices; repeats allowed) only; copies their own tokens, not the path."""
+        self._lengths, self._positions = self._lengths[rows], self._positions[rows]
+        for layer in self._cache.layers:
+            layer.buffers = tuple(b[torch.as_tensor(rows, device=b.device)] for b in layer.buffers)
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Any, positions: Any, mask: Any, wanted: Any) -> torch.Tensor:
+        runner = self._runner
+        fork = attention.Fork(
+            past=self._prefix.past, n_past=self._n_past, queries=runner.tensor(positions),
+            keys=runner.tensor(self._positions), mask=None if mask is None else torch.as_tensor(mask),
+            wanted=(runner.tensor(wanted[0]), runner.tensor(wanted[1])), n_layers=runner.n_layers,
+        )  # fmt: skip
+        with attention.forked(fork):
+            return runner.forward(tokens, self._cache, positions, wanted=wanted)
+
+
+def _depths(parents: Sequence[int]) -> NDArray[np.int64]:
+    """Return each token's distance from the path, from 0."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(0 if parent < 0 else depths[parent] + 1)
+    return np.array(depths)
+
+
+def _ancestors(twigs: Sequence[Twig], again: Sequence[int], fed: int) -> NDArray[np.bool_]:
+    """Return which tokens each token of a row follows, itself among them: (rows, fed, fed)."""
+    known: dict[tuple[int, ...], NDArray[np.bool_]] = {}  # most queries have the same choices
+    mask = np.tile(np.tri(fed, dtype=bool), (len(twigs), 1, 1))
+    for i, (twig, n) in enumerate(zip(twigs, again, strict=True)):
+        if twig.parents not in known:
+            seen = np.eye(len(twig.parents), dtype=bool)
+            for token, parent in enumerate(twig.parents):
+                if parent >= 0:
+                    seen[token] |= seen[parent]
+            known[twig.parents] = seen
+        own = slice(n, n + len(twig.own))
+        mask[i, own, own] = known[twig.parents]
+    return mask
