@@ -16,7 +16,11 @@ LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-MODELS = ("llama", "qwen3", "gpt2", "gemma3", "mistral")
+# Sliding windows (gemma, mistral, gpt_oss), chunks (llama4), soft caps (gemma2), sinks (gpt_oss), experts (the last 3).
+MODELS = (
+    "llama", "qwen3", "gpt2", "gemma3", "gemma2", "mistral", "phi", "phi3", "gpt_neox",
+    "qwen3_moe", "gpt_oss", "llama4",
+)  # fmt: skip
 
 
 def build_tokenizer(kind: str) -> Any:
@@ -75,8 +79,11 @@ def build_tokenizer(kind: str) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
 
 
-def build_config(kind: str, vocab_size: int, context: int) -> Any:
-    """Return the config of a tiny model of one of the `MODELS` families; sliding windows are 16 tokens."""
+def build_config(kind: str, vocab_size: int, context: int, spread: float = 0.2) -> Any:
+    """Return the config of a tiny model of one of the `MODELS` families; windows and chunks are 16 tokens.
+
+    `spread` is the deviation of the random weights: the smaller, the flatter is what the model tells.
+    """
     import transformers as tf
 
     common: dict[str, Any] = {
@@ -84,7 +91,7 @@ def build_config(kind: str, vocab_size: int, context: int) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        "initializer_range": 0.2,
+        "initializer_range": spread,
         "tie_word_embeddings": False,
     }
     if kind == "gpt2":
@@ -94,24 +101,51 @@ def build_config(kind: str, vocab_size: int, context: int) -> Any:
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
         "max_position_embeddings": context,
-        "head_dim": 8,
     }
+    if kind == "gpt_neox":
+        return tf.GPTNeoXConfig(**common)
+    common |= {"num_key_value_heads": 2}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    layers = ["sliding_attention", "full_attention"]
+    if kind == "phi":
+        return tf.PhiConfig(**common)
+    if kind == "phi3":
+        return tf.Phi3Config(**common)
+    common |= {"head_dim": 8}
     if kind == "llama":
         return tf.LlamaConfig(**common)
+    if kind == "wide_llama":  # heads of a width that GPU kernels take
+        wide = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
+        return tf.LlamaConfig(**common | wide | {"intermediate_size": 256})
     if kind == "qwen3":
         return tf.Qwen3Config(**common)
+    if kind == "qwen3_moe":
+        return tf.Qwen3MoeConfig(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, **common)
     if kind == "mistral":
         return tf.MistralConfig(sliding_window=16, **common)
     if kind == "gemma3":
-        layers = ["sliding_attention", "full_attention"]
         return tf.Gemma3TextConfig(sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **common)
+    if kind == "gemma2":
+        caps = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
+        return tf.Gemma2Config(sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **caps, **common)
+    if kind == "gpt_oss":
+        return tf.GptOssConfig(sliding_window=16, layer_types=layers, **experts, **common)
+    if kind == "llama4":
+        kinds = ["chunked_attention", "full_attention"]
+        chunks = {"attention_chunk_size": 16, "layer_types": kinds, "no_rope_layers": [1, 0]}
+        return tf.Llama4TextConfig(intermediate_size_mlp=64, **chunks, **experts, **common)
     raise ValueError(f"no model kind {kind!r}; there are {', '.join(MODELS)}")
 
 
 def save_tiny_model(
-    folder: Path, kind: str = "llama", tokenizer: str = "byte_bpe", *, context: int = 512, seed: int = 0
+    folder: Path,
+    kind: str = "llama",
+    tokenizer: str = "byte_bpe",
+    *,
+    context: int = 512,
+    seed: int = 0,
+    spread: float = 0.2,
 ) -> Path:
     """Write a random model and its tokenizer to `folder` as `save_pretrained` does, and return the folder."""
     import torch

@@ -48,6 +48,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KvCache:
+    """Where a local model keeps keys and values between runs, and how much of the disk they may take."""
+
+    folder: str
+    most_gb: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and dollars of one answer; None where the back end does not say. Prompt tokens include cached ones."""
 
@@ -99,6 +107,11 @@ class Model(ABC):
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the tokens of the prefix plus `query`, or None where the back end cannot tell beforehand."""
         return None
+
+    def count_longest(self, node: Node, queries: Sequence[str]) -> int | None:
+        """Return the tokens of the longest prompt that one of `queries` makes behind the prefix."""
+        counts = [self.count_tokens(node, query) for query in queries]
+        return max((count for count in counts if count is not None), default=None)
 
     def describe(self) -> dict[str, Any]:
         """Return what a run folder should say of this model: versions, device, precision, a content hash of weights."""

@@ -3,63 +3,63 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import platform
 import re
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from icl_harness.errors import ModelError, nearest
+from icl_harness.errors import ModelError
+from icl_harness.models.api_args import whole, word
+from icl_harness.models.local_args import dtype, one_line, option, read_options, true_false, weights_hashes
 
-DTYPES = ("auto", "float32", "float16", "bfloat16")
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HUB_TIMEOUT_S = 10.0
-WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def _word_or_json(text: str) -> Any:
+    """a word, or a JSON object"""
+    return json_object(text) if text.startswith("{") else word(text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """a JSON object, as config.json holds under quantization_config"""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What `--model-arg key=value` may set.
 
-    `dtype`: default float32 on the CPU, else the checkpoint's own. `device_map`: as transformers takes it (needs
-    accelerate). `batch_size`: the most rows per forward. `context_window`: in tokens, in the place of the config's.
+    `dtype`: default float32 on the CPU, else the checkpoint's own. `device_map`, `quantization` (a JSON object, for
+    weights that are not stored quantised) and `adapter` (a folder or hub id): as transformers takes them (extra
+    `local`). `chat_template`: put each prompt into the tokenizer's chat template, as one turn of the user's.
+    `batch_size`: the most rows per forward. `context_window`: in tokens, in the place of the config's.
     """
 
-    dtype: str | None = None
-    device: str | None = None
-    device_map: str | None = None
-    revision: str | None = None
-    batch_size: int | None = None
-    context_window: int | None = None
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise ModelError(f"--model-arg dtype={self.dtype}: there is no such precision; use {', '.join(DTYPES)}.")
+    dtype: str | None = option(None, dtype)
+    device: str | None = option(None, word)
+    device_map: Any = option(None, _word_or_json)
+    quantization: dict[str, Any] | None = option(None, json_object)
+    adapter: str | None = option(None, word)
+    chat_template: bool = option(False, true_false)
+    revision: str | None = option(None, word)
+    batch_size: int | None = option(None, whole(1))
+    context_window: int | None = option(None, whole(1))
+    trust_remote_code: bool = option(False, true_false)
 
 
 def parse(model_args: Mapping[str, str]) -> Options:
     """Read the options from strings. Raises `ModelError` naming the option and what it may be."""
-    known = [field.name for field in fields(Options)]
-    values: dict[str, Any] = {}
-    for name, text in model_args.items():
-        if name not in known:
-            raise ModelError(f"--model-arg {name}: hf models take {', '.join(known)}.{nearest(name, known)}")
-        if name in ("batch_size", "context_window"):
-            if not re.fullmatch("[1-9][0-9]*", str(text)):
-                raise ModelError(f"--model-arg {name}={text}: it must be a whole number above 0.")
-            values[name] = int(text)
-        elif name == "trust_remote_code":
-            if str(text).lower() not in ("true", "false"):
-                raise ModelError(f"--model-arg {name}={text}: it must be true or false.")
-            values[name] = str(text).lower() == "true"
-        else:
-            values[name] = str(text)
-    return Options(**values)
+    return read_options(Options, model_args, "hf")
 
 
 def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
@@ -71,19 +71,23 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
         source["trust_remote_code"] = True
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_cpu = options.device_map is None and device.startswith("cpu")
-    placing = {} if options.device_map is None else {"device_map": options.device_map}
+    wishes = {"device_map": options.device_map, "quantization_config": options.quantization}
+    wishes = {name: wish for name, wish in wishes.items() if wish is not None}
+    if source.get("local_files_only"):  # with peft installed an adapter is looked for, too, and on the hub
+        wishes["adapter_kwargs"] = {"local_files_only": True}
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path_or_id, **source)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                path_or_id, dtype=options.dtype or ("float32" if on_cpu else "auto"), **placing, **source
+                path_or_id, dtype=options.dtype or ("float32" if on_cpu else "auto"), **wishes, **source
             )
-            if options.device_map is None:
+            if options.device_map is None and not getattr(model, "is_quantized", False):  # these are placed already
                 model = model.to(device)
+            if options.adapter is not None:
+                model.load_adapter(options.adapter)
     except Exception as error:  # transformers raises whatever its parts raise; the user gets one line
-        line = " ".join(str(error).split())[:240]
         raise ModelError(
-            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {line} "
+            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {one_line(error)} "
             "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
         ) from error
     return model.eval(), tokenizer, origin
@@ -142,7 +146,9 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the libraries about each other
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -162,7 +168,7 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted(int(token) for token in found if token is not None)
 
 
-def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
+def describe(model: Any, origin: Mapping[str, Any], adapter: str | None) -> dict[str, Any]:
     """Return what a run folder says of the model. Local weights are hashed; the hub's are named by their commit."""
     import transformers
 
@@ -175,13 +181,23 @@ def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "n_params": sum(p.numel() for p in model.parameters()),
     }
+    if adapter is not None:
+        told["adapter"] = weights_hashes(Path(adapter)) or adapter
     if "folder" not in origin:
         return {**told, **origin}
-    folder = Path(origin["folder"])
-    files = sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
-    return {**told, "sha256": {file.name: _sha256(file) for file in files}}
+    return {**told, "sha256": weights_hashes(Path(origin["folder"]))}
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def chat_parts(tokenizer: Any) -> tuple[str, str]:
+    """Return what the chat template puts before and behind the user's words. Raises `ModelError` without a template."""
+    words = "THE-WORDS"
+    try:
+        said = [{"role": "user", "content": words}]
+        text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # no template, or one that wants more than a user's turn
+        raise ModelError(
+            f"--model-arg chat_template=true: this tokenizer has no template for one turn: {one_line(error)} "
+            "Leave it out, or name a model that chats."
+        ) from error
+    before, _, behind = text.partition(words)
+    return before, behind

@@ -8,7 +8,7 @@ column is a distance from the path and no row is padded where it attends.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from icl_harness.models import attention
+from icl_harness.models.base import KvCache
 from icl_harness.models.kv import CHUNK, Places, Prefix, Rows
+from icl_harness.models.kv_disk import Blocks
 from icl_harness.models.tokens import Ids, Twig, common
 
 
@@ -72,7 +74,15 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self._room, self._whole, self._ends = room, whole, ends
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Write the new tokens behind those that are there; O(new tokens) but for the rare growth."""
+        """Write the new tokens behind those that are there, and show what the model is to see."""
+        at = self.n
+        self.write(key_states, value_states)
+        if self._ends:
+            raise _Filled
+        return tuple(buffer[:, :, 0 if self._whole else at : self.n] for buffer in self.buffers)
+
+    def write(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Write tokens behind those that are there; O(new tokens) but for the rare growth."""
         at, self.n = self.n, self.n + key_states.shape[-2]
         if not self.buffers or self.buffers[0].shape[-2] < self.n:
             room = max(self._room, self.n + 32, self.n * 5 // 4 if self.buffers else 0)
@@ -82,9 +92,6 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             )
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, at : self.n] = new
-        if self._ends:
-            raise _Filled
-        return tuple(buffer[:, :, 0 if self._whole else at : self.n] for buffer in self.buffers)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing to do: the first `update` allocates."""
@@ -114,6 +121,11 @@ class SharedPrefix(Prefix):
     """One path, one row, extended in place; a turn of the path forgets nothing but what is beyond it."""
 
     way = "shared"
+    _blocks: Blocks | None = None
+
+    def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
+        """Look for keys and values in a folder before computing them, and leave them there."""
+        self._blocks = Blocks(cache, told)
 
     def forget(self) -> None:
         """Free the cache."""
@@ -127,13 +139,42 @@ class SharedPrefix(Prefix):
     def reach(self, ids: Ids) -> None:
         """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what it lacks."""
         self.ids = ids[: common(self.ids, ids)]
-        for start in range(len(self.ids), len(ids), CHUNK):
+        if self._blocks is not None and len(self.ids) < len(ids):
+            for end, pairs in self._blocks.load(ids, len(self.ids)):
+                self._take(ids[:end], pairs)
+        known = len(self.ids)
+        for start in range(known, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            for layer in self.layers:
-                layer.n = start  # whatever a forward that failed has left
+            self._turn_back(start)
             self._feed(chunk, start)
             self.ids = ids[: start + len(chunk)]
             self.n_prefilled += len(chunk)
+        if self._blocks is not None and known < len(ids):
+            self._blocks.save(ids, [self.past(i) for i in range(len(self.layers))])
+
+    def _turn_back(self, n: int) -> None:
+        """Keep the first `n` tokens, whatever a forward that failed has left."""
+        for layer in self.layers:
+            layer.n = n
+
+    def _take(self, ids: Ids, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Go on to `ids` with keys and values from the disk, of which the last are new."""
+        n = len(self.ids) - len(ids)
+        self._turn_back(len(self.ids))
+        for layer, pair, device in zip(self.layers, pairs, self._devices(), strict=True):
+            layer.write(*(tensor[:, :, n:].to(device) for tensor in pair))
+        self.ids = ids
+
+    def _devices(self) -> list[torch.device]:
+        """Return where each layer's keys and values lie: where they were, or at first where the model begins."""
+        if all(layer.buffers for layer in self.layers):
+            return [layer.buffers[0].device for layer in self.layers]
+        placed = getattr(self.runner.model, "hf_device_map", None)
+        if placed is None:
+            return [self.runner.device] * len(self.layers)
+        self._feed(np.zeros(1, np.int32), 0)  # a model that is spread over devices shows where it keeps what
+        self._turn_back(0)
+        return [layer.buffers[0].device for layer in self.layers]
 
     def _feed(self, chunk: Ids, start: int) -> None:
         places = np.arange(start, start + len(chunk))[None]

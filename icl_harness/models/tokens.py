@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from icl_harness.prompts import Node
 
 WINDOW = 48  # the least tokens before a boundary that are tokenised again with what follows it
+MOST_EDGES = 1 << 16
 FEW = 256  # fewer texts than this are not worth waking the tokenizer's threads for
 AGREE = 8  # tokens in a row that must be the same, ids and places, before a splice is trusted
 
@@ -103,18 +104,27 @@ class _Edge:
 
 
 class TokenTree:
-    """The ids of every node that was asked for. Memory: the unique tokens of the tree, and a window per node."""
+    """The ids of every node that was asked for. Memory: the unique tokens of the paths asked for last, and a window
+    per node.
 
-    def __init__(self, tokenizer: Any) -> None:
+    `opening` is a text that stands before every node's, with its special tokens spelt out (of a chat template); without
+    one the tokenizer's own specials stand there.
+    """
+
+    def __init__(self, tokenizer: Any, opening: str = "") -> None:
         self._tokenizer = tokenizer
+        self._opening = opening
         self._fast: Any = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         if self._fast is not None:
             self._fast.no_truncation()
             self._fast.no_padding()
             self._splits = len(set(self._fast.encode("a b, 12 3\nc", add_special_tokens=False).word_ids)) > 1
-        self.head = self._find_head()
+        self.head = [] if opening else self._find_head()
         self._root = _Edge(None, 0, array("i", self.head), len(self.head))
         self._edges: dict[str, _Edge] = {}
+        if opening:
+            self._opening = ""
+            self._root, self._opening = self._extend(self._root, Node(opening)), opening
 
     def count(self, node: Node) -> int:
         """Return the tokens of the node's text, specials at its head included."""
@@ -128,7 +138,7 @@ class TokenTree:
         """Return, for each text, the branch whose ids are those of the node's text followed by it."""
         edge = self._edge(node)
         if self._fast is None:
-            return [_diverge(edge.ids, self._whole(node.text + text)) for text in texts]
+            return [_diverge(edge.ids, self._whole(self._opening + node.text + text)) for text in texts]
         n = len(edge.tail_ids)
         end = edge.spans[-2] - edge.start if n else 0  # of the last token, in the window
         found: list[Branch] = []
@@ -140,7 +150,7 @@ class TokenTree:
                 continue
             splice = _splice(edge.tokens, self._tokens(encoded, edge.start), exact=self._is_all(edge))
             if splice is None:
-                found.append(_diverge(edge.ids, self._whole(node.text + text)))
+                found.append(_diverge(edge.ids, self._whole(self._opening + node.text + text)))
             else:
                 found.append(Branch(edge.n - n + splice[0], ids[splice[1] :]))
         return found
@@ -152,6 +162,8 @@ class TokenTree:
             todo.append(at)
             at = at.parent
         edge = self._root if at is None else self._edges[at.hash]
+        if len(self._edges) > MOST_EDGES:
+            self._edges.clear()  # of earlier draws, mostly; an edge keeps those before it
         for new in reversed(todo):
             edge = self._edges[new.hash] = self._extend(edge, new)
         return edge
@@ -159,13 +171,13 @@ class TokenTree:
     def _extend(self, parent: _Edge, node: Node) -> _Edge:
         """Tokenise one edge: the parent's window and the node's segment, or the whole text where that is not exact."""
         if self._fast is None:
-            branch = _diverge(parent.ids, self._whole(node.text))
+            branch = _diverge(parent.ids, self._whole(self._opening + node.text))
             return _Edge(parent, branch.n_shared, array("i", branch.own), len(branch))
         start, text, old = parent.start, parent.tail + node.segment, parent.tokens
         new = self._tokens(self._encode([text])[0], start)
         splice = _splice(old, new, exact=self._is_all(parent))
         if splice is None:
-            start, text = 0, node.text
+            start, text = 0, self._opening + node.text
             new = self._tokens(self._encode([text])[0], 0)
             branch = _diverge(parent.ids, np.array([*self.head, *(token[0] for token in new)], np.int32))
             window = new

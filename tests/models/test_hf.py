@@ -428,9 +428,9 @@ def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
     ("args", "rule"),
     [
         ({"dtyp": "float32"}, "Nearest: dtype"),
-        ({"dtype": "float31"}, "use auto, float32"),
-        ({"batch_size": "0"}, "whole number above 0"),
-        ({"context_window": "many"}, "whole number above 0"),
+        ({"dtype": "float31"}, "auto, float32, float16 or bfloat16"),
+        ({"batch_size": "0"}, "a whole number from 1 up"),
+        ({"context_window": "many"}, "a whole number from 1 up"),
         ({"trust_remote_code": "maybe"}, "true or false"),
         ({"device": "toaster"}, "toaster"),
     ],
