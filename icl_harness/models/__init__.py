@@ -12,6 +12,7 @@ from icl_harness.models.base import Model
 PROVIDERS = {
     "demo": "the bundled model: 'demo'",
     "hf": "a transformers causal model: 'hf/<folder or hub id>'",
+    "vllm": "a causal model on vLLM, extra vllm: 'vllm/<folder or hub id>'",
     "openai": "OpenAI, or any compatible server with --base-url: 'openai/<model>'",
     "anthropic": "Anthropic: 'anthropic/<model>'",
     "google": "Gemini: 'google/<model>'",
@@ -48,6 +49,10 @@ def open_model(
         from icl_harness.models.hf import HfModel
 
         return HfModel(str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, **args)
+    if provider == "vllm":
+        from icl_harness.models.vllm import VllmModel
+
+        return VllmModel(name, id=model_id, **args)
     return _open_api(provider, name, model_id, base_url, args)
 
 

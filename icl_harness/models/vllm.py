@@ -1,0 +1,225 @@
+"""Local models on vLLM: `vllm/<folder or hub id>` (floor 2; extra `vllm`, in an environment of its own).
+
+In: a node and its queries. Out: answers, all of a node's at a time. vLLM is handed token ids, which TokenTree computes
+once per edge; its prefix cache, which is on, keeps the keys and values of all that prompts begin with in common, from
+one query to the next and from one shot count to the next. Choices are weighed by the log-probabilities of next tokens
+(trie.py), for vLLM turns that cache off where it is asked for those of prompt tokens.
+Left out: chat templates; pictures; answers before their whole call is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from icl_harness.errors import AccountError
+from icl_harness.models import asks, trie
+from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage, truncate_at_stop
+from icl_harness.models.local_args import one_line
+from icl_harness.models.tokens import Branch, Ids, TokenTree
+from icl_harness.prompts import Node, Query
+
+MAX_WANTED = 128  # tokens whose log-probability vLLM tells per prompt
+MAX_IDS = 2**24  # ids that the prompts of one call may have together; each takes 8 bytes here, and more on its way
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt, and the keyword arguments of its `SamplingParams`."""
+
+    branch: Branch
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the engine said to a request. `seconds`: its share of the call's wall time."""
+
+    ids: list[int]
+    logprobs: Mapping[int, float]  # of the first new token, where they were asked for
+    cached_tokens: int
+    seconds: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An item, what to ask the engine for it, and how to read the answers from what it told."""
+
+    item: asks.Item
+    requests: list[Request]
+    read: Callable[[Sequence[Told]], list[Answer]]
+
+
+class VllmModel(Model):
+    """A causal language model on vLLM, from a folder or the hub; it needs a CUDA GPU.
+
+    `model_args` are those of `--model-arg`, as strings: `vllm_open.Options` lists them. Raises `ModelError`.
+    A sample has its ask's own seed. Whether its logits are the same to the last bit in another batch is vLLM's affair
+    (its VLLM_BATCH_INVARIANT=1 sees to that, where the GPU can).
+    """
+
+    def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:
+        from icl_harness.models import vllm_open
+
+        self.id = id or f"vllm/{path_or_id}"
+        self._name = path_or_id
+        self._options = vllm_open.parse(model_args)
+        self._engine = vllm_open.load(path_or_id, self._options)
+
+        from icl_harness.models.decode import Texts  # imports torch, which an absent vLLM must not wait for
+
+        tokenizer = self._engine.get_tokenizer()
+        self._tree = TokenTree(tokenizer)
+        self._texts = Texts(tokenizer)
+        window = int(self._engine.model_config.max_model_len)
+        self.capabilities = Capabilities(logprobs=True, context_window=window, prefix_caching=True)
+
+    def count_tokens(self, node: Node, query: str = "") -> int:
+        """Return the exact tokens of the prefix plus `query`."""
+        return len(self._tree.branches(node, [query])[0]) if query else self._tree.count(node)
+
+    async def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
+        """Yield the answers of all queries from one call, of several calls where the prompts together are very long.
+
+        A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.
+        Raises `SpecError` where the scoring needs choices that a query does not have, `AccountError` where vLLM stops.
+        """
+        ids = self._tree.ids(node)
+        jobs = self._generated if sampling.scoring == "generate" else self._chosen
+        shared = ids.tolist()  # once: all prompts hold the same int objects
+        for call in in_calls(jobs(node, ids, queries, sampling), MAX_IDS):
+            told = iter(self._call(shared, [request for job in call for request in job.requests]))
+            yield [answer for job in call for answer in read(job, [next(told) for _ in job.requests])]
+            await asyncio.sleep(0)
+
+    def describe(self) -> dict[str, Any]:
+        """Return library versions, device, precision and what the weights are."""
+        from icl_harness.models import vllm_open
+
+        return vllm_open.describe(self._engine, self._name, self._options)
+
+    async def close(self) -> None:
+        """Stop the engine, which frees its GPUs; the model cannot be asked any more."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.llm_engine.engine_core.shutdown()
+
+    def _generated(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
+        """Yield a job per distinct text at temperature 0, else per ask."""
+        from icl_harness.models.vllm_open import generating
+
+        for item in asks.group(self._tree, node, queries, lambda query: query.text):
+            misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
+            if misfit is not None:
+                yield lost(item, *misfit)
+                continue
+            branch = item.branch.opened(ids)
+            for same in [item.asks] if sampling.temperature == 0 else [[query] for query in item.asks]:
+                one = asks.Item(branch, same)
+                request = Request(branch, generating(sampling, same[0].seed))
+                yield Job(one, [request], partial(self._written, one, sampling))
+
+    def _chosen(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
+        """Yield a job per distinct query with its choices."""
+        from icl_harness.models.vllm_open import weighing
+
+        asks.need_choices(queries, sampling)
+        items = asks.group(self._tree, node, queries, lambda query: (query.text, query.choices, query.continuations))
+        texts = [item.asks[0].text + end for item in items for end in item.asks[0].continuations]
+        branches = iter(self._tree.branches(node, texts))
+        for item in items:
+            choices = [next(branches) for _ in item.asks[0].continuations]
+            misfit = asks.misfit(max(map(len, choices)), 0, self.capabilities.context_window)
+            if misfit is not None:
+                yield lost(item, *misfit)
+                continue
+            try:
+                odds = trie.build(ids, item.branch, choices, MAX_WANTED)
+            except ValueError as error:
+                yield lost(item, "failed", f"query {item.asks[0].id}: {error}")
+                continue
+            requests = [Request(question.branch, weighing(question.wanted)) for question in odds.questions]
+            yield Job(item, requests, partial(_weighed, item, odds, sampling.scoring == "choices-normalised"))
+
+    def _written(self, item: asks.Item, sampling: Sampling, told: Sequence[Told]) -> list[Answer]:
+        """Return the answers of a text that was generated. Its text reads as after the prompt's last token."""
+        [one] = told
+        [text] = self._texts.of([item.branch.own[-1]], [one.ids])
+        usage = Usage(prompt_tokens=len(item.branch), cached_tokens=one.cached_tokens, completion_tokens=len(one.ids))
+        return item.answers(text=truncate_at_stop(text, sampling.stop), usage=usage, latency_s=one.seconds)
+
+    def _call(self, ids: list[int], requests: Sequence[Request]) -> list[Told]:
+        """Ask the engine, which blocks until it has answered them all. `ids` are the node's."""
+        if not requests:
+            return []
+        from vllm import SamplingParams, TokensPrompt
+
+        started = time.perf_counter()
+        try:
+            prompts = [
+                TokensPrompt(prompt_token_ids=[*ids[: request.branch.n_shared], *request.branch.own])
+                for request in requests
+            ]
+            params = [SamplingParams(**request.params) for request in requests]
+            outputs = self._engine.generate(prompts, params, use_tqdm=False)
+        except Exception as error:  # an engine that died, or refuses what the checks before let through
+            raise AccountError(f"{self.id}: vLLM stopped ({type(error).__name__}): {one_line(error)}") from error
+        seconds = (time.perf_counter() - started) / len(requests)
+        return [_told(output, seconds) for output, _ in zip(outputs, requests, strict=True)]
+
+
+def lost(item: asks.Item, status: Status, error: str) -> Job:
+    """Return the job of an item that there is no use in asking the engine for."""
+    return Job(item, [], lambda told: item.missing(status, error))
+
+
+def in_calls(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
+    """Split jobs so that the prompts of a call have at most `most` ids together, or belong to a single job."""
+    call: list[Job] = []
+    n = 0
+    for job in jobs:
+        more = sum(len(request.branch) for request in job.requests)
+        if call and n + more > most:
+            yield call
+            call, n = [], 0
+        call.append(job)
+        n += more
+    if call:
+        yield call
+
+
+def read(job: Job, told: Sequence[Told]) -> list[Answer]:
+    """Return the answers of a job; they are missing where the engine gave up on one of its requests."""
+    if any(one.failed for one in told):
+        return job.item.missing("failed", "vLLM gave up on this request")
+    return job.read(told)
+
+
+def _weighed(item: asks.Item, odds: trie.Trie, normalised: bool, told: Sequence[Told]) -> list[Answer]:
+    """Return the likeliest choice for everyone who asks. The first question's prompt is the query's own."""
+    nats = odds.weigh([one.logprobs for one in told], normalised=normalised)
+    weights = dict(zip(item.asks[0].choices, nats, strict=True))
+    n = len(item.branch)
+    usage = Usage(prompt_tokens=n, cached_tokens=min(n, told[0].cached_tokens), completion_tokens=0)
+    seconds = sum(one.seconds for one in told)
+    return item.answers(text=asks.likeliest(weights), usage=usage, latency_s=seconds, logprobs=weights)
+
+
+def _told(output: Any, seconds: float) -> Told:
+    """Read vLLM's `RequestOutput`."""
+    [one] = output.outputs
+    first = one.logprobs[0] if one.logprobs else {}
+    return Told(
+        ids=list(one.token_ids),
+        logprobs={token: told.logprob for token, told in first.items()},
+        cached_tokens=output.num_cached_tokens or 0,
+        seconds=seconds,
+        failed=one.finish_reason in ("abort", "error"),
+    )
