@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from common import peak_mb
 
 from icl_harness.examples import Example
 from icl_harness.modes import PromptPath, gold_shots
@@ -94,14 +95,6 @@ def lm_eval_seconds(pool: Sequence[Example], queries: Sequence[Example], expecte
     if [instance.args[0] for instance in task.instances] != expected:
         raise SystemExit("lm-eval built other prompts: the comparison would not be fair")
     return seconds / len(queries)
-
-
-def peak_mb() -> float:
-    """Return this process's peak memory; Linux's own count, as getrusage's includes a forked parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(next(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line)) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _example(i: int, chars: int) -> Example:
