@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)]
+STOPPED = 130  # the exit code of Ctrl-C
 ARGUMENTS = typer.Argument(help="Tasks (see icl tasks), or one YAML file with the same keys as these options.")
 
 
@@ -55,6 +56,20 @@ def run(
     model_arg: Annotated[
         list[str] | None, typer.Option(help="key=value for the model's provider; may be repeated.")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Local models: float32, bfloat16, float16 or auto; as --model-arg dtype=…")
+    ] = None,
+    device_map: Annotated[
+        str | None, typer.Option(help="Local models: as transformers takes it; as --model-arg device_map=…")
+    ] = None,
+    kv_cache: Annotated[
+        Path | None, typer.Option(help="hf/ models: keep keys and values of prompts here for later runs.")
+    ] = None,
+    kv_cache_gb: Annotated[float | None, typer.Option(help="How much the folder may hold. [20]")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="ray: replicas of local models on every machine of a Ray cluster.")
+    ] = None,
+    worker_cpus: Annotated[int | None, typer.Option(help="CPUs per replica. [1; beside a GPU 0]")] = None,
 ) -> None:
     """Run a grid and leave records, curves.csv and curves.png in the run folder. The same command goes on with it."""
     options = {
@@ -62,10 +77,19 @@ def run(
         "seed": seed, "variants": variant, "data": str(data) if data else None, "scoring": scoring,
         "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked,
         "bank": bank, "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
-        "base_url": base_url, "model_args": _pairs(model_arg) if model_arg else None,
+        "base_url": base_url, "model_args": _model_args(model_arg or [], dtype=dtype, device_map=device_map),
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}
-    _run(_spec(tasks, given), out)
+    cache = _kv_cache(kv_cache, kv_cache_gb)
+    _run(_spec(tasks, given), out, workers=workers, worker_cpus=worker_cpus, kv_cache=cache)
+
+
+def _kv_cache(folder: Path | None, most_gb: float | None) -> Any:
+    from icl_harness.models.base import KvCache
+
+    if folder is None and most_gb is not None:
+        raise SpecError("--kv-cache-gb limits what --kv-cache keeps, which is not given.")
+    return None if folder is None else KvCache(folder=str(folder), **({} if most_gb is None else {"most_gb": most_gb}))
 
 
 def _spec(tasks: list[str], given: dict[str, Any]) -> Any:
@@ -76,13 +100,13 @@ def _spec(tasks: list[str], given: dict[str, Any]) -> Any:
     return Spec.from_dict({"tasks": tasks, **given}, "icl run")
 
 
-def _run(spec: Any, out: Path | None) -> None:
+def _run(spec: Any, out: Path | None, **how: Any) -> None:
     from icl_harness.report import progress_bar
     from icl_harness.runs import default_folder, execute
 
     folder = out or default_folder(spec)
     with progress_bar() as watch:
-        done = execute(spec, folder, watch=watch)
+        done = execute(spec, folder, watch=watch, **how)
     frame = done.curves()
     files = _write_results(done, frame)
     _print_curves([done], frame)
@@ -224,14 +248,17 @@ def tasks(
         typer.echo(line)
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = {}
+def _model_args(texts: list[str], **named: str | None) -> dict[str, str] | None:
+    """Return what --model-arg and the options that stand for one say; None where they say nothing."""
+    pairs = {name: value for name, value in named.items() if value is not None}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SpecError(f"--model-arg {text!r}: give it as key=value.")
+        if key in pairs:
+            raise SpecError(f"--model-arg {key} is given twice. Give it once.")
         pairs[key] = value
-    return pairs
+    return pairs or None
 
 
 def main() -> None:
@@ -243,7 +270,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
     try:
-        sys.exit(app(arguments, standalone_mode=False) or 0)
+        code = app(arguments, standalone_mode=False) or 0
+        if code == STOPPED:  # typer makes an exit code of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
@@ -257,7 +287,7 @@ def _say(error: BaseException, usage_error: type[Exception]) -> int:
         return 0
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
-        return 130
+        return STOPPED
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     if not isinstance(error, IclError | OSError | usage_error):
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"

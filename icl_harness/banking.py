@@ -45,8 +45,10 @@ def check_banks(experiment: Experiment) -> None:
             _taken_bank(experiment, line)
 
 
-async def obtain_bank(experiment: Experiment, folder: Path, line: Line, count: Callable[..., None]) -> Bank:
-    """Return the bank of a line: the run's own, the one that `--bank` names, or a new one.
+async def obtain_bank(
+    experiment: Experiment, folder: Path, line: Line, model: Model, count: Callable[..., None]
+) -> Bank:
+    """Return the bank of a line: the run's own, the one that `--bank` names, or a new one of `model`'s attempts.
 
     `count` is told of the asks (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where some failed.
     """
@@ -57,7 +59,7 @@ async def obtain_bank(experiment: Experiment, folder: Path, line: Line, count: C
         bank = _taken_bank(experiment, line)
         write_bank(path, bank)
         return bank
-    return await _make_bank(experiment, line, path, count)
+    return await _make_bank(experiment, line, model, path, count)
 
 
 def _taken_bank(experiment: Experiment, line: Line) -> Bank:
@@ -111,7 +113,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.]+", "_", name)
 
 
-async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Callable[..., None]) -> Bank:
+async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Path, count: Callable[..., None]) -> Bank:
     spec, task, partial = experiment.spec, line.task, path.with_suffix(".partial")
     order = draw_order(experiment.dataset(task, line.variant, line.draw).pool, spec.seed, 0, f"bank {task.name}")
     source, problems = order[: spec.bank_shots], order[spec.bank_shots :]
@@ -119,10 +121,11 @@ async def _make_bank(experiment: Experiment, line: Line, path: Path, count: Call
     # Zero-shot asks for a rationale, even where the gold answers have none.
     mode: Mode = "supervised" if source else "reinforced"
     prompts = PromptPath(experiment.templates[task.name], mode, gold_shots(source, mode), variables)
-    node, model = prompts.node(len(source)), experiment.model(line)
+    node = prompts.node(len(source))
     attempts = recover_attempts(partial)
     done = {(a.id, a.sample) for a in attempts}
-    seed = stable_seed("bank", spec.seed, task.name, line.draw)
+    # Whichever draw comes first makes the bank of all.
+    seed = stable_seed("bank", spec.seed, task.name, line.draw if task.per_draw else 0)
     asks = [(e, s) for e in problems for s in range(spec.bank_samples) if (e.id, s) not in done]
     queries = [prompts.query(example, seed=seed, sample=s) for example, s in asks]
     count(unforeseen=len(queries), doing=f"{line}: bank of {len(problems)} problems")

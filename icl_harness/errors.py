@@ -8,7 +8,8 @@
     ├── StoreError           a run folder: unwritable, foreign, made by another spec
     └── ProviderError        one request to a model
         ├── ContextOverflow  the prompt is longer than the model's context window
-        └── AccountError     key, quota or permission: asking again cannot help, the run stops
+        ├── AccountError     key, quota or permission: asking again cannot help, the run stops
+        └── WorkerLost       the worker that was asked died: another is asked
 
 An error carries the exit code of the command line and whether running the same command again can help.
 """
@@ -59,6 +60,10 @@ class ContextOverflow(ProviderError):
 
 class AccountError(ProviderError):
     """Wrong key, no permission or no quota: every further request would fail too."""
+
+
+class WorkerLost(ProviderError):
+    """A worker, or its machine, died before it had answered; another can answer."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,9 @@ from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.grid import Spec
 from icl_harness.models import open_model
-from icl_harness.models.base import Model, Sampling
+from icl_harness.models.base import KvCache, Model, Sampling, weights_of
+from icl_harness.models.replicas import Replica, is_local
+from icl_harness.models.workers import Workers
 from icl_harness.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts import Template
 from icl_harness.tasks import Dataset, Task, find_tasks, labels_of, load_examples, load_template
@@ -48,10 +50,23 @@ class Line:
 
 
 class Experiment:
-    """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the caller's to close."""
+    """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the caller's to close.
 
-    def __init__(self, spec: Spec, models: Mapping[str, Model] | None = None) -> None:
+    With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and values there.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, Model] | None = None,
+        workers: Workers | None = None,
+        kv_cache: KvCache | None = None,
+    ) -> None:
         self.spec = spec
+        self.workers = workers
+        if kv_cache is not None and not any(name == "demo" or name.startswith("hf/") for name in spec.models):
+            raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
+        self._kv_cache = kv_cache
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
         self.tasks = list({task.name: task for name in spec.tasks for task in find_tasks(name)}.values())
@@ -60,6 +75,7 @@ class Experiment:
             for variant in spec.variants:
                 self._check(task, variant)
         self._given = dict(models or {})
+        self._replicas = self._start(workers) if workers is not None else {}
         self._models: dict[tuple[str, str], Model] = {}
         for name in spec.models:
             for task in self.tasks:
@@ -84,7 +100,7 @@ class Experiment:
             "data": data,
             "prompts": {task.name: self._wording(task) for task in self.tasks},
             # What tells a local model from another under the same name; None where nothing does.
-            "weights": {name: told.get("sha256") or told.get("commit") for name, told in models.items()},
+            "weights": {name: weights_of(told) for name, told in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,
             "models": models,
@@ -188,14 +204,25 @@ class Experiment:
             path.node(min(1, len(path.shots)))
             path.query(found.queries[0])
 
+    def _start(self, workers: Workers) -> dict[str, Replica]:
+        names = [name for name in self.spec.models if name not in self._given and is_local(name)]
+        if not names:
+            raise SpecError("--workers is for local models (demo, hf/, vllm/), and none is named. Leave it out.")
+        most = sum(line.model in names for line in self.lines())
+        return workers.start(names, {"model_args": self.spec.model_args, "kv_cache": self._kv_cache}, most)
+
     def _open(self, name: str, task: Task) -> Model:
-        if name in self._given:
-            return self._given[name]
+        known = self._given.get(name) or self._replicas.get(name)
+        if known is not None:
+            return known
         if not name.startswith("baseline/"):  # these are a task's own
             for (opened, _), model in self._models.items():
                 if opened == name:
                     return model
-        return open_model(name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner)
+        return open_model(
+            name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
+            kv_cache=self._kv_cache,
+        )  # fmt: skip
 
 
 def _scoring(function: Any) -> Any:

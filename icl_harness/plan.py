@@ -11,14 +11,15 @@ from icl_harness.prompts import Query
 
 def reserved_tokens(model: Model, path: PromptPath, queries: Sequence[Query], sampling: Sampling) -> int:
     """Return the tokens that the longest query and its answer take behind a prefix; 0 where they are not counted."""
-    root = path.node(0)
-    base = model.count_tokens(root)
-    if model.capabilities.context_window is None or base is None:
+    if model.capabilities.context_window is None:
         return 0
+    root = path.node(0)
     if sampling.scoring == "generate":
-        return max((model.count_tokens(root, q.text) or 0) for q in queries) - base + sampling.max_tokens
-    texts = [q.text + max(q.continuations, key=len, default="") for q in queries]
-    return max((model.count_tokens(root, text) or 0) for text in texts) - base
+        texts, n_new = [q.text for q in queries], sampling.max_tokens
+    else:
+        texts, n_new = [q.text + max(q.continuations, key=len, default="") for q in queries], 0
+    base, longest = model.count_tokens(root), model.count_longest(root, texts)
+    return 0 if base is None or longest is None else longest - base + n_new
 
 
 def fitting_shots(model: Model, path: PromptPath, shots: int, reserved: int) -> int | None:
@@ -27,8 +28,10 @@ def fitting_shots(model: Model, path: PromptPath, shots: int, reserved: int) -> 
     window = model.capabilities.context_window
 
     def fits(k: int) -> bool:
+        if window is None:
+            return True
         tokens = model.count_tokens(path.node(k))
-        return window is None or tokens is None or tokens + reserved <= window
+        return tokens is None or tokens + reserved <= window
 
     if fits(shots):
         return shots

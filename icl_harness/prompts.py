@@ -8,6 +8,7 @@ up to it that was computed by extending its parent's; `text` is joined when aske
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,8 +72,20 @@ class Node:
         """Return the shots in the order in which they are read."""
         return [node.shot for node in self.path if node.shot is not None]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The edges in a row: hashers cannot be pickled, and parents of parents would go too deep.
+        return _grow, (self.mode, [(node.segment, node.shot) for node in self.path])
+
     def __repr__(self) -> str:
         return f"Node({self.n_shots} shots, {self.n_bytes} bytes, {self.hash[:12]})"
+
+
+def _grow(mode: str, edges: Sequence[tuple[str, Shot | None]]) -> Node:
+    (segment, shot), *rest = edges
+    node = Node(segment, None, shot, mode=mode)
+    for segment, shot in rest:
+        node = node.child(segment, shot)
+    return node
 
 
 @dataclass(frozen=True, kw_only=True)

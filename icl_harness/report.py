@@ -40,7 +40,8 @@ def progress_bar() -> Iterator[Any]:
 
     def watch(now: Progress) -> None:
         cells = f"{now.cells_done}/{now.cells}"
-        bar.update(line, completed=now.queries_done, total=now.queries, cells=cells, tokens=now.tokens, doing=now.doing)
+        doing = f"{now.workers} at work: {now.doing}" if now.workers else now.doing
+        bar.update(line, completed=now.queries_done, total=now.queries, cells=cells, tokens=now.tokens, doing=doing)
         bar.start()  # with the first answer, not before: what is refused is refused without a bar
 
     try:
@@ -96,6 +97,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
         bank = read_bank(file)
         cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
         yield f"{file.name}: {bank.n_solved} of {bank.n_problems} solved, {len(bank.attempts):,} attempts{cost}"
+    for name, model in header["models"].items():
+        if model.get("because"):
+            yield f"{name}: exact, but slower, as its prefixes are {model['branches']} ({model['because']})"
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"

@@ -44,7 +44,7 @@ CREATE TABLE cells (
 CREATE TABLE records (
     cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
     node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts, shots_used INTEGER NOT NULL,
-    status TEXT NOT NULL, answer TEXT, parsed TEXT, score REAL, error TEXT, reused INTEGER NOT NULL,
+    status TEXT NOT NULL, answer TEXT, parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
     prompt_tokens INTEGER, cached_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
     PRIMARY KEY (cell, query_id, sample)
 ) WITHOUT ROWID;
@@ -55,7 +55,7 @@ TABLES = {"texts", "nodes", "cells", "records"}
 
 EXPORT = """
 SELECT c.task, c.model, c.mode, c.variant, c.shots, c.draw, c.metric, r.query_id, r.sample, r.shots_used,
-       n.shot_ids, n.hash AS node_hash, r.status, r.answer, r.parsed, r.score, r.error, r.reused,
+       n.shot_ids, n.hash AS node_hash, r.status, r.answer, r.parsed, r.score, r.gold_nll, r.error, r.reused,
        r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd, r.latency_s
 FROM records r JOIN cells c ON c.id = r.cell JOIN nodes n ON n.id = r.node
 ORDER BY c.task, c.model, c.mode, c.variant, c.shots, c.draw, r.query_id, r.sample
@@ -77,12 +77,17 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One scored answer to one query in one cell. `reused` marks a copy of this run's answer to the same prompt."""
+    """One scored answer to one query in one cell. `reused` marks a copy of this run's answer to the same prompt.
+
+    `gold_nll`: minus the log-likelihood of the gold choice, in nats (per token, where the scoring is), where choices
+    were weighed.
+    """
 
     prompt: Prompt
     answer: Answer
     parsed: str | None = None
     score: float | None = None
+    gold_nll: float | None = None
     reused: bool = False
 
 
@@ -147,13 +152,14 @@ class RunStore:
             return set(self._db.execute(find, (self._find_cell(cell),)).fetchall())
 
     def answered(self, cell: Cell, node: Node) -> dict[str, tuple[Any, ...]]:
-        """Return query text -> (answer, prompt, cached, completion tokens, dollars) behind this prefix.
+        """Return query text -> (query id, answer, gold NLL, prompt, cached and completion tokens, dollars) of a prefix.
 
         Of the same task, variant and model only: other choices may stand behind the same words.
         """
         rows = self._db.execute(
-            "SELECT t.text, r.answer, r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd FROM nodes n "
-            "JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text "
+            "SELECT t.text, r.query_id, r.answer, r.gold_nll, r.prompt_tokens, r.cached_tokens, r.completion_tokens, "
+            "r.cost_usd FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell "
+            "JOIN texts t ON t.id = r.query_text "
             "WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok' AND r.sample = 0",
             (node.hash, cell.model, cell.task, cell.variant),
         )
@@ -272,7 +278,7 @@ def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -
     answer, usage, node = record.answer, record.answer.usage, record.prompt.node
     return (
         cell_id, answer.query_id, answer.sample, node_ids[node.hash], text_id, node.n_shots,
-        answer.status, answer.text, record.parsed, record.score, answer.error, int(record.reused),
+        answer.status, answer.text, record.parsed, record.score, record.gold_nll, answer.error, int(record.reused),
         usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.cost_usd, answer.latency_s,
     )  # fmt: skip
 

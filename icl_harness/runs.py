@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from icl_harness.banking import check_banks
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.experiment import Experiment
 from icl_harness.grid import Spec
-from icl_harness.models.base import Model
+from icl_harness.models.base import KvCache, Model
+from icl_harness.models.workers import Workers
 from icl_harness.results import Cell, RunStore
 from icl_harness.runner import Watch, refuse_overflow, run_experiment
 
@@ -78,12 +80,17 @@ def run(
     *,
     out: str | Path | None = None,
     watch: Watch | None = None,
+    workers: str | None = None,
+    worker_cpus: int | None = None,
+    kv_cache: KvCache | None = None,
     **options: Any,
 ) -> Run:
     """Run a grid, or go on with it, and return the run.
 
     `options` are the fields of `Spec` (modes, shots, draws, queries, seed, variants, …). A model is an id or an open
     `Model`, which stays open. Without `out` the folder's name follows from the spec, so that the same call finds it.
+    `workers="ray"` spreads local models over the machines of a Ray cluster, with `worker_cpus` CPUs each.
+    `kv_cache` keeps the keys and values of `hf/` models between runs.
 
         run("dialects", "demo", modes=["supervised"], shots=[0, 4, 16], draws=3, queries=50).curves()
 
@@ -93,7 +100,8 @@ def run(
     given = {m.id: m for m in named if isinstance(m, Model)}
     ids = [m.id if isinstance(m, Model) else m for m in named]
     spec = Spec.from_dict({"tasks": tasks, "models": ids, **options}, "run()")
-    return execute(spec, Path(out) if out is not None else default_folder(spec), given, watch)
+    folder = Path(out) if out is not None else default_folder(spec)
+    return execute(spec, folder, given, watch, workers=workers, worker_cpus=worker_cpus, kv_cache=kv_cache)
 
 
 def execute(
@@ -101,18 +109,41 @@ def execute(
     out: Path,
     models: dict[str, Model] | None = None,
     watch: Watch | None = None,
+    *,
+    workers: str | None = None,
+    worker_cpus: int | None = None,
+    kv_cache: KvCache | None = None,
 ) -> Run:
     """Run `spec` into the folder `out`. Nothing is written before all that can be refused has been."""
-    experiment = Experiment(spec, models)
-    check_banks(experiment)
-    if spec.on_overflow == "error":
-        refuse_overflow(experiment)
-    store = RunStore.create_or_resume(out, experiment.header())
-    try:
-        run_experiment(experiment, store, watch)
-    finally:
-        store.close()
+    with _workers(workers, worker_cpus) as crew:
+        experiment = Experiment(spec, models, crew, kv_cache)
+        check_banks(experiment)
+        if spec.on_overflow == "error":
+            refuse_overflow(experiment)
+        store = RunStore.create_or_resume(out, experiment.header())
+        try:
+            run_experiment(experiment, store, watch)
+        finally:
+            store.close()
     return Run(out)
+
+
+@contextmanager
+def _workers(name: str | None, cpus: int | None) -> Iterator[Workers | None]:
+    """Give the workers that `--workers` names, or none, and end them. Raises `SpecError`."""
+    if name not in (None, "ray"):
+        raise SpecError(f"unknown workers {name!r}. Known: ray.")
+    if cpus is not None and (name is None or cpus < 1):
+        needs = "belongs to --workers ray" if name is None else "takes a whole number of 1 or more"
+        raise SpecError(f"--worker-cpus is {cpus}; it {needs}.")
+    if name is None:
+        yield None
+        return
+    workers = Workers(cpus)
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 def default_folder(spec: Spec) -> Path:

@@ -147,6 +147,21 @@ class TestResults:
         assert icl("curves", "slow")[0] == 0
         assert 0 < icl("export", "slow")[1].count("\n") - 1 < 48
 
+    def test_ctrl_c_is_one_line_that_says_that_the_same_command_goes_on(self, toy) -> None:
+        grid = ["icl", "run", "dialects", "--model", "baseline/bayes", "--draws", "5000", "--out", "long"]
+        code = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"sys.argv = {grid}\nfrom icl_harness.app import main; main()"
+        )
+        worker = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        answered = RunStore.open(wait_for(Path("long")))
+        while not answered.count():
+            time.sleep(0.01)
+        answered.close()
+        os.kill(worker.pid, signal.SIGINT)
+        assert worker.communicate()[1] == "icl: stopped. What was answered is kept; the same command goes on.\n"
+        assert worker.returncode == 130
+
 
 MISTAKES = [
     (("run", "toi", "--model", "demo"), "there is no task 'toi'. Nearest: toy"),

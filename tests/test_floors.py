@@ -12,12 +12,23 @@ FLOORS = {
     0: ("errors", "examples", "files", "prompts"),
     1: ("bank", "data", "dialects", "draws", "hub_data", "modes", "scoring", "task_files", "tasks"),
     2: ("models", "results"),
-    3: ("banking", "experiment", "grid", "plan", "runner"),
+    3: ("banking", "experiment", "grid", "lines", "plan", "runner", "turns"),
     4: ("compare", "curves", "stats"),
     5: ("app", "describe", "plots", "report", "runs"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-HEAVY = ("torch", "transformers", "pandas", "datasets", "openai", "anthropic", "google.genai", "sklearn", "matplotlib")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "datasets",
+    "openai",
+    "anthropic",
+    "google.genai",
+    "sklearn",
+    "matplotlib",
+    "ray",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """The prompt tree: one text per edge, hashes that extend, templates that say what is wrong."""
 
 import hashlib
+import pickle
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,20 @@ def test_a_nodes_hash_is_that_of_its_edges_with_their_lengths(segments: list[str
 @given(texts, texts)
 def test_other_edges_give_another_hash(one: list[str], other: list[str]) -> None:
     assert (grow(one).hash == grow(other).hash) == (one == other)
+
+
+def test_a_node_of_5000_shots_goes_through_pickle_whole_and_goes_on() -> None:
+    node = Node("preamble", mode="supervised")
+    for i in range(5000):
+        text = f"shot {i}: " + "word " * 20
+        node = node.child(f"{text}-> x\n", Shot(id=str(i), input=text, target="x"))
+    node = node.child("format")
+    data = pickle.dumps(node)
+    again = pickle.loads(data)
+    assert len(data) < 3 * node.n_bytes, "each edge once"
+    assert (again.text, again.hash, again.mode, again.shots) == (node.text, node.hash, node.mode, node.shots)
+    assert (again.n_bytes, again.n_shots, again.parent.hash) == (node.n_bytes, 5000, node.parent.hash)
+    assert again.child("more").hash == node.child("more").hash
 
 
 def test_a_prompt_is_node_plus_query_and_its_hash_tells_both() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import ModelError, nearest
-from icl_harness.models.base import Model
+from icl_harness.models.base import KvCache, Model
 
 PROVIDERS = {
     "demo": "the bundled model: 'demo'",
@@ -27,8 +27,10 @@ def open_model(
     base_url: str | None = None,
     model_args: Mapping[str, str] | None = None,
     learner: Callable[..., Any] | None = None,
+    kv_cache: KvCache | None = None,
 ) -> Model:
-    """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and `baseline/ceiling`.
+    """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and `baseline/ceiling`;
+    `kv_cache` is for `demo` and `hf/…`.
 
     Raises `ModelError`: unknown id (lists what there is), no key, a path that is no model.
     """
@@ -37,7 +39,7 @@ def open_model(
         known = "; ".join(PROVIDERS.values())
         raise ModelError(f"unknown model {model_id!r}.{nearest(provider, PROVIDERS)} There are: {known}.")
     args = dict(model_args or {})
-    for reserved in {"id", "name", "base_url"} & set(args):
+    for reserved in {"id", "name", "base_url", "kv_cache"} & set(args):
         raise ModelError(
             f"--model-arg {reserved}: not an argument; the model is named by --model, a server by --base-url."
         )
@@ -48,7 +50,7 @@ def open_model(
     if provider in ("demo", "hf"):
         from icl_harness.models.hf import HfModel
 
-        return HfModel(str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, **args)
+        return HfModel(str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, kv_cache=kv_cache, **args)
     if provider == "vllm":
         from icl_harness.models.vllm import VllmModel
 

@@ -54,6 +54,10 @@ class KvCache:
     folder: str
     most_gb: float = 20.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.most_gb < float("inf"):
+            raise SpecError(f"--kv-cache-gb is {self.most_gb}; it takes a number above 0.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -120,6 +124,12 @@ class Model(ABC):
     async def close(self) -> None:
         """Give back connections and memory."""
         return None
+
+
+def weights_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the part of a model's description that tells its weights from others of the same name; None without."""
+    known = {name: description[name] for name in ("sha256", "revision", "adapter") if description.get(name)}
+    return known or None
 
 
 def truncate_at_stop(text: str, stop: Sequence[str]) -> str:
