@@ -17,7 +17,7 @@ lint: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gemini-legacy,ray]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,gemini-legacy,local,ray]'
 	touch $@
 
 clean:
