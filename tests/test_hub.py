@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -52,6 +51,7 @@ def load(names: list[str], *, data: Path | None = None, **env: str) -> dict[str,
         cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "Retry" not in done.stderr  # nobody waits for a hub that does not answer
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -177,9 +177,7 @@ def test_what_was_loaded_once_is_read_again_without_the_hub(from_hub: dict[str, 
 
 
 def test_without_the_hub_the_error_comes_at_once_and_names_the_remedy(tmp_path: Path) -> None:
-    start = time.monotonic()
     said = load(["banking77"], HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))["banking77"]
-    assert time.monotonic() - start < 15  # most of it imports datasets
     assert said["code"] == 2
     assert "\n" not in said["error"]
     assert "legacy-datasets/banking77" in said["error"]

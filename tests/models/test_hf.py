@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 from functools import cache
 from pathlib import Path
 
@@ -399,12 +398,11 @@ def test_a_folder_without_weights_or_tokenizer_is_told_in_one_line(tmp_path):
 def test_a_hub_that_does_not_answer_is_told_at_once():
     code = "from icl_harness.models.hf import HfModel; HfModel('nobody/nothing')"
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/nonexistent"}
-    started = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert "ModelError: hf/nobody/nothing: no such folder here, and the hub does not" in ran.stderr.splitlines()[-1]
-    assert time.monotonic() - started < 20
+    assert "Retry" not in ran.stderr
 
 
 def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
@@ -416,12 +414,11 @@ def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
     (repo / "refs" / "main").write_text(commit)
     code = "from icl_harness.models.hf import HfModel; print(HfModel('some/tiny').describe()['revision'])"
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    started = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert ran.stdout == f"{commit}\n", ran.stderr
-    assert time.monotonic() - started < 20
+    assert "Retry" not in ran.stderr  # nobody waits for the hub
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import pytest
 from hypothesis import given
@@ -117,9 +116,8 @@ def test_a_denial_of_something_else_takes_no_label_away() -> None:
     assert scored("It is not entailed", "not_entailed", labels).value == 1.0
 
 
-@pytest.mark.parametrize("text", ["not " * 20_000, "is a " * 20_000, "is A, " * 20_000, "is " + "(" * 50_000])
+@pytest.mark.timeout(60)  # they take a second; what grows with the square of the length takes minutes
+@pytest.mark.parametrize("text", ["not " * 80_000, "is a " * 80_000, "is A, " * 80_000, "is " + "(" * 200_000])
 def test_long_lines_take_no_long_time(text: str) -> None:
-    start = time.perf_counter()
     scored(text, "A", ABC)
     scored(text + " negative", "negative", MOODS)
-    assert time.perf_counter() - start < 2

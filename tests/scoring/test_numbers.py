@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from decimal import Decimal
 from fractions import Fraction
 
@@ -99,16 +98,15 @@ def test_number_like_text_is_scored_without_an_error(text: str) -> None:
     assert found is None or parse_number(shown(found)) == found
 
 
+@pytest.mark.timeout(60)  # they take a second; what grows with the square of the length takes minutes
 @pytest.mark.parametrize(
     "text",
     ["1" * 100_000, "1,000" * 20_000, "1 " * 50_000, "100 " * 50_000 + "1", "$" * 100_000, "final answer " * 10_000,
      "final answer\n" * 10_000, "# " * 50_000, "\\boxed{" * 10_000, "= 6 * 12 " * 10_000],
 )  # fmt: skip
 def test_long_text_takes_no_long_time(text: str) -> None:
-    start = time.perf_counter()
-    number_match(text, example("7"))
-    number_match(f"The final answer is {text}", example("7"))
-    assert time.perf_counter() - start < 2
+    number_match(text * 4, example("7"))
+    number_match(f"The final answer is {text * 4}", example("7"))
 
 
 ANSWERS = {
