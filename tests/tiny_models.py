@@ -19,7 +19,7 @@ LLAMA3_SPLIT = (
 # Sliding windows (gemma, mistral, gpt_oss), chunks (llama4), soft caps (gemma2), sinks (gpt_oss), experts (the last 3).
 MODELS = (
     "llama", "qwen3", "gpt2", "gemma3", "gemma2", "mistral", "phi", "phi3", "gpt_neox",
-    "qwen3_moe", "gpt_oss", "llama4",
+    "gemma3n", "qwen3_moe", "gpt_oss", "llama4",
 )  # fmt: skip
 
 
@@ -112,9 +112,15 @@ def build_config(kind: str, vocab_size: int, context: int, spread: float = 0.2) 
         return tf.PhiConfig(**common)
     if kind == "phi3":
         return tf.Phi3Config(**common)
+    if kind == "phi3_longrope":  # other rotary frequencies for prompts of more than 64 tokens
+        factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+        rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+        return tf.Phi3Config(rope_parameters=rope, original_max_position_embeddings=64, **common)
     common |= {"head_dim": 8}
     if kind == "llama":
         return tf.LlamaConfig(**common)
+    if kind == "llama_dynamic":
+        return tf.LlamaConfig(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}, **common)
     if kind == "wide_llama":  # heads of a width that GPU kernels take
         wide = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
         return tf.LlamaConfig(**common | wide | {"intermediate_size": 256})
@@ -129,11 +135,17 @@ def build_config(kind: str, vocab_size: int, context: int, spread: float = 0.2) 
     if kind == "gemma2":
         caps = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
         return tf.Gemma2Config(sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **caps, **common)
+    if kind in ("gemma3n", "gemma4"):  # the last two layers read the keys and values of the first two
+        per_layer = {"vocab_size_per_layer_input": vocab_size, "hidden_size_per_layer_input": 8}
+        common |= {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "layer_types": layers * 2, **per_layer}
+        if kind == "gemma4":
+            return tf.Gemma4TextConfig(sliding_window=16, global_head_dim=16, **common)
+        return tf.Gemma3nTextConfig(sliding_window=16, laurel_rank=4, activation_sparsity_pattern=None, **common)
     if kind == "gpt_oss":
         return tf.GptOssConfig(sliding_window=16, layer_types=layers, **experts, **common)
     if kind == "llama4":
         kinds = ["chunked_attention", "full_attention"]
-        chunks = {"attention_chunk_size": 16, "layer_types": kinds, "no_rope_layers": [1, 0]}
+        chunks = {"attention_chunk_size": 16, "layer_types": kinds, "no_rope_layers": [1, 0], "floor_scale": 20}
         return tf.Llama4TextConfig(intermediate_size_mlp=64, **chunks, **experts, **common)
     raise ValueError(f"no model kind {kind!r}; there are {', '.join(MODELS)}")
 

@@ -33,16 +33,20 @@ class Item:
 
 
 def group(
-    tree: TokenTree, node: Node, queries: Sequence[Query], key: Callable[[Query], Any], tail: str = ""
+    tree: TokenTree,
+    node: Node,
+    queries: Sequence[Query],
+    key: Callable[[Query], Any],
+    behind: Callable[[str], str] = str,
 ) -> list[Item]:
     """Return the distinct queries, as `key` tells them apart, with their tokens, in the order of their first ask.
 
-    `tail` is what every query's text ends with before the answer (of a chat template).
+    `behind` makes of a query's text what stands between the node and the answer (in a chat template).
     """
     asks: dict[Any, list[Query]] = {}
     for query in queries:
         asks.setdefault(key(query), []).append(query)
-    branches = tree.branches(node, [same[0].text + tail for same in asks.values()])
+    branches = tree.branches(node, [behind(same[0].text) for same in asks.values()])
     return [Item(branch, same) for branch, same in zip(branches, asks.values(), strict=True)]
 
 

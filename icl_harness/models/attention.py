@@ -26,6 +26,7 @@ SCORES = 1 << 24  # attention scores held at a time where no fused kernel serves
 KNOWN = {"cache_position", "position_ids"}  # tensors that change no score
 
 Tensor = torch.Tensor
+Pair = tuple[Tensor, Tensor]  # keys and values
 Weighed = tuple[Tensor, Tensor]  # output (rows, heads, queries, width) and log-sum-exp (rows, heads, queries), float32
 
 
@@ -40,16 +41,17 @@ class Fork:
     `past(layer)`: the prefix's keys and values, (1, heads, tokens, width), of which all rows see the first `n_past`.
     `queries`, `keys`: the positions of the tokens fed, (rows, fed), and of all own tokens, (rows, own).
     `mask`: which own tokens each fed one sees, (rows, fed, own); None: those up to itself, or all where fed is 1.
-    `wanted`: rows and columns of the tokens whose logits are asked for; the last of `n_layers` need not do others.
+    `wanted`: rows and columns of the tokens whose logits are asked for; the last layer need not do others.
+    `layers` hold the keys that this forward shows the model; a layer that keeps none reads another's (Gemma 3n).
     """
 
-    past: Callable[[int], tuple[Tensor, Tensor]]
+    past: Callable[[int], Pair]
+    layers: Sequence[Any]
     n_past: int
     queries: Tensor
     keys: Tensor
     mask: Tensor | None
     wanted: tuple[Tensor, Tensor] | None
-    n_layers: int
     patterns: dict[Any, Pattern] = field(default_factory=dict)
 
 
@@ -110,38 +112,38 @@ def attend(
         raise Unsupported(f"its attention takes {', '.join(odd) or 'a mask of its own'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
     rule = _pattern(fork, attention_mask, query.device)
-    if fork.wanted is not None and module.layer_idx == fork.n_layers - 1 and query.shape[2] > 1:
-        return _last(fork, rule, query, key, value, scale, softcap, s_aux), None
+    past = _past(fork, module.layer_idx, key, rule) if rule.start < fork.n_past else None
+    if fork.wanted is not None and module.layer_idx == len(fork.layers) - 1 and query.shape[2] > 1:
+        return _last(fork, rule, query, (key, value), past, scale, softcap, s_aux), None
     parts = [_over_own(query, key, value, rule.own, scale, softcap)]
-    if rule.start < fork.n_past:
-        past = _past(fork, module.layer_idx, rule)
+    if past is not None:
         parts.append(_over_past(query, *past, rule.past, scale, softcap))
     return _merged(parts, s_aux).to(query.dtype).transpose(1, 2).contiguous(), None
 
 
-def _past(fork: Fork, layer: int, rule: Pattern) -> tuple[Tensor, Tensor]:
+def _past(fork: Fork, layer: int, key: Tensor, rule: Pattern) -> Pair:
+    if not fork.layers[layer].buffers:
+        layer = next(i for i, one in enumerate(fork.layers) if one.shown is key)
     keys, values = fork.past(layer)
     return keys[:, :, rule.start : fork.n_past], values[:, :, rule.start : fork.n_past]
 
 
 def _last(
-    fork: Fork, rule: Pattern, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: Any, s_aux: Any
+    fork: Fork, rule: Pattern, query: Tensor, own: Pair, past: Pair | None, scale: float, softcap: Any, s_aux: Any
 ) -> Tensor:
     """Attention of the wanted tokens alone, in their places; the others' outputs would be read by nobody."""
     rows, columns = (index.to(query.device) for index in fork.wanted or ())
+    key, value = own
     out = query.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1]))
     some = query[rows, :, columns].unsqueeze(2)  # (wanted, heads, 1, width)
-    own = rule.own
-    if own is None:
-        own = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None]
-        seen = own.expand(query.shape[0], -1, -1)[rows, columns].unsqueeze(1)
-    else:
-        seen = own[rows, columns].unsqueeze(1)
+    mask = rule.own
+    if mask is None:
+        mask = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None]
+    seen = mask.expand(query.shape[0], -1, -1)[rows, columns].unsqueeze(1)
     parts = [_plain(some, key[rows], value[rows], seen, scale, softcap)]
-    if rule.start < fork.n_past:
-        past = _past(fork, fork.n_layers - 1, rule)
-        mask = None if rule.past is None else rule.past[rows * query.shape[2] + columns]
-        parts.append(_over_past(some, *past, mask, scale, softcap))
+    if past is not None:
+        far = None if rule.past is None else rule.past[rows * query.shape[2] + columns]
+        parts.append(_over_past(some, *past, far, scale, softcap))
     out[rows, columns] = _merged(parts, s_aux)[:, :, 0].to(query.dtype)
     return out
 

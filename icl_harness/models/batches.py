@@ -38,6 +38,7 @@ def in_batches(
     rows: list[Any],
     most: int,
     solve: Callable[[list[Any]], list[Any]],
+    split: Callable[[Any], list[Any]],
     *,
     n_new: int = 0,
     wanted: int = 1,
@@ -46,22 +47,22 @@ def in_batches(
     """Bring the prefix to the node's `ids` and solve rows, at most `most` at a time.
 
     Rows of like lengths go together; batches shrink to what memory holds when a row becomes `copies` rows that grow by
-    `n_new` tokens and hold the logits of `wanted`; where memory ends all the same they are halved. `seconds` leave the
-    prefill out.
+    `n_new` tokens and hold the logits of `wanted`; where memory ends all the same they are halved, and a row alone is
+    `split` into several, if it can be. `seconds` leave the prefill out.
     """
-    rigid = prefix.runner.rigid
-    rows = sorted(rows, key=lambda row: (row.twig.n_shared // (1 if rigid else DRIFT), len(row.twig.own)))
+    level = prefix.runner.level
+    rows = sorted(rows, key=lambda row: (row.twig.n_shared // (1 if level else DRIFT), len(row.twig.own)))
     at = 0
     while at < len(rows):
-        batch, results, halved = rows[at:], None, 0
+        batch, results, halved, alone = rows[at:], None, 0, False
         started = time.perf_counter()
         try:
-            prefix.reach(ids[: rows[at].twig.n_shared] if rigid else ids)
+            prefix.reach(ids[: rows[at].twig.n_shared] if prefix.runner.rigid else ids)
             started = time.perf_counter()
             batch = rows[at : at + _n_fitting(prefix, rows[at:], max(1, most // copies), n_new, wanted, copies)]
-            halved = len(batch) // 2
+            halved, alone = len(batch) // 2, len(batch) == 1
             results = solve(batch)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             most = max(1, halved * copies)
@@ -69,6 +70,9 @@ def in_batches(
             if prefix.runner.device.type == "cuda":
                 torch.cuda.empty_cache()
             if halved:
+                continue
+            if alone and (parts := split(batch[0])):
+                rows[at : at + 1] = parts
                 continue
         yield Done(batch, results, time.perf_counter() - started)
         at += len(batch)
@@ -83,16 +87,18 @@ def _n_fitting(prefix: Prefix, rows: list[Any], most: int, n_new: int, wanted: i
     """Return how many of the first `rows` (shortest first) make a batch within memory; at least 1."""
     twigs = [row.twig for row in rows]
     first = twigs[0]
-    if prefix.runner.rigid:  # without padding, so of one length only
+    if prefix.runner.level:  # without padding, so of one length only
         alike = (first.n_shared, len(first.own))
         twigs = list(itertools.takewhile(lambda twig: (twig.n_shared, len(twig.own)) == alike, twigs))
-    elif prefix.way == "shared":
+    else:
         twigs = list(itertools.takewhile(lambda twig: abs(twig.n_shared - first.n_shared) <= DRIFT, twigs))
     on_cuda = prefix.runner.device.type == "cuda"
     space = int(SHARE * _free_bytes(prefix.runner.device))
     fed = max(len(twig.own) for twig in twigs[:most]) + DRIFT
     kept = fed + n_new
-    if prefix.way != "shared":
+    if prefix.way == "whole":
+        fed = kept = max(twig.n_shared + len(twig.own) for twig in twigs[:most]) + n_new
+    elif prefix.way != "shared":
         kept = max(twig.n_shared + len(twig.own) for twig in twigs[:most]) + n_new
         if not on_cuda:
             space = min(space, max(COPIED_ON_CPU, prefix.runner.n_bytes // 2))
@@ -113,7 +119,8 @@ def _activation_bytes(prefix: Prefix) -> int:
     """Bytes that one fed token takes at the widest place of a forward, roughly."""
     config = prefix.runner.model.config.get_text_config(decoder=True)
     hidden = int(config.hidden_size)
-    wide = int(getattr(config, "intermediate_size", None) or 4 * hidden)
+    wide = getattr(config, "intermediate_size", None) or 4 * hidden
+    wide = max(wide) if isinstance(wide, list) else int(wide)  # one a layer
     return (12 * hidden + 3 * wide) * int(prefix.runner.model.dtype.itemsize)
 
 

@@ -113,6 +113,13 @@ class CopiedPrefix(Prefix):
                 raise
             self.ids = ids[: start + len(chunk)]
             self.n_prefilled += len(chunk)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Note the bytes of a token; of a recurrent state, those of the whole."""
+        tensors = [one for layer in self.cache.layers for one in (vars(layer).get("keys"), vars(layer).get("values"))]
+        n_bytes = sum(one[:, :, :1].nbytes for one in tensors if torch.is_tensor(one) and one.ndim == 4)
+        self.bytes_per_token = max(self.bytes_per_token, n_bytes)
 
     def rows(self, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> Rows:
         """Feed each twig's tokens, one row a twig."""

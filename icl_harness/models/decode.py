@@ -192,6 +192,11 @@ def candidate(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> 
     return Candidate(item, Twig(low, own, tuple(parents)), reads)
 
 
+def split(row: Candidate) -> list[Candidate]:
+    """Return a candidate as several smaller ones; none where it is a chain."""
+    return [] if row.twig.is_chain else chains(row)
+
+
 def chains(row: Candidate) -> list[Candidate]:
     """Return a candidate's tree as chains, for rows that hold no tree: one for each token that nothing follows."""
     parents, own, left = row.twig.parents, row.twig.own, dict(row.reads)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.errors import ModelError, SpecError
 from icl_harness.models import asks
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.tokens import TokenTree, Twig
@@ -57,16 +58,16 @@ class HfModel(Model):
         self.id = id or f"hf/{path_or_id}"
         self._options = options = hf_open.parse(model_args)
         self._model, tokenizer, self._origin = hf_open.load(path_or_id, options)
-        opening, self._tail = hf_open.chat_parts(tokenizer) if options.chat_template else ("", "")
+        opening, self._tail, self._trims = hf_open.chat_parts(tokenizer) if options.chat_template else ("", "", False)
         self._tree = TokenTree(tokenizer, opening)
         self._texts = Texts(tokenizer)
         self._ends = hf_open.end_tokens(self._model, tokenizer)
         self._prefix: Any
         with _threads(self._model):
             self._prefix, self._why = open_prefix(self._model)
+        window = self._window()
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
-        window = options.context_window or hf_open.context_window(self._model)
         self.capabilities = Capabilities(
             logprobs=True, chat=options.chat_template, context_window=window, prefix_caching=True
         )
@@ -78,7 +79,7 @@ class HfModel(Model):
 
     def count_tokens(self, node: Node, query: str = "") -> int:
         """Return the exact tokens of the prefix plus `query`."""
-        return len(self._tree.branches(node, [query + self._tail])[0]) if query else self._tree.count(node)
+        return len(self._tree.branches(node, [self._behind(query)])[0]) if query else self._tree.count(node)
 
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
@@ -86,22 +87,30 @@ class HfModel(Model):
         """Yield answers batch by batch, shortest queries first.
 
         A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.
-        Raises `SpecError` where the scoring needs choices that a query does not have.
+        Raises `SpecError` where the scoring needs choices that a query does not have, or where a chat template would
+        change the prompt.
         """
+        if self._trims and node.path[0].segment[:1].isspace():
+            raise SpecError("the prompt begins with white space, which the chat template trims. Begin it with a word.")
         solve = self._generated if sampling.scoring == "generate" else self._chosen
-        with _threads(self._model):
-            for batch in solve(node, queries, sampling):
-                if batch:
-                    yield batch
-                    await asyncio.sleep(0)
+        batches = solve(node, queries, sampling)
+        while True:
+            with _threads(self._model):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if batch:
+                yield batch
+                await asyncio.sleep(0)
 
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision, the number of parameters, what the weights are, and in which way
         (kv.py) rows branch from a prefix, with the reason where it is not the fastest one."""
         from icl_harness.models import hf_open
 
-        told = hf_open.describe(self._model, self._origin, self._options.adapter)
-        return {**told, "branches": self._prefix.way, **({"because": self._why} if self._why else {})}
+        told = hf_open.describe(self._model, self._origin)
+        told |= {"branches": self._prefix.way, **({"because": self._why} if self._why else {})}
+        return {**told, **({"window_held_to": self._steady} if self._steady else {})}
 
     async def close(self) -> None:
         """Free the cache and the weights; the model cannot be asked any more."""
@@ -111,25 +120,44 @@ class HfModel(Model):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _window(self) -> int | None:
+        """Return the window in tokens, held to where positions mean the same in all prompts. Raises `ModelError`."""
+        from icl_harness.models import hf_open
+
+        asked, window = self._options.context_window, hf_open.context_window(self._model)
+        steady = hf_open.steady_window(self._model)
+        self._steady = steady if steady is not None and (window is None or steady < window) else None
+        if steady is not None and asked is not None and asked > steady:
+            raise ModelError(
+                f"--model-arg context_window={asked}: beyond {steady:,} tokens this model's rotary positions change "
+                f"with the length of the prompt, so that prompts share nothing. Ask for at most {steady:,}."
+            )
+        return asked or self._steady or window
+
+    def _behind(self, query: str) -> str:
+        """Return what stands behind the node up to the answer: the query and, in a chat, the end of the turn."""
+        return (query.rstrip() if self._trims else query) + self._tail
+
     def _generated(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
         from icl_harness.models.batches import in_batches
 
         rows: list[_Row] = []
+        limit = self._options.batch_size or MAX_BATCH
         ids, greedy = self._tree.ids(node), sampling.temperature == 0
-        for item in asks.group(self._tree, node, queries, lambda query: query.text, self._tail):
+        for item in asks.group(self._tree, node, queries, lambda query: query.text, self._behind):
             misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
             if misfit is not None:
                 yield item.missing(*misfit)
                 continue
             branch = item.branch.opened(ids)
-            n = len(item.asks) if greedy else MAX_SAMPLES
+            n = len(item.asks) if greedy else min(MAX_SAMPLES, limit)
             pieces = [item.asks[i : i + n] for i in range(0, len(item.asks), n)]
             rows += [_Row(asks.Item(branch, same), Twig.chain(branch)) for same in pieces]
         copies = 1 if greedy else max((len(row.item.asks) for row in rows), default=1)
         solve = partial(self._written, sampling)
-        limit = self._options.batch_size or MAX_BATCH
-        for done in in_batches(self._prefix, ids, rows, limit, solve, n_new=sampling.max_tokens, copies=copies):
+        split = (lambda row: []) if greedy else _halves
+        for done in in_batches(self._prefix, ids, rows, limit, solve, split, n_new=sampling.max_tokens, copies=copies):
             yield _told(done)
 
     def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[Any]:
@@ -147,12 +175,12 @@ class HfModel(Model):
     def _chosen(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Weigh the choices of each distinct query, which is fed once for all of them."""
         from icl_harness.models.batches import in_batches
-        from icl_harness.models.decode import Candidate, candidate, chains, weigh
+        from icl_harness.models.decode import Candidate, candidate, chains, split, weigh
 
         asks.need_choices(queries, sampling)
         ids = self._tree.ids(node)
         key = lambda query: (query.text, query.choices, query.continuations)  # noqa: E731
-        items = asks.group(self._tree, node, queries, key, self._tail)
+        items = asks.group(self._tree, node, queries, key, self._behind)
         branches = iter(self._tree.branches(node, [text for item in items for text in self._with_choices(item)]))
         rows: list[Candidate] = []
         for i, item in enumerate(items):
@@ -161,7 +189,7 @@ class HfModel(Model):
             if misfit is None:
                 try:
                     row = candidate(i, ids, item.branch, choices)
-                    rows += [row] if self._prefix.way == "shared" else chains(row)
+                    rows += [row] if self._prefix.trees else chains(row)
                 except ValueError as error:
                     misfit = ("failed", f"query {item.asks[0].id}: {error}")
             if misfit is not None:
@@ -169,14 +197,22 @@ class HfModel(Model):
         wanted = max((len(row.wanted) for row in rows), default=1)
         weights: list[Weights] = [{} for _ in items]
         limit = self._options.batch_size or MAX_BATCH
-        for done in in_batches(self._prefix, ids, rows, limit, partial(weigh, self._prefix), wanted=wanted):
+        solve = partial(weigh, self._prefix)
+        for done in in_batches(self._prefix, ids, rows, limit, solve, split, wanted=wanted):
             yield _tally(items, weights, done, normalised=sampling.scoring == "choices-normalised")
 
     def _with_choices(self, item: asks.Item) -> list[str]:
         """Return the query's text with each of its choices; a chat's answer begins without white space."""
         query = item.asks[0]
         ends = [end.lstrip() for end in query.continuations] if self._tail else query.continuations
-        return [query.text + self._tail + end for end in ends]
+        return [self._behind(query.text) + end for end in ends]
+
+
+def _halves(row: _Row) -> list[_Row]:
+    """Return a row as two, each with half of those who ask it; none where only one does."""
+    asked, branch = row.item.asks, row.item.branch
+    parts = (asked[: len(asked) // 2], asked[len(asked) // 2 :])
+    return [_Row(asks.Item(branch, part), row.twig) for part in parts] if len(asked) > 1 else []
 
 
 def _told(done: Done) -> list[Answer]:

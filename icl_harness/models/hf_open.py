@@ -16,7 +16,7 @@ import torch
 
 from icl_harness.errors import ModelError
 from icl_harness.models.api_args import whole, word
-from icl_harness.models.local_args import dtype, one_line, option, read_options, true_false, weights_hashes
+from icl_harness.models.local_args import dtype, file_hashes, one_line, option, read_options, true_false
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HUB_TIMEOUT_S = 10.0
@@ -66,7 +66,7 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
     """Return (model, tokenizer, origin); `origin` is the folder or the hub id and revision. Raises `ModelError`."""
     import transformers
 
-    origin, source = _locate(path_or_id, options)
+    origin, source = _locate(path_or_id, options.revision, "config.json")
     if options.trust_remote_code:
         source["trust_remote_code"] = True
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,7 +84,8 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
             if options.device_map is None and not getattr(model, "is_quantized", False):  # these are placed already
                 model = model.to(device)
             if options.adapter is not None:
-                model.load_adapter(options.adapter)
+                origin["adapter"], where = _locate(options.adapter, None, "adapter_config.json")
+                model.load_adapter(options.adapter, adapter_kwargs=where)
     except Exception as error:  # transformers raises whatever its parts raise; the user gets one line
         raise ModelError(
             f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {one_line(error)} "
@@ -93,21 +94,21 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
     return model.eval(), tokenizer, origin
 
 
-def _locate(path_or_id: str, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+def _locate(path_or_id: str, revision: str | None, config: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (origin, arguments for from_pretrained) of a folder or a hub id that is there. Raises `ModelError`."""
     folder = Path(path_or_id)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / config).is_file():
             raise ModelError(
-                f"{path_or_id} is no model: it has no config.json. "
-                "Name a folder as save_pretrained writes it: config.json, weights and a tokenizer."
+                f"{path_or_id} is no model: it has no {config}. "
+                f"Name a folder as save_pretrained writes it: {config}, weights and a tokenizer."
             )
         return {"folder": str(folder)}, {}
     if folder.exists():
         raise ModelError(f"{path_or_id} is a file. Name the folder that holds config.json, weights and a tokenizer.")
     if not HUB_ID.fullmatch(path_or_id):
         raise ModelError(f"{path_or_id} does not exist. Name a model's folder, or a hub id such as Qwen/Qwen3-0.6B.")
-    return _locate_on_hub(path_or_id, options.revision)
+    return _locate_on_hub(path_or_id, revision)
 
 
 def _locate_on_hub(repo: str, revision: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -157,8 +158,26 @@ def _quiet() -> Iterator[None]:
 
 def context_window(model: Any) -> int | None:
     """Return the config's window in tokens, or None where it names none."""
-    window = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
     return int(window) if window else None
+
+
+def steady_window(model: Any) -> int | None:
+    """Return up to how many tokens every position means the same in all prompts; None where it always does.
+
+    Rotary frequencies of the kinds longrope and dynamic follow the length of the whole prompt beyond this, so that two
+    prompts with the same shots have other keys.
+    """
+    config = model.config.get_text_config(decoder=True)
+    found = getattr(config, "rope_parameters", None) or {}
+    for rope in (found, *(part for part in found.values() if isinstance(part, dict))):
+        kind = str(rope.get("rope_type", ""))
+        if kind == "longrope" or "dynamic" in kind:
+            places = (rope, vars(config))
+            first = (place.get("original_max_position_embeddings") for place in places)
+            return int(next((n for n in first if n), config.max_position_embeddings))
+    return None
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -168,8 +187,8 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted(int(token) for token in found if token is not None)
 
 
-def describe(model: Any, origin: Mapping[str, Any], adapter: str | None) -> dict[str, Any]:
-    """Return what a run folder says of the model. Local weights are hashed; the hub's are named by their commit."""
+def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run folder says of the model. Local files are hashed; the hub's are named by their commit."""
     import transformers
 
     told = {
@@ -181,23 +200,37 @@ def describe(model: Any, origin: Mapping[str, Any], adapter: str | None) -> dict
         "dtype": str(model.dtype).removeprefix("torch."),
         "n_params": sum(p.numel() for p in model.parameters()),
     }
-    if adapter is not None:
-        told["adapter"] = weights_hashes(Path(adapter)) or adapter
-    if "folder" not in origin:
-        return {**told, **origin}
-    return {**told, "sha256": weights_hashes(Path(origin["folder"]))}
+    told |= _identity(origin)
+    if "adapter" in origin:
+        told["adapter"] = _identity(origin["adapter"])
+    if getattr(model.config, "quantization_config", None) is not None:
+        told["quantization"] = str(model.config.quantization_config)
+    return told
 
 
-def chat_parts(tokenizer: Any) -> tuple[str, str]:
-    """Return what the chat template puts before and behind the user's words. Raises `ModelError` without a template."""
+def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sha256": file_hashes(Path(origin["folder"]))} if "folder" in origin else dict(origin)
+
+
+def chat_parts(tokenizer: Any) -> tuple[str, str, bool]:
+    """Return what the chat template puts before and behind the user's words, and whether it trims them.
+
+    Raises `ModelError` without a template.
+    """
     words = "THE-WORDS"
+
+    def around(content: str) -> tuple[str, str]:
+        said = [{"role": "user", "content": content}]
+        before, _, behind = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).partition(
+            words
+        )
+        return before, behind
+
     try:
-        said = [{"role": "user", "content": words}]
-        text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        before, behind = around(words)
+        return before, behind, around(f" {words} ") == (before, behind)
     except Exception as error:  # no template, or one that wants more than a user's turn
         raise ModelError(
             f"--model-arg chat_template=true: this tokenizer has no template for one turn: {one_line(error)} "
             "Leave it out, or name a model that chats."
         ) from error
-    before, _, behind = text.partition(words)
-    return before, behind

@@ -6,6 +6,7 @@ can go on from the keys and values of a path:
     shared      rows attend to the path's without a copy (shared.py)
     copied      every row gets its own copy (copied.py)
     recomputed  copied, and the path is computed anew where it turns: recurrent states cannot be cropped
+    whole       nothing is kept: every prompt is fed from its first token (whole.py)
 
 Whichever it is, `Prefix` holds the path that the runner walks, and `Rows` are prompts that share tokens with it.
 """
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache
@@ -33,8 +34,9 @@ Places = tuple[Sequence[int], Sequence[int]]  # rows, and a token of each
 class Runner:
     """A model's forward pass with a cache.
 
-    `rigid`: its caches can be neither cropped nor padded. Logits are made for the wanted tokens alone, as the hidden
-    states of others are left out before the model's last matrix.
+    `rigid`: its caches can be neither cropped nor padded. `level`: rows of a batch must be chains of one length, for
+    that reason or as its attention tells a token's position by its column (Llama 4's temperature). Logits are made for
+    the wanted tokens alone, as the hidden states of others are left out before the model's last matrix.
     """
 
     def __init__(self, model: Any) -> None:
@@ -42,7 +44,9 @@ class Runner:
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.takes = frozenset(inspect.signature(model.forward).parameters)
         layers = DynamicCache(config=model.config).layers
-        self.rigid = not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+        plain = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # the last: a layer that reads another's
+        self.rigid = not all(type(layer) in plain for layer in layers)
+        self.level = self.rigid or bool(getattr(model.config.get_text_config(), "attn_temperature_tuning", False))
         self.n_layers = len(layers)
         self.n_bytes: int = sum(p.numel() * p.element_size() for p in model.parameters())
         self._wanted: Any = None
@@ -57,9 +61,13 @@ class Runner:
             inputs["position_ids"] = self.tensor(positions)
         if mask is not None:
             inputs["attention_mask"] = self.tensor(mask)
+        if cache is not None:
+            inputs |= {"past_key_values": cache, "use_cache": True}
+        elif "use_cache" in self.takes:
+            inputs["use_cache"] = False
         self._wanted = wanted
         try:
-            out = self.model(input_ids=self.tensor(tokens), past_key_values=cache, use_cache=True, **inputs)
+            out = self.model(input_ids=self.tensor(tokens), **inputs)
         finally:
             self._wanted = None
         logits: torch.Tensor = out.logits[0] if self._head is not None else out.logits[self._places(wanted, out.logits)]
@@ -80,9 +88,14 @@ class Runner:
 
 
 class Prefix(ABC):
-    """The keys and values of one path. `n_prefilled` counts the tokens ever fed to it; `way` says how rows branch."""
+    """The keys and values of one path. `n_prefilled` counts the tokens ever fed to it; `way` says how rows branch.
+
+    `trees`: rows may be trees. `bytes_per_token`: of keys and values of one token of one row, over all layers.
+    """
 
     way: str
+    trees = False
+    bytes_per_token = 0
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -111,15 +124,6 @@ class Prefix(ABC):
             "Leave it out for this model."
         )
 
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes of keys and values of one token of one row, over all layers."""
-        config = self.runner.model.config.get_text_config(decoder=True)
-        heads = int(config.num_attention_heads)
-        shared = int(getattr(config, "num_key_value_heads", None) or heads)
-        width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        return 2 * int(config.num_hidden_layers) * shared * width * int(self.runner.model.dtype.itemsize)
-
 
 class Rows(ABC):
     """A batch of prompts that branch from a prefix. `logits` (wanted, vocabulary) follow the tokens wanted of them."""
@@ -136,12 +140,10 @@ class Rows(ABC):
 
 
 def open_prefix(model: Any) -> tuple[Prefix, str]:
-    """Return an empty prefix of the fastest way that is exact for this model, and why it is no faster one ("").
-
-    Raises `ModelError` where the model does not go on from a cache at all.
-    """
+    """Return an empty prefix of the fastest way that is exact for this model, and why it is no faster one ("")."""
     from icl_harness.models.copied import CopiedPrefix
     from icl_harness.models.shared import SharedPrefix, attention_of
+    from icl_harness.models.whole import WholePrefix
 
     runner = Runner(model)
     expected = _plain_logits(runner)
@@ -156,9 +158,8 @@ def open_prefix(model: Any) -> tuple[Prefix, str]:
                 switched.keep()
                 return prefix, ""
     copied = CopiedPrefix(runner)
-    if wrong := _unlike(copied, expected):
-        raise ModelError(f"{type(model).__name__} does not go on from a cache in this transformers ({wrong}).")
-    return copied, why
+    wrong = _unlike(copied, expected)
+    return (WholePrefix(runner), f"it does not go on from a cache: {wrong}") if wrong else (copied, why)
 
 
 _PATH, _TWIG = 21, 5  # tokens of the trial
@@ -178,10 +179,7 @@ def _plain_logits(runner: Runner) -> torch.Tensor:
 
 def _whole(runner: Runner, ids: Any) -> torch.Tensor:
     columns = [len(ids) - 2, len(ids) - 1]
-    inputs = {"position_ids": runner.tensor([range(len(ids))])} if "position_ids" in runner.takes else {}
-    out = runner.model(input_ids=runner.tensor([ids]), use_cache=False, **inputs)
-    logits: torch.Tensor = out.logits[0, columns].float()
-    return logits
+    return runner.forward([ids], None, [range(len(ids))], wanted=([0, 0], columns))
 
 
 @torch.inference_mode()

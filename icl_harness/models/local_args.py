@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from icl_harness.errors import ModelError, nearest
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-WEIGHTS = ("*.safetensors", "*.bin")
+FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja")  # weights, config, tokenizer, chat template
 T = TypeVar("T")
 
 
@@ -51,9 +51,9 @@ def read_options(options: Callable[..., T], model_args: Mapping[str, str], provi
     return options(**values)
 
 
-def weights_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of weights in a folder."""
-    files = sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in a folder that decides what its model says."""
+    files = sorted(file for pattern in FILES for file in folder.glob(pattern))
     return {file.name: _sha256(file) for file in files}
 
 

@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from icl_harness.models import attention
 from icl_harness.models.base import KvCache
-from icl_harness.models.kv import CHUNK, Places, Prefix, Rows
+from icl_harness.models.kv import CHUNK, Places, Prefix, Rows, Runner
 from icl_harness.models.kv_disk import Blocks
 from icl_harness.models.tokens import Ids, Twig, common
 
@@ -67,11 +67,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
     is_sliding = False
     is_croppable = True
 
-    def __init__(self, room: int = 0, *, whole: bool, ends: bool = False) -> None:
+    def __init__(self, room: int = 0, *, n_past: int = 0, whole: bool, ends: bool = False) -> None:
         super().__init__()
         self.buffers: tuple[torch.Tensor, ...] = ()
         self.n = 0
-        self._room, self._whole, self._ends = room, whole, ends
+        self.shown: torch.Tensor | None = None  # the keys that the model was shown last
+        self._room, self._n_past, self._whole, self._ends = room, n_past, whole, ends
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Write the new tokens behind those that are there, and show what the model is to see."""
@@ -79,7 +80,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self.write(key_states, value_states)
         if self._ends:
             raise _Filled
-        return tuple(buffer[:, :, 0 if self._whole else at : self.n] for buffer in self.buffers)
+        keys, values = (buffer[:, :, 0 if self._whole else at : self.n] for buffer in self.buffers)
+        self.shown = keys
+        return keys, values
 
     def write(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Write tokens behind those that are there; O(new tokens) but for the rare growth."""
@@ -98,11 +101,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return what a mask would span; none is built."""
-        return self.n + query_length, 0
+        return self._n_past + self.n + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Return the tokens kept."""
-        return self.n
+        """Return the tokens up to here, those of the path that are kept elsewhere among them."""
+        return self._n_past + self.n
 
     def get_max_length(self) -> int:
         """Return that there is no limit."""
@@ -122,6 +125,11 @@ class SharedPrefix(Prefix):
 
     way = "shared"
     _blocks: Blocks | None = None
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.trees = not runner.level
+        self._devices: dict[int, torch.device] = {}  # of the layers that keep anything; others read those
 
     def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
         """Look for keys and values in a folder before computing them, and leave them there."""
@@ -149,8 +157,16 @@ class SharedPrefix(Prefix):
             self._feed(chunk, start)
             self.ids = ids[: start + len(chunk)]
             self.n_prefilled += len(chunk)
-        if self._blocks is not None and known < len(ids):
-            self._blocks.save(ids, [self.past(i) for i in range(len(self.layers))])
+        if known < len(ids):
+            self._measure()
+            if self._blocks is not None:
+                self._blocks.save(ids, [self.past(i) for i in self._devices])
+
+    def _measure(self) -> None:
+        """Note where keys and values lie, and how many bytes a token's take."""
+        kept = {i: layer.buffers for i, layer in enumerate(self.layers) if layer.buffers}
+        self._devices = {i: buffers[0].device for i, buffers in kept.items()}
+        self.bytes_per_token = sum(buffer[:, :, :1].nbytes for buffers in kept.values() for buffer in buffers)
 
     def _turn_back(self, n: int) -> None:
         """Keep the first `n` tokens, whatever a forward that failed has left."""
@@ -161,27 +177,15 @@ class SharedPrefix(Prefix):
         """Go on to `ids` with keys and values from the disk, of which the last are new."""
         n = len(self.ids) - len(ids)
         self._turn_back(len(self.ids))
-        for layer, pair, device in zip(self.layers, pairs, self._devices(), strict=True):
-            layer.write(*(tensor[:, :, n:].to(device) for tensor in pair))
+        for (i, device), pair in zip(self._devices.items(), pairs, strict=True):
+            self.layers[i].write(*(tensor[:, :, n:].to(device) for tensor in pair))
         self.ids = ids
-
-    def _devices(self) -> list[torch.device]:
-        """Return where each layer's keys and values lie: where they were, or at first where the model begins."""
-        if all(layer.buffers for layer in self.layers):
-            return [layer.buffers[0].device for layer in self.layers]
-        placed = getattr(self.runner.model, "hf_device_map", None)
-        if placed is None:
-            return [self.runner.device] * len(self.layers)
-        self._feed(np.zeros(1, np.int32), 0)  # a model that is spread over devices shows where it keeps what
-        self._turn_back(0)
-        return [layer.buffers[0].device for layer in self.layers]
 
     def _feed(self, chunk: Ids, start: int) -> None:
         places = np.arange(start, start + len(chunk))[None]
         positions = self.runner.tensor(places)
         fork = attention.Fork(
-            past=self.past, n_past=start, queries=positions, keys=positions, mask=None, wanted=None,
-            n_layers=self.runner.n_layers,
+            past=self.past, layers=self.layers, n_past=start, queries=positions, keys=positions, mask=None, wanted=None,
         )  # fmt: skip
         with contextlib.suppress(_Filled), attention.forked(fork):
             self.runner.forward(chunk[None], Cache(layers=self.layers), places, wanted=([0], [0]))
@@ -213,7 +217,9 @@ class SharedRows(Rows):
                 depths[i, n : lengths[i]] = n + _depths(twig.parents)
         self._lengths, self._n_more = lengths, 0
         self._positions = self._n_past + depths
-        self._cache = Cache(layers=[_Layer(self._fed + room, whole=True) for _ in range(self._runner.n_layers)])
+        room += self._fed
+        layers = [_Layer(room, n_past=self._n_past, whole=True) for _ in range(self._runner.n_layers)]
+        self._cache = Cache(layers=layers)
         mask = None if all(twig.is_chain for twig in twigs) else _ancestors(twigs, again, self._fed)
         rows, places = wanted
         columns = [again[row] + place for row, place in zip(rows, places, strict=True)]
@@ -239,9 +245,9 @@ class SharedRows(Rows):
     def _forward(self, tokens: Any, positions: Any, mask: Any, wanted: Any) -> torch.Tensor:
         runner = self._runner
         fork = attention.Fork(
-            past=self._prefix.past, n_past=self._n_past, queries=runner.tensor(positions),
+            past=self._prefix.past, layers=self._cache.layers, n_past=self._n_past, queries=runner.tensor(positions),
             keys=runner.tensor(self._positions), mask=None if mask is None else torch.as_tensor(mask),
-            wanted=(runner.tensor(wanted[0]), runner.tensor(wanted[1])), n_layers=runner.n_layers,
+            wanted=(runner.tensor(wanted[0]), runner.tensor(wanted[1])),
         )  # fmt: skip
         with attention.forked(fork):
             return runner.forward(tokens, self._cache, positions, wanted=wanted)

@@ -16,7 +16,7 @@ from typing import Any
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.api_args import whole, word
 from icl_harness.models.base import Sampling
-from icl_harness.models.local_args import dtype, one_line, option, read_options, true_false, weights_hashes
+from icl_harness.models.local_args import dtype, file_hashes, one_line, option, read_options, true_false
 
 TEMPERATURES = (0.01, 2.0)  # vLLM raises what is between 0 and the first, and refuses what is above the second
 
@@ -130,4 +130,4 @@ def describe(engine: Any, path_or_id: str, options: Options) -> dict[str, Any]:
     if not folder.is_dir():
         commit = getattr(config.hf_config, "_commit_hash", None)
         return {**told, "hub_id": path_or_id, "revision": commit or options.revision}
-    return {**told, "sha256": weights_hashes(folder)}
+    return {**told, "sha256": file_hashes(folder)}

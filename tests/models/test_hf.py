@@ -305,6 +305,65 @@ def test_batches_are_halved_when_memory_ends_and_nothing_is_lost(opened, monkeyp
         assert all("out of memory" in a.error for a in answers.values())
 
 
+def test_where_memory_ends_for_one_text_alone_its_samples_or_choices_are_split(opened, monkeypatch):
+    model, node, forward = opened(), grow(Node("Label.\n\n"), shots(2)), kv.Runner.forward
+    [text] = queries_of(1)
+    samples = [Query(id="q", text=text.text, sample=s, seed=s) for s in range(11)]
+    ends = tuple(f" {a} {b} {a}" for a in ("the", "quick", "fox", "dog") for b in ("red", "dull", "warm"))
+    choosing = [Query(id="q", text=text.text, choices=ends, continuations=ends)]
+    sampling = Sampling(max_tokens=5, temperature=1.0)
+    expected = [ask(model, node, samples, sampling), ask(model, node, choosing, Sampling(scoring="choices"))]
+    for limit in (3, 60):
+        model._prefix.reach(model._tree.ids(node))
+
+        def scarce(self, tokens, *rest, limit=limit, **more):
+            if (len(tokens) if limit == 3 else np.size(tokens)) > limit:
+                raise torch.OutOfMemoryError
+            return forward(self, tokens, *rest, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kv.Runner, "forward", scarce)
+            if limit == 3:
+                told = ask(model, node, samples, sampling)
+                assert {k: a.text for k, a in told.items()} == {k: a.text for k, a in expected[0].items()}
+            else:
+                told = ask(model, node, choosing, Sampling(scoring="choices"))
+                assert told["q", 0].logprobs == pytest.approx(expected[1]["q", 0].logprobs, abs=1e-4)
+
+
+def test_a_batch_size_bounds_the_samples_of_one_text_too(tmp_path, monkeypatch):
+    model, widths, forward = HfModel(str(save_tiny_model(tmp_path)), batch_size="2"), [], kv.Runner.forward
+
+    def noting(self, tokens, *rest, **more):
+        widths.append(len(tokens))
+        return forward(self, tokens, *rest, **more)
+
+    monkeypatch.setattr(kv.Runner, "forward", noting)
+    queries = [Query(id="q", text="Review: dull", sample=s, seed=s) for s in range(9)]
+    ask(model, Node("Label.\n"), queries, Sampling(max_tokens=3, temperature=1.0))
+    assert max(widths) == 2
+
+
+def test_two_models_asked_in_turn_leave_the_threads_as_they_were(opened):
+    torch.set_num_threads(2)
+
+    async def both():
+        node, queries = Node("Label.\n"), queries_of(3)
+        streams = [opened(kind).answers(node, queries, Sampling(max_tokens=2)) for kind in ("llama", "gpt2")]
+        for _ in range(2):
+            for stream in streams:
+                await anext(stream, None)
+                assert torch.get_num_threads() == 2
+        for stream in streams:
+            await stream.aclose()
+
+    try:
+        asyncio.run(both())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
     import transformers as tf
 
@@ -340,7 +399,7 @@ def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
             assert weighed[query.id, 0].logprobs["p"] == pytest.approx(float(told), abs=1e-4)
 
 
-def test_a_model_that_ignores_its_cache_is_refused(tmp_path):
+def test_a_model_that_does_not_go_on_from_a_cache_is_fed_whole_and_says_so(tmp_path):
     import transformers as tf
 
     from tests.tiny_models import build_tokenizer
@@ -351,8 +410,23 @@ def test_a_model_that_ignores_its_cache_is_refused(tmp_path):
     )
     tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tok.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="does not go on from a cache"):
-        HfModel(str(tmp_path))
+    model = HfModel(str(tmp_path))
+    told = model.describe()
+    assert told["branches"] == "whole"
+    assert "does not go on from a cache" in told["because"]
+    node = grow(Node("Label the reviews.\n\n"), shots(3))
+    queries = queries_of(4, choices=("p", "n"), continuations=(" positive", " n"))
+    written = ask(model, node, queries, Sampling(max_tokens=4))
+    weighed = ask(model, node, queries, Sampling(scoring="choices"))
+    for query in queries:
+        ids = whole_ids(model, node.text + query.text)
+        new: list[int] = []
+        for _ in range(4):
+            new.append(int(plain(model, ids + new)[-1].argmax()))
+        assert written[query.id, 0].text == tok.decode(new)
+        whole = whole_ids(model, node.text + query.text + " positive")
+        nats = plain(model, whole)[range(len(ids) - 1, len(whole) - 1), whole[len(ids) :]].sum()
+        assert weighed[query.id, 0].logprobs["p"] == pytest.approx(float(nats), abs=1e-4)
 
 
 def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from icl_harness.errors import ModelError
+from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Sampling
 from icl_harness.models.hf import HfModel
-from icl_harness.prompts import Node
+from icl_harness.prompts import Node, Query
 from tests.models.test_hf import ask, grow, queries_of, shots
 from tests.tiny_models import save_tiny_model
 
@@ -49,7 +49,7 @@ def test_an_adapter_is_part_of_the_model_and_of_what_it_says_it_is(tmp_path):
     assert model.describe()["branches"] == "shared"
     assert weighed(model, node) == pytest.approx(expected(adapted, model, node), abs=1e-4)
     assert abs(weighed(model, node) - weighed(bare, node)) > 0.1
-    assert model.describe()["adapter"]["adapter_model.safetensors"]
+    assert set(model.describe()["adapter"]["sha256"]) == {"adapter_config.json", "adapter_model.safetensors"}
     assert "adapter" not in bare.describe()
 
 
@@ -116,6 +116,48 @@ def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
             told = weights[query.id, 0].logprobs["p"]
             assert told == pytest.approx(nats(plain, whole, len(whole) - len(ids)), abs=1e-4)
     assert model.n_prefilled == model.count_tokens(node)
+
+
+@pytest.mark.parametrize(("kind", "steady"), [("phi3_longrope", 64), ("llama_dynamic", 512)])
+def test_a_window_ends_where_positions_begin_to_depend_on_the_prompts_length(tmp_path, kind, steady):
+    folder = str(save_tiny_model(tmp_path, kind))
+    model = HfModel(folder)
+    assert model.capabilities.context_window == steady
+    assert model.describe().get("window_held_to") == (steady if steady < 512 else None)
+    node = grow(Node("Label.\n"), [shot[:30] for shot in shots(1)])
+    long = grow(node, shots(9)[1:])
+    answers = [ask(model, at, queries_of(1), Sampling(max_tokens=2))["q0", 0] for at in (node, long)]
+    assert answers[0].status == "ok"
+    plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert weighed(model, node) == pytest.approx(expected(plain, model, node), abs=1e-4)
+    if kind == "phi3_longrope":
+        assert (answers[1].status, answers[1].usage.prompt_tokens > 64) == ("overflow", True)
+    with pytest.raises(ModelError, match=f"beyond {steady} tokens this model's rotary positions change") as error:
+        HfModel(folder, context_window=str(steady + 1))
+    assert "\n" not in str(error.value)
+    assert HfModel(folder, context_window="32").capabilities.context_window == 32
+
+
+def test_a_chat_template_that_trims_gives_the_ids_of_the_trimmed_prompt(tmp_path):
+    folder = save_tiny_model(tmp_path, tokenizer="llama3")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT.replace("m.content", "m.content | trim")
+    tokenizer.save_pretrained(folder)
+    model, node = HfModel(str(folder), chat_template="true"), grow(Node("Label.\n"), shots(2))
+    query = Query(id="q", text="Review: dull\nSentiment:\n ")
+    answer = ask(model, node, [query], Sampling(max_tokens=2))["q", 0]
+    said = [{"role": "user", "content": node.text + query.text}]
+    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    assert answer.usage.prompt_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    with pytest.raises(SpecError, match="begins with white space, which the chat template trims"):
+        ask(model, Node(" Label."), [query], Sampling(max_tokens=2))
+
+
+def test_a_layer_that_reads_anothers_keys_need_not_keep_the_model_from_being_opened(tmp_path):
+    model, node = HfModel(str(save_tiny_model(tmp_path, "gemma4"))), grow(Node("Label.\n\n"), shots(3))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    assert model.describe()["branches"] in ("shared", "copied")
+    assert weighed(model, node) == pytest.approx(expected(plain, model, node), abs=1e-3)
 
 
 def test_a_tokenizer_without_a_chat_template_is_one_line(tmp_path):

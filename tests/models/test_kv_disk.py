@@ -1,9 +1,14 @@
 """Keys and values kept between runs: found again by the same tokens and model only, within the size, damaged or not."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM
 
 from icl_harness.errors import ModelError
 from icl_harness.models import kv_disk
@@ -76,6 +81,89 @@ def test_another_path_precision_or_model_finds_only_what_is_its_own(folder, tmp_
     stranger = opened(str(save_tiny_model(tmp_path / "other", "gemma3", seed=1)), tmp_path)
     told(stranger, node)
     assert stranger.n_prefilled == stranger.count_tokens(node)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's, in get_peft_model
+def test_another_config_adapter_or_quantisation_is_another_model(folder, tmp_path):
+    peft = pytest.importorskip("peft")
+    pytest.importorskip("bitsandbytes")
+    node, cache = grow(Node("Label the reviews.\n"), lines(6)), tmp_path / "cache"
+    base = save_tiny_model(tmp_path / "base", "wide_llama")
+    n = opened(str(base), cache).count_tokens(node)
+
+    def prefilled(folder, **args) -> int:
+        model = opened(str(folder), cache, **args)
+        told(model, node)
+        return model.n_prefilled
+
+    assert prefilled(base) == n
+    assert prefilled(base) < n
+    assert prefilled(base, quantization=json.dumps({"quant_method": "bitsandbytes", "load_in_4bit": True})) == n
+    config = json.loads((base / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] *= 2
+    (base / "config.json").write_text(json.dumps(config))
+    assert prefilled(base) == n
+    adapter = tmp_path / "adapter"
+    lora = peft.LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(adapter)
+    assert prefilled(base, adapter=str(adapter)) == n
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 4 * config["lora_alpha"]}))
+    assert prefilled(base, adapter=str(adapter)) == n
+
+
+def test_a_full_disk_costs_a_warning_and_no_run(folder, tmp_path, monkeypatch):
+    node, full = grow(Node("Label the reviews.\n"), lines(4)), OSError(28, "No space left on device")
+
+    def write(*args, **kwargs) -> None:
+        raise full
+
+    expected = told(HfModel(folder), node)
+    monkeypatch.setattr(kv_disk, "save_file", write)
+    model = opened(folder, tmp_path)
+    with pytest.warns(UserWarning, match="takes no more: .*No space left on device.* The run goes on"):
+        assert told(model, node) == expected
+    assert told(model, grow(node, lines(6)[4:])) == told(HfModel(folder), grow(node, lines(6)[4:]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_now_is_left_where_it_is(folder, tmp_path, monkeypatch):
+    node = grow(Node("Label the reviews.\n"), lines(4))
+    expected = told(opened(folder, tmp_path), node)
+    files = sorted(tmp_path.iterdir())
+
+    def load(*args, **kwargs) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(kv_disk, "load_file", load)
+    assert told(opened(folder, tmp_path), node) == expected
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_processes_that_fill_a_folder_at_once_do_not_trip_over_each_other(tmp_path):
+    code = """
+import sys, time, numpy as np, torch
+from icl_harness.models import kv_disk
+from icl_harness.models.base import KvCache
+kv_disk.BLOCK = 4
+rng = np.random.default_rng(int(sys.argv[1]))
+blocks = kv_disk.Blocks(KvCache(folder=sys.argv[2], most_gb=3e-6), {"model": 1})
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    ids = np.repeat(rng.integers(0, 3, 6), 4).astype(np.int32)
+    layer = torch.tensor(ids, dtype=torch.float32).view(1, 1, -1, 1)
+    blocks.save(ids, [(layer, -layer)])
+    for at, [(key, value)] in blocks.load(ids, 0):
+        assert key.flatten().tolist() == ids[at - 4 : at].tolist() == (-value).flatten().tolist()
+"""
+    cwd = Path(__file__).parents[2]
+    command = [sys.executable, "-W", "error", "-c", code]
+    running = [
+        subprocess.Popen([*command, str(seed), str(tmp_path)], cwd=cwd, stderr=subprocess.PIPE) for seed in range(3)
+    ]
+    assert [one.communicate()[1] for one in running] == [b"", b"", b""]
+    assert list(tmp_path.glob("*.safetensors"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_damaged_or_missing_block_is_computed_again(folder, tmp_path):
