@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import icl_harness
 from icl_harness.app import main
-from icl_harness.models import kv_disk
 from icl_harness.models.hf import HfModel
+from icl_harness.models.local import kv_disk
 from tests.tiny_models import save_tiny_model
 
 GRID = (
@@ -110,8 +110,8 @@ def test_precision_is_part_of_the_run_and_its_folder_says_how_prefixes_branch(ic
 
 
 def test_a_run_on_copies_says_so_under_its_table(icl, monkeypatch) -> None:
-    from icl_harness.models import kv
-    from icl_harness.models.copied import CopiedPrefix
+    from icl_harness.models.local import kv
+    from icl_harness.models.local.copied import CopiedPrefix
 
     monkeypatch.setattr(kv, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "its layers are odd"))
     code, out, _ = icl(*GRID, "--out", "out")

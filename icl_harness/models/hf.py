@@ -18,13 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models import asks
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
-from icl_harness.models.tokens import TokenTree, Twig
+from icl_harness.models.local import asks
+from icl_harness.models.local.choices import Candidate, candidate, chains, split
+from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.batches import Done
+    from icl_harness.models.local.batches import Done
 
 MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwise
 SMALL_MODEL = 20_000_000  # parameters
@@ -51,9 +52,9 @@ class HfModel(Model):
     def __init__(
         self, path_or_id: str, *, id: str | None = None, kv_cache: KvCache | None = None, **model_args: str
     ) -> None:
-        from icl_harness.models import hf_open
-        from icl_harness.models.decode import Texts
-        from icl_harness.models.kv import open_prefix
+        from icl_harness.models.local import hf_open
+        from icl_harness.models.local.decode import Texts
+        from icl_harness.models.local.kv import open_prefix
 
         self.id = id or f"hf/{path_or_id}"
         self._options = options = hf_open.parse(model_args)
@@ -106,7 +107,7 @@ class HfModel(Model):
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision, the number of parameters, what the weights are, and in which way
         (kv.py) rows branch from a prefix, with the reason where it is not the fastest one."""
-        from icl_harness.models import hf_open
+        from icl_harness.models.local import hf_open
 
         told = hf_open.describe(self._model, self._origin)
         told |= {"branches": self._prefix.way, **({"because": self._why} if self._why else {})}
@@ -122,7 +123,7 @@ class HfModel(Model):
 
     def _window(self) -> int | None:
         """Return the window in tokens, held to where positions mean the same in all prompts. Raises `ModelError`."""
-        from icl_harness.models import hf_open
+        from icl_harness.models.local import hf_open
 
         asked, window = self._options.context_window, hf_open.context_window(self._model)
         steady = hf_open.steady_window(self._model)
@@ -140,7 +141,7 @@ class HfModel(Model):
 
     def _generated(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
-        from icl_harness.models.batches import in_batches
+        from icl_harness.models.local.batches import in_batches
 
         rows: list[_Row] = []
         limit = self._options.batch_size or MAX_BATCH
@@ -162,7 +163,7 @@ class HfModel(Model):
 
     def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[Any]:
         """Return for each row what was generated for each who asks."""
-        from icl_harness.models.decode import Ask, generate
+        from icl_harness.models.local.decode import Ask, generate
 
         only = 1 if sampling.temperature == 0 else None
         seeds = [[query.seed for query in row.item.asks[:only]] for row in batch]
@@ -174,8 +175,8 @@ class HfModel(Model):
 
     def _chosen(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Weigh the choices of each distinct query, which is fed once for all of them."""
-        from icl_harness.models.batches import in_batches
-        from icl_harness.models.decode import Candidate, candidate, chains, split, weigh
+        from icl_harness.models.local.batches import in_batches
+        from icl_harness.models.local.decode import weigh
 
         asks.need_choices(queries, sampling)
         ids = self._tree.ids(node)

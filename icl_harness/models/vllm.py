@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any
 
 from icl_harness.errors import AccountError
-from icl_harness.models import asks, trie
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage, truncate_at_stop
-from icl_harness.models.local_args import one_line
-from icl_harness.models.tokens import Branch, Ids, TokenTree
+from icl_harness.models.local import asks, trie
+from icl_harness.models.local.args import one_line
+from icl_harness.models.local.choices import candidate
+from icl_harness.models.local.tokens import Branch, Ids, TokenTree
 from icl_harness.prompts import Node, Query
 
 MAX_WANTED = 128  # tokens whose log-probability vLLM tells per prompt
@@ -64,14 +65,14 @@ class VllmModel(Model):
     """
 
     def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:
-        from icl_harness.models import vllm_open
+        from icl_harness.models.local import vllm_open
 
         self.id = id or f"vllm/{path_or_id}"
         self._name = path_or_id
         self._options = vllm_open.parse(model_args)
         self._engine = vllm_open.load(path_or_id, self._options)
 
-        from icl_harness.models.decode import Texts  # imports torch, which an absent vLLM must not wait for
+        from icl_harness.models.local.decode import Texts  # imports torch, which an absent vLLM must not wait for
 
         tokenizer = self._engine.get_tokenizer()
         self._tree = TokenTree(tokenizer)
@@ -101,7 +102,7 @@ class VllmModel(Model):
 
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision and what the weights are."""
-        from icl_harness.models import vllm_open
+        from icl_harness.models.local import vllm_open
 
         return vllm_open.describe(self._engine, self._name, self._options)
 
@@ -113,7 +114,7 @@ class VllmModel(Model):
 
     def _generated(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
         """Yield a job per distinct text at temperature 0, else per ask."""
-        from icl_harness.models.vllm_open import generating
+        from icl_harness.models.local.vllm_open import generating
 
         for item in asks.group(self._tree, node, queries, lambda query: query.text):
             misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
@@ -128,20 +129,20 @@ class VllmModel(Model):
 
     def _chosen(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
         """Yield a job per distinct query with its choices."""
-        from icl_harness.models.vllm_open import weighing
+        from icl_harness.models.local.vllm_open import weighing
 
         asks.need_choices(queries, sampling)
         items = asks.group(self._tree, node, queries, lambda query: (query.text, query.choices, query.continuations))
         texts = [item.asks[0].text + end for item in items for end in item.asks[0].continuations]
         branches = iter(self._tree.branches(node, texts))
-        for item in items:
+        for i, item in enumerate(items):
             choices = [next(branches) for _ in item.asks[0].continuations]
             misfit = asks.misfit(max(map(len, choices)), 0, self.capabilities.context_window)
             if misfit is not None:
                 yield lost(item, *misfit)
                 continue
             try:
-                odds = trie.build(ids, item.branch, choices, MAX_WANTED)
+                odds = trie.ask_apart(candidate(i, ids, item.branch, choices), MAX_WANTED)
             except ValueError as error:
                 yield lost(item, "failed", f"query {item.asks[0].id}: {error}")
                 continue

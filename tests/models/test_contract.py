@@ -13,7 +13,7 @@ import torch
 
 from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Model, Sampling, truncate_at_stop
-from icl_harness.models.tokens import common
+from icl_harness.models.local.tokens import common
 from icl_harness.prompts import Node, Query
 from tests.tiny_models import save_tiny_model
 

@@ -12,10 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models import decode, hf, kv, shared
+from icl_harness.models import hf
 from icl_harness.models.base import Answer, Sampling, truncate_at_stop
 from icl_harness.models.hf import HfModel
-from icl_harness.models.tokens import Branch, common
+from icl_harness.models.local import choices, decode, kv, shared
+from icl_harness.models.local.tokens import Branch, common
 from icl_harness.prompts import Node, Query
 from tests.tiny_models import MODELS, save_tiny_model
 
@@ -131,15 +132,15 @@ def test_log_likelihoods_of_choices_equal_plain_ones(opened, kind, tokenizer, sc
 
 def test_choices_are_one_tree_that_feeds_what_they_share_once_and_their_last_tokens_never():
     ids, query = np.arange(10, dtype=np.int32), Branch(9, [50, 51])
-    single = decode.candidate(0, ids, query, [Branch(9, [50, 51, t]) for t in (60, 61, 62)])
+    single = choices.candidate(0, ids, query, [Branch(9, [50, 51, t]) for t in (60, 61, 62)])
     assert (single.twig.own, single.twig.parents, single.wanted) == ([50, 51], (-1, 0), [1])
-    assert len(decode.chains(single)) == 1
+    assert len(choices.chains(single)) == 1
     ends = ([60], [60, 61, 62], [60, 61], [63, 64], [60, 61, 65, 66])
-    nested = decode.candidate(0, ids, query, [Branch(9, [50, 51, *end]) for end in ends])
+    nested = choices.candidate(0, ids, query, [Branch(9, [50, 51, *end]) for end in ends])
     assert nested.twig.own == [50, 51, 60, 61, 63, 65]
     assert nested.twig.parents == (-1, 0, 1, 2, 1, 3)
     assert nested.reads[4] == [(1, 60), (2, 61), (3, 65), (5, 66)]
-    lines = decode.chains(nested)
+    lines = choices.chains(nested)
     assert [line.twig.own for line in lines] == [[50, 51, 63], [50, 51, 60, 61, 65]]
     assert sorted(choice for line in lines for choice in line.reads) == [0, 1, 2, 3, 4]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models import asks, open_model, vllm, vllm_open
+from icl_harness.models import open_model, vllm
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.tokens import Branch
+from icl_harness.models.local import asks, vllm_open
+from icl_harness.models.local.tokens import Branch
 from icl_harness.prompts import Query
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from icl_harness.models.kv import Prefix
-from icl_harness.models.tokens import Ids
+from icl_harness.models.local.kv import Prefix
+from icl_harness.models.local.tokens import Ids
 
 SHARE = 0.4  # of the free memory, for one batch
 FED = 8192  # tokens fed at a time on a CPU: more is no faster and takes more memory

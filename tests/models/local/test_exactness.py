@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from icl_harness.models import attention, kv
-from icl_harness.models.copied import CopiedPrefix
-from icl_harness.models.kv import Runner, open_prefix
-from icl_harness.models.shared import SharedPrefix
-from icl_harness.models.tokens import Branch, Twig
+from icl_harness.models.local import attention, kv
+from icl_harness.models.local.copied import CopiedPrefix
+from icl_harness.models.local.kv import Runner, open_prefix
+from icl_harness.models.local.shared import SharedPrefix
+from icl_harness.models.local.tokens import Branch, Twig
 from tests.tiny_models import MODELS, build_config
 
 VOCABULARY = 97
@@ -56,13 +56,8 @@ def expected(plain, ids) -> torch.Tensor:
         )
 
 
-def line(twig: Twig, token: int) -> list[int]:
-    """The own tokens from the path to one of a twig's."""
-    found = []
-    while token >= 0:
-        found.append(twig.own[token])
-        token = twig.parents[token]
-    return found[::-1]
+def own_to(twig: Twig, token: int) -> list[int]:
+    return [twig.own[i] for i in twig.line(token)]
 
 
 def random_twig(rng, n_path: int, *, tree: bool) -> Twig:
@@ -87,7 +82,7 @@ def walk(prefix, plain, seed: int, *, turns: int, check) -> None:
         places = [(r, int(t)) for r, twig in enumerate(twigs) for t in {len(twig.own) - 1, rng.integers(len(twig.own))}]
         rows = prefix.rows(twigs, ([r for r, _ in places], [t for _, t in places]), room=3)
         for (r, token), logits in zip(places, rows.logits, strict=True):
-            check(logits, expected(plain, [*ids[: twigs[r].n_shared], *line(twigs[r], token)]))
+            check(logits, expected(plain, [*ids[: twigs[r].n_shared], *own_to(twigs[r], token)]))
         if tree:
             continue
         texts = [[*ids[: twig.n_shared], *twig.own] for twig in twigs]
@@ -137,7 +132,7 @@ def test_in_half_precision_they_are_within_a_hundredth(kind):
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt_oss"])
 def test_chunks_of_a_prefill_and_pieces_of_the_scores_change_nothing(kind, monkeypatch):
-    monkeypatch.setattr("icl_harness.models.shared.CHUNK", 7)
+    monkeypatch.setattr("icl_harness.models.local.shared.CHUNK", 7)
     monkeypatch.setattr(attention, "SCORES", 64)
     monkeypatch.setattr(attention, "_fused", lambda query, value: False)
     walk(prefix_of(kind, "shared"), models(kind)[1], 3, turns=5, check=close)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_harness.models.kv import Places, Prefix, Rows, Runner
-from icl_harness.models.tokens import Ids, Twig
+from icl_harness.models.local.kv import Places, Prefix, Rows, Runner
+from icl_harness.models.local.tokens import Ids, Twig
 
 
 class WholePrefix(Prefix):

@@ -11,7 +11,7 @@ from typing import Any
 
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Sampling, Status, Usage
-from icl_harness.models.tokens import Branch, TokenTree
+from icl_harness.models.local.tokens import Branch, TokenTree
 from icl_harness.prompts import Node, Query
 
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from icl_harness.models import attention
 from icl_harness.models.base import KvCache
-from icl_harness.models.kv import CHUNK, Places, Prefix, Rows, Runner
-from icl_harness.models.kv_disk import Blocks
-from icl_harness.models.tokens import Ids, Twig, common
+from icl_harness.models.local import attention
+from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner
+from icl_harness.models.local.kv_disk import Blocks
+from icl_harness.models.local.tokens import Ids, Twig, common
 
 
 class Switch:

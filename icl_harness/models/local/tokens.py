@@ -62,6 +62,14 @@ class Twig:
         """Return a branch as a twig without forks."""
         return cls(branch.n_shared, branch.own, tuple(range(-1, len(branch.own) - 1)))
 
+    def line(self, token: int) -> list[int]:
+        """Return the places in `own` of what stands between the path and `token`, a place itself, and of that."""
+        found = []
+        while token >= 0:
+            found.append(token)
+            token = self.parents[token]
+        return found[::-1]
+
     @property
     def is_chain(self) -> bool:
         """Whether every token follows the one before it."""

@@ -16,7 +16,7 @@ from typing import Any
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.api_args import whole, word
 from icl_harness.models.base import Sampling
-from icl_harness.models.local_args import dtype, file_hashes, one_line, option, read_options, true_false
+from icl_harness.models.local.args import dtype, file_hashes, one_line, option, read_options, true_false
 
 TEMPERATURES = (0.01, 2.0)  # vLLM raises what is between 0 and the first, and refuses what is above the second
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_harness.models.tokens import WINDOW, Branch, TokenTree
+from icl_harness.models.local.tokens import WINDOW, Branch, TokenTree
 from icl_harness.prompts import Node
 from tests.tiny_models import CORPUS, TOKENIZERS, build_tokenizer
 

@@ -25,7 +25,7 @@ from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, Dyn
 
 from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache
-from icl_harness.models.tokens import Branch, Ids, Twig
+from icl_harness.models.local.tokens import Branch, Ids, Twig
 
 CHUNK = 1024  # tokens per forward of a prefill: bounds the activations
 Places = tuple[Sequence[int], Sequence[int]]  # rows, and a token of each
@@ -141,9 +141,9 @@ class Rows(ABC):
 
 def open_prefix(model: Any) -> tuple[Prefix, str]:
     """Return an empty prefix of the fastest way that is exact for this model, and why it is no faster one ("")."""
-    from icl_harness.models.copied import CopiedPrefix
-    from icl_harness.models.shared import SharedPrefix, attention_of
-    from icl_harness.models.whole import WholePrefix
+    from icl_harness.models.local.copied import CopiedPrefix
+    from icl_harness.models.local.shared import SharedPrefix, attention_of
+    from icl_harness.models.local.whole import WholePrefix
 
     runner = Runner(model)
     expected = _plain_logits(runner)

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from icl_harness.models.kv import CHUNK, Places, Prefix, Rows, Runner
-from icl_harness.models.tokens import Ids, Twig, common
+from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner
+from icl_harness.models.local.tokens import Ids, Twig, common
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_harness.models import trie
-from icl_harness.models.tokens import Branch, common
+from icl_harness.models.local import choices, trie
+from icl_harness.models.local.tokens import Branch, common
 
 token = st.integers(0, 3)
 IDS = np.arange(10, dtype=np.int32)
@@ -22,6 +22,10 @@ def odds(before: tuple[int, ...], token: int) -> float:
 
 def whole(ids, branch: Branch) -> tuple[int, ...]:
     return (*map(int, ids[: branch.n_shared]), *branch.own)
+
+
+def asked_apart(ids, query, ends, most) -> trie.Trie:
+    return trie.ask_apart(choices.candidate(0, ids, query, ends), most)
 
 
 def answer(ids, questions: list[trie.Question]) -> list[dict[int, float]]:
@@ -48,9 +52,9 @@ def test_sums_are_the_log_likelihoods_of_the_choices_tokens(node, own, changes, 
     build = (ids, branch(text), [branch(one) for one in whole_choices], most)
     if start == 0 or any(len(one) <= start for one in whole_choices):
         with pytest.raises(ValueError, match="no tokens of its own"):
-            trie.build(*build)
+            asked_apart(*build)
         return
-    found = trie.build(*build)
+    found = asked_apart(*build)
     told = answer(ids, found.questions)
     expected = [[odds(one[:place], one[place]) for place in range(start, len(one))] for one in whole_choices]
     assert found.weigh(told) == pytest.approx([sum(one) for one in expected])
@@ -62,21 +66,21 @@ def test_sums_are_the_log_likelihoods_of_the_choices_tokens(node, own, changes, 
 
 
 def test_one_question_tells_all_choices_of_a_single_token():
-    found = trie.build(IDS, Branch(9, [50]), [Branch(9, [50, t]) for t in (60, 61, 62, 60)], 128)
+    found = asked_apart(IDS, Branch(9, [50]), [Branch(9, [50, t]) for t in (60, 61, 62, 60)], 128)
     assert [(q.branch.own, q.wanted) for q in found.questions] == [([50], [60, 61, 62])]
     assert found.weigh([{60: -1.0, 61: -2.0, 62: -3.0}]) == [-1.0, -2.0, -3.0, -1.0]
 
 
 def test_a_choice_that_begins_another_is_told_on_the_way():
     ends = ([60], [60, 61, 62], [60, 61], [63, 64])
-    found = trie.build(IDS, Branch(9, [50]), [Branch(9, [50, *end]) for end in ends], 128)
+    found = asked_apart(IDS, Branch(9, [50]), [Branch(9, [50, *end]) for end in ends], 128)
     assert [(q.branch.own, q.wanted) for q in found.questions] == [
         ([50], [60, 63]), ([50, 60], [61]), ([50, 63], [64]), ([50, 60, 61], [62]),
     ]  # fmt: skip
 
 
 def test_more_next_tokens_than_an_engine_tells_are_asked_in_parts():
-    found = trie.build(IDS, Branch(10, [50]), [Branch(10, [50, t]) for t in range(300)], 128)
+    found = asked_apart(IDS, Branch(10, [50]), [Branch(10, [50, t]) for t in range(300)], 128)
     assert [len(q.wanted) for q in found.questions] == [128, 128, 44]
     assert {tuple(q.branch.own) for q in found.questions} == {(50,)}
     assert found.weigh([{t: -float(t) for t in q.wanted} for q in found.questions]) == [-float(t) for t in range(300)]

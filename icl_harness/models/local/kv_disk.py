@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache
-from icl_harness.models.tokens import Ids
+from icl_harness.models.local.tokens import Ids
 
 BLOCK = 512  # tokens per file
 STALE_S = 3600.0  # a file that was being written so long ago was left by a run that was killed

@@ -11,9 +11,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from icl_harness.errors import ModelError
-from icl_harness.models import kv_disk
 from icl_harness.models.base import KvCache, Sampling
 from icl_harness.models.hf import HfModel
+from icl_harness.models.local import kv_disk
 from icl_harness.prompts import Node
 from tests.models.test_hf import ask, grow, queries_of, shots
 from tests.tiny_models import save_tiny_model
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_read_now_is_left_where_it_is(folder, tmp_path, mo
 def test_processes_that_fill_a_folder_at_once_do_not_trip_over_each_other(tmp_path):
     code = """
 import sys, time, numpy as np, torch
-from icl_harness.models import kv_disk
+from icl_harness.models.local import kv_disk
 from icl_harness.models.base import KvCache
 kv_disk.BLOCK = 4
 rng = np.random.default_rng(int(sys.argv[1]))
@@ -156,7 +156,7 @@ while time.monotonic() < end:
     for at, [(key, value)] in blocks.load(ids, 0):
         assert key.flatten().tolist() == ids[at - 4 : at].tolist() == (-value).flatten().tolist()
 """
-    cwd = Path(__file__).parents[2]
+    cwd = Path(__file__).parents[3]
     command = [sys.executable, "-W", "error", "-c", code]
     running = [
         subprocess.Popen([*command, str(seed), str(tmp_path)], cwd=cwd, stderr=subprocess.PIPE) for seed in range(3)
@@ -218,8 +218,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(folder, tmp_path):
 
 
 def test_a_model_on_copies_refuses_it(tmp_path, monkeypatch):
-    from icl_harness.models import kv
-    from icl_harness.models.copied import CopiedPrefix
+    from icl_harness.models.local import kv
+    from icl_harness.models.local.copied import CopiedPrefix
 
     monkeypatch.setattr(kv, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "a test"))
     with pytest.raises(ModelError, match="--kv-cache: LlamaForCausalLM runs on copies"):

@@ -1,0 +1,85 @@
+"""The choices of a query as a tree of tokens behind it (floor 2, pure).
+
+In: the ids of a node, the branch of a query and those of the query with each choice. Out: a `Candidate`, whose tree
+holds once what the choices share, or its chains for back ends that feed no trees. trie.py asks the same tree token by
+token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from icl_harness.models.local.tokens import Branch, Ids, Twig, common
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The choices of one query (`item`) as one tree of tokens, or a chain of it.
+
+    `reads[choice]` are (token of the twig, next token): the choice's log-likelihood is the sum of the next tokens'.
+    """
+
+    item: int
+    twig: Twig
+    reads: dict[int, list[tuple[int, int]]]
+
+    @property
+    def wanted(self) -> list[int]:
+        """Return the tokens whose logits are read."""
+        return sorted({token for pairs in self.reads.values() for token, _ in pairs})
+
+
+def candidate(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> Candidate:
+    """Return the row to feed for one query's choices: what they have in common is fed once, their last tokens never.
+
+    Every choice is weighed from the same place on: where the first of them leaves the ids of node and query. `ids` are
+    the node's. Raises `ValueError` where a choice adds no token or none stands before it.
+    """
+    start = min(_common(query, choice) for choice in choices)
+    if start == 0 or any(len(choice) <= start for choice in choices):
+        raise ValueError("a choice has no tokens of its own, or nothing stands before it")
+    low = min(start - 1, *(choice.n_shared for choice in choices))  # the last token before the choices is fed, too
+    tails = [[*ids[low : choice.n_shared].tolist(), *choice.own] for choice in choices]
+    own = tails[0][: start - low]
+    parents = list(range(-1, len(own) - 1))
+    known: dict[tuple[int, int], int] = {}  # (parent, token) -> its place in the twig
+    reads: dict[int, list[tuple[int, int]]] = {}
+    for index, tail in enumerate(tails):
+        at, new = start - low - 1, tail[start - low :]
+        reads[index] = []
+        for i, token in enumerate(new):
+            reads[index].append((at, token))
+            if i + 1 < len(new):
+                if (at, token) not in known:
+                    known[at, token] = len(own)
+                    own.append(token)
+                    parents.append(at)
+                at = known[at, token]
+    return Candidate(item, Twig(low, own, tuple(parents)), reads)
+
+
+def split(row: Candidate) -> list[Candidate]:
+    """Return a candidate as several smaller ones; none where it is a chain."""
+    return [] if row.twig.is_chain else chains(row)
+
+
+def chains(row: Candidate) -> list[Candidate]:
+    """Return a candidate's tree as chains, for rows that hold no tree: one for each token that nothing follows."""
+    own, left = row.twig.own, dict(row.reads)
+    found = []
+    for leaf in sorted(set(range(len(own))) - set(row.twig.parents)):
+        line = row.twig.line(leaf)
+        place = {token: i for i, token in enumerate(line)}
+        mine = {choice: pairs for choice, pairs in left.items() if pairs[-1][0] in place}
+        left = {choice: pairs for choice, pairs in left.items() if choice not in mine}
+        twig = Twig.chain(Branch(row.twig.n_shared, [own[token] for token in line]))
+        reads = {choice: [(place[token], new) for token, new in pairs] for choice, pairs in mine.items()}
+        found.append(Candidate(row.item, twig, reads))
+    return found
+
+
+def _common(a: Branch, b: Branch) -> int:
+    if a.n_shared != b.n_shared:
+        return min(a.n_shared, b.n_shared)
+    return a.n_shared + common(a.own, b.own)
