@@ -66,11 +66,12 @@ class HfModel(Model):
         self._prefix: Any
         with _threads(self._model):
             self._prefix, self._why = open_prefix(self._model)
+        self._keeps = self._prefix.way != "whole"
         window = self._window()
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
         self.capabilities = Capabilities(
-            logprobs=True, chat=options.chat_template, context_window=window, prefix_caching=True
+            logprobs=True, chat=options.chat_template, context_window=window, prefix_caching=self._keeps
         )
 
     @property
@@ -157,9 +158,9 @@ class HfModel(Model):
             rows += [_Row(asks.Item(branch, same), Twig.chain(branch)) for same in pieces]
         copies = 1 if greedy else max((len(row.item.asks) for row in rows), default=1)
         solve = partial(self._written, sampling)
-        split = (lambda row: []) if greedy else _halves
-        for done in in_batches(self._prefix, ids, rows, limit, solve, split, n_new=sampling.max_tokens, copies=copies):
-            yield _told(done)
+        n_new = sampling.max_tokens
+        for done in in_batches(self._prefix, ids, rows, limit, solve, _halves, n_new=n_new, copies=copies):
+            yield _told(done, kept=self._keeps)
 
     def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[Any]:
         """Return for each row what was generated for each who asks."""
@@ -200,7 +201,7 @@ class HfModel(Model):
         limit = self._options.batch_size or MAX_BATCH
         solve = partial(weigh, self._prefix)
         for done in in_batches(self._prefix, ids, rows, limit, solve, split, wanted=wanted):
-            yield _tally(items, weights, done, normalised=sampling.scoring == "choices-normalised")
+            yield _tally(items, weights, done, kept=self._keeps, normalised=sampling.scoring == "choices-normalised")
 
     def _with_choices(self, item: asks.Item) -> list[str]:
         """Return the query's text with each of its choices; a chat's answer begins without white space."""
@@ -216,14 +217,17 @@ def _halves(row: _Row) -> list[_Row]:
     return [_Row(asks.Item(branch, part), row.twig) for part in parts] if len(asked) > 1 else []
 
 
-def _told(done: Done) -> list[Answer]:
-    """Return the answers of a batch; its results are a list of `Generated` per row, one for each who asks."""
+def _told(done: Done, *, kept: bool) -> list[Answer]:
+    """Return the answers of a batch; its results are a list of `Generated` per row, one for each who asks.
+
+    `kept`: what a row shares with its node was not fed for it.
+    """
     if done.results is None:
         return [answer for row in done.rows for answer in row.item.missing("failed", NO_MEMORY)]
     seconds = done.seconds / len(done.rows)
     answers: list[Answer] = []
     for row, told in zip(done.rows, done.results, strict=True):
-        n, n_cached = len(row.item.branch), row.item.branch.n_shared
+        n, n_cached = len(row.item.branch), row.item.branch.n_shared if kept else 0
         for query, one in zip(row.item.asks, told, strict=True):
             usage = Usage(prompt_tokens=n, cached_tokens=n_cached, completion_tokens=one.n_tokens)
             answers.append(
@@ -232,7 +236,7 @@ def _told(done: Done) -> list[Answer]:
     return answers
 
 
-def _tally(items: list[asks.Item], weights: list[Weights], done: Done, *, normalised: bool) -> list[Answer]:
+def _tally(items: list[asks.Item], weights: list[Weights], done: Done, *, kept: bool, normalised: bool) -> list[Answer]:
     """Note the weights of a batch; return the answers of the queries that have all of theirs."""
     answers: list[Answer] = []
     for row, told in zip(done.rows, done.results or itertools.repeat({}), strict=False):
@@ -241,7 +245,7 @@ def _tally(items: list[asks.Item], weights: list[Weights], done: Done, *, normal
             nats = told.get(choice)  # None where there was no memory for it
             known[choice] = None if nats is None else nats / (len(pairs) if normalised else 1)
         if len(known) == len(item.asks[0].choices):
-            answers += _elected(item, known, row.twig.n_shared, done.seconds / len(done.rows))
+            answers += _elected(item, known, row.twig.n_shared if kept else 0, done.seconds / len(done.rows))
     return answers
 
 

@@ -425,6 +425,7 @@ def test_a_model_that_does_not_go_on_from_a_cache_is_fed_whole_and_says_so(tmp_p
         for _ in range(4):
             new.append(int(plain(model, ids + new)[-1].argmax()))
         assert written[query.id, 0].text == tok.decode(new)
+        assert written[query.id, 0].usage.cached_tokens == 0
         whole = whole_ids(model, node.text + query.text + " positive")
         nats = plain(model, whole)[range(len(ids) - 1, len(whole) - 1), whole[len(ids) :]].sum()
         assert weighed[query.id, 0].logprobs["p"] == pytest.approx(float(nats), abs=1e-4)
