@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.local import asks
-from icl_harness.models.local.choices import Candidate, candidate, chains, split
+from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.prompts import Node, Query
 
@@ -191,7 +191,7 @@ class HfModel(Model):
             if misfit is None:
                 try:
                     row = candidate(i, ids, item.branch, choices)
-                    rows += [row] if self._prefix.trees else chains(row)
+                    rows += small(row) if self._prefix.trees else chains(row)
                 except ValueError as error:
                     misfit = ("failed", f"query {item.asks[0].id}: {error}")
             if misfit is not None:

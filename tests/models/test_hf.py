@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from icl_harness.errors import ModelError, SpecError
@@ -143,6 +145,38 @@ def test_choices_are_one_tree_that_feeds_what_they_share_once_and_their_last_tok
     lines = choices.chains(nested)
     assert [line.twig.own for line in lines] == [[50, 51, 63], [50, 51, 60, 61, 65]]
     assert sorted(choice for line in lines for choice in line.reads) == [0, 1, 2, 3, 4]
+
+
+@given(
+    ends=st.lists(st.lists(st.integers(60, 63), min_size=1, max_size=6), min_size=1, max_size=12),
+    most=st.integers(1, 12),
+)
+def test_small_trees_and_chains_hold_every_choice_once_and_as_it_was(ends, most):
+    ids, query = np.arange(10, dtype=np.int32), Branch(9, [50, 51])
+    whole = choices.candidate(0, ids, query, [Branch(9, [50, 51, *end]) for end in ends])
+    for parts in (choices.small(whole, most), choices.chains(whole)):
+        assert sorted(choice for part in parts for choice in part.reads) == list(range(len(ends)))
+        for part in parts:
+            longest = max(len(part.twig.line(pairs[-1][0])) for pairs in part.reads.values())
+            assert (
+                len(part.twig.own) <= max(most, longest) or parts == [whole] or len(parts) == len(choices.chains(whole))
+            )
+            for choice, pairs in part.reads.items():
+                line = [part.twig.own[i] for i in part.twig.line(pairs[-1][0])]
+                assert line == [50, 51, *ends[choice][:-1]]
+                assert [new for _, new in pairs] == ends[choice]
+                assert [token for token, _ in pairs] == part.twig.line(pairs[-1][0])[1:]
+
+
+def test_choices_in_several_small_trees_are_weighed_as_in_one(opened, monkeypatch):
+    model, node = opened("gemma3"), grow(Node("Label.\n\n"), shots(3))
+    ends = tuple(f" {a} {b} {c}" for a in ("the", "quick") for b in ("brown", "fox", "dog") for c in ("dull", "warm"))
+    queries = queries_of(5, choices=ends, continuations=ends)
+    whole = ask(model, node, queries, Sampling(scoring="choices"))
+    monkeypatch.setattr(hf, "small", lambda row: choices.small(row, 20))
+    parts = ask(model, node, queries, Sampling(scoring="choices"))
+    for key, answer in whole.items():
+        assert parts[key].logprobs == pytest.approx(answer.logprobs, abs=1e-4)
 
 
 def test_choices_that_merge_into_the_query_are_weighed_from_one_place(opened):

@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
 NAME = "icl_shared_prefix"
+FEW = 16  # own tokens below which no fused kernel is worth calling
 SCORES = 1 << 24  # attention scores held at a time where no fused kernel serves
 KNOWN = {"cache_position", "position_ids"}  # tensors that change no score
 
@@ -133,19 +134,30 @@ def _last(
 ) -> Tensor:
     """Attention of the wanted tokens alone, in their places; the others' outputs would be read by nobody."""
     rows, columns = (index.to(query.device) for index in fork.wanted or ())
-    key, value = own
-    out = query.new_zeros((query.shape[0], query.shape[2], query.shape[1], value.shape[-1]))
-    some = query[rows, :, columns].unsqueeze(2)  # (wanted, heads, 1, width)
-    mask = rule.own
-    if mask is None:
-        mask = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None]
-    seen = mask.expand(query.shape[0], -1, -1)[rows, columns].unsqueeze(1)
-    parts = [_plain(some, key[rows], value[rows], seen, scale, softcap)]
+    n_rows, heads, fed, width = query.shape
+    order = torch.argsort(rows, stable=True)
+    counts = torch.bincount(rows, minlength=n_rows)
+    nth = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    places = torch.zeros(n_rows, int(counts.max()), dtype=torch.long, device=query.device)  # filled up with the first
+    places[rows[order], nth] = columns[order]
+    some = query.gather(2, places[:, None, :, None].expand(-1, heads, -1, width))
+    mask = _up_to_itself(fed, query.device).expand(n_rows, -1, -1) if rule.own is None else rule.own
+    seen = mask.gather(1, places[:, :, None].expand(-1, -1, mask.shape[2]))
+    parts = [_over_own(some, *own, seen, scale, softcap)]
     if past is not None:
-        far = None if rule.past is None else rule.past[rows * query.shape[2] + columns]
+        far = None if rule.past is None else rule.past.view(n_rows, fed, -1)[_each_row(places), places].flatten(0, 1)
         parts.append(_over_past(some, *past, far, scale, softcap))
-    out[rows, columns] = _merged(parts, s_aux)[:, :, 0].to(query.dtype)
+    out = query.new_zeros((n_rows, fed, heads, own[1].shape[-1]))
+    out[_each_row(places), places] = _merged(parts, s_aux).to(query.dtype).transpose(1, 2)
     return out
+
+
+def _each_row(places: Tensor) -> Tensor:
+    return torch.arange(len(places), device=places.device)[:, None].expand_as(places)
+
+
+def _up_to_itself(n: int, device: torch.device) -> Tensor:
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()[None]
 
 
 def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
@@ -163,14 +175,13 @@ def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
 
 
 def _over_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any) -> Weighed:
-    if mask is None and not softcap and query.shape[2] > 1 and _fused(query, value):
+    causal = mask is None and query.shape[2] > 1
+    if not softcap and query.shape[2] >= FEW and _fused(query, value, masked=mask is not None):
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        return _flash(query, key, value, scale, causal=True)
-    if mask is None and query.shape[2] > 1:
-        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None]
-    return _plain(query, key, value, mask, scale, softcap)
+        return _flash(query, key, value, scale, causal=causal, mask=mask)
+    return _plain(query, key, value, _up_to_itself(key.shape[2], key.device) if causal else mask, scale, softcap)
 
 
 def _over_past(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any) -> Weighed:
@@ -186,20 +197,26 @@ def _over_past(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
     return out, lse.reshape(heads, rows, fed).transpose(0, 1)
 
 
-def _fused(query: Tensor, value: Tensor) -> bool:
+def _fused(query: Tensor, value: Tensor, *, masked: bool = False) -> bool:
     """Whether torch has a kernel here that tells the log-sum-exp, too: PyTorch's flash attention."""
     if query.shape[-1] != value.shape[-1]:
         return False
     if query.device.type == "cuda":
-        return query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256 and query.shape[-1] % 8 == 0
+        width = query.shape[-1]
+        return not masked and query.dtype in (torch.float16, torch.bfloat16) and width <= 256 and width % 8 == 0
     return query.device.type == "cpu"
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Weighed:
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool, mask: Tensor | None = None
+) -> Weighed:
     if query.device.type == "cuda":
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)
         return out, lse[..., : query.shape[2]]
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+    hides = None if mask is None else query.new_zeros(mask.shape).masked_fill_(~mask, -math.inf)[:, None]
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, causal, attn_mask=hides, scale=scale
+    )
     return out, lse
 
 
@@ -248,7 +265,7 @@ def _evaluated(fork: Fork, rule: Callable[..., Any] | None, device: torch.device
 
     near = sees(queries[:, :, None], keys[:, None, :])
     if own is None and queries.shape[1] > 1:
-        own = torch.ones(near.shape[1:], dtype=torch.bool, device=device).tril()[None]
+        own = _up_to_itself(queries.shape[1], device)
     own = near if own is None else near & own
     places = torch.arange(fork.n_past, device=device)
     first, last = int(queries.min()), int(queries.max())

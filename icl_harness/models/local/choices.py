@@ -64,18 +64,37 @@ def split(row: Candidate) -> list[Candidate]:
     return [] if row.twig.is_chain else chains(row)
 
 
+def small(row: Candidate, most: int = 256) -> list[Candidate]:
+    """Return a candidate as trees of about `most` tokens, as each token is weighed against all others of its row."""
+    if len(row.twig.own) <= most:
+        return [row]
+    parts: list[tuple[dict[int, int], list[int]]] = []  # places in the whole tree -> in the part, and choices
+    for choice, pairs in row.reads.items():
+        line = row.twig.line(pairs[-1][0])
+        if not parts or len(parts[-1][0].keys() | line) > max(most, len(line)):
+            parts.append(({}, []))
+        places, choices = parts[-1]
+        choices.append(choice)
+        for token in line:
+            places.setdefault(token, len(places))
+    return [_part(row, places, choices) for places, choices in parts]
+
+
+def _part(row: Candidate, places: dict[int, int], choices: Sequence[int]) -> Candidate:
+    twig = row.twig
+    own, parents = [twig.own[i] for i in places], tuple(places.get(twig.parents[i], -1) for i in places)
+    reads = {choice: [(places[token], new) for token, new in row.reads[choice]] for choice in choices}
+    return Candidate(row.item, Twig(twig.n_shared, own, parents), reads)
+
+
 def chains(row: Candidate) -> list[Candidate]:
     """Return a candidate's tree as chains, for rows that hold no tree: one for each token that nothing follows."""
-    own, left = row.twig.own, dict(row.reads)
-    found = []
-    for leaf in sorted(set(range(len(own))) - set(row.twig.parents)):
-        line = row.twig.line(leaf)
-        place = {token: i for i, token in enumerate(line)}
-        mine = {choice: pairs for choice, pairs in left.items() if pairs[-1][0] in place}
+    left, found = dict(row.reads), []
+    for leaf in sorted(set(range(len(row.twig.own))) - set(row.twig.parents)):
+        places = {token: i for i, token in enumerate(row.twig.line(leaf))}
+        mine = [choice for choice, pairs in left.items() if pairs[-1][0] in places]
         left = {choice: pairs for choice, pairs in left.items() if choice not in mine}
-        twig = Twig.chain(Branch(row.twig.n_shared, [own[token] for token in line]))
-        reads = {choice: [(place[token], new) for token, new in pairs] for choice, pairs in mine.items()}
-        found.append(Candidate(row.item, twig, reads))
+        found.append(_part(row, places, mine))
     return found
 
 
