@@ -110,10 +110,10 @@ def test_precision_is_part_of_the_run_and_its_folder_says_how_prefixes_branch(ic
 
 
 def test_a_run_on_copies_says_so_under_its_table(icl, monkeypatch) -> None:
-    from icl_harness.models.local import kv
+    from icl_harness.models.local import kv, ways
     from icl_harness.models.local.copied import CopiedPrefix
 
-    monkeypatch.setattr(kv, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "its layers are odd"))
+    monkeypatch.setattr(ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "its layers are odd"))
     code, out, _ = icl(*GRID, "--out", "out")
     assert code == 0
     assert "hf/model: exact, but slower, as its prefixes are copied (its layers are odd)" in out

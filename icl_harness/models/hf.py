@@ -54,7 +54,7 @@ class HfModel(Model):
     ) -> None:
         from icl_harness.models.local import hf_open
         from icl_harness.models.local.decode import Texts
-        from icl_harness.models.local.kv import open_prefix
+        from icl_harness.models.local.ways import open_prefix
 
         self.id = id or f"hf/{path_or_id}"
         self._options = options = hf_open.parse(model_args)
@@ -107,7 +107,7 @@ class HfModel(Model):
 
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision, the number of parameters, what the weights are, and in which way
-        (kv.py) rows branch from a prefix, with the reason where it is not the fastest one."""
+        (ways.py) rows branch from a prefix, with the reason where it is not the fastest one."""
         from icl_harness.models.local import hf_open
 
         told = hf_open.describe(self._model, self._origin)

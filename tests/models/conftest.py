@@ -1,5 +1,7 @@
 """Fixtures of the model tests."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.models.apis import CLASSES, KEY
@@ -13,3 +15,14 @@ def planted_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in cls.key_names:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(cls.key_names[0], KEY)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread: with busy cores, more of them wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

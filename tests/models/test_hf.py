@@ -26,12 +26,7 @@ PAIRS = [*((kind, "byte_bpe") for kind in MODELS), ("gemma3", "sp_bpe"), ("llama
 FILMS = ["a warm film", "dull", "slow, and far too long", "funny", "a brown fox", "naïve café", "12 + 345", "你好"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Rows of models that do not go on from a cache: each prompt is fed from its first token at every step (floor 2).
 
 In: token ids. Out: logits. Nothing is kept, so a token costs its whole prompt: what is exact for any model, and the
-last that is tried (kv.py). Rows of a batch are of one length, so that none is padded.
+last that is tried (ways.py). Rows of a batch are of one length, so that none is padded.
 """
 
 from __future__ import annotations

@@ -12,20 +12,16 @@ from transformers import AutoModelForCausalLM
 
 from icl_harness.models.local import attention, kv
 from icl_harness.models.local.copied import CopiedPrefix
-from icl_harness.models.local.kv import Runner, open_prefix
+from icl_harness.models.local.kv import Runner
 from icl_harness.models.local.shared import SharedPrefix
 from icl_harness.models.local.tokens import Branch, Twig
+from icl_harness.models.local.ways import open_prefix
 from tests.tiny_models import MODELS, build_config
 
 VOCABULARY = 97
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

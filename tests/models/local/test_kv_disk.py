@@ -218,9 +218,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(folder, tmp_path):
 
 
 def test_a_model_on_copies_refuses_it(tmp_path, monkeypatch):
-    from icl_harness.models.local import kv
+    from icl_harness.models.local import kv, ways
     from icl_harness.models.local.copied import CopiedPrefix
 
-    monkeypatch.setattr(kv, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "a test"))
+    monkeypatch.setattr(ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "a test"))
     with pytest.raises(ModelError, match="--kv-cache: LlamaForCausalLM runs on copies"):
         opened(str(save_tiny_model(tmp_path)), tmp_path / "cache")
