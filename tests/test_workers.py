@@ -83,8 +83,8 @@ class Fate:
             self.cluster.add_node(**NODE)
         elif self.joined_at:
             self.in_the_end = max(self.in_the_end, now.workers)
-        if now.workers < 2:
-            time.sleep(0.2)
+        if now.workers < 2:  # on a busy machine a new worker takes a while to start
+            time.sleep(1.0 if self.joined_at else 0.2)
 
     def both_are_amid_a_line(self) -> bool:
         at = dict(self.begun)  # the cell that each line is in, or was last
