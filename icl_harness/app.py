@@ -13,7 +13,8 @@ from icl_harness.errors import IclError, SpecError
 from icl_harness.files import write_atomically
 
 app = typer.Typer(
-    help="Measure how well a language model learns a task from its context: accuracy against shot count.",
+    help="Measure how well a language model learns a task from its context: accuracy against shot count. "
+    "An error is one line; --debug shows where it came from.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -110,7 +111,8 @@ def _run(spec: Any, out: Path | None, **how: Any) -> None:
     frame = done.curves()
     files = _write_results(done, frame)
     _print_curves([done], frame)
-    typer.echo(f"{folder}/  {files}   (icl compare {folder} --by mode, icl export {folder})")
+    by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
+    typer.echo(f"{folder}/  {files}   (icl compare {folder} --by {by}, icl export {folder})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
@@ -195,14 +197,17 @@ def compare(
 @app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    form: Annotated[str, typer.Option("--format", help="csv, jsonl or parquet")] = "csv",
+    form: Annotated[
+        str | None, typer.Option("--format", help="csv, jsonl or parquet. [as the file's name ends, else csv]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File. [standard output]")] = None,
 ) -> None:
     """Give the records of a run, finished or not: one row per answer."""
-    from icl_harness.runs import Run
+    from icl_harness.runs import FORMS, Run
     from icl_harness.runs import export as as_bytes
 
-    content = as_bytes(Run(run_folder).records(), form)
+    named = out.suffix.lstrip(".") if out is not None else ""
+    content = as_bytes(Run(run_folder).records(), form or (named if named in FORMS else "csv"))
     if out is None:
         sys.stdout.buffer.write(content)
     else:
@@ -221,7 +226,7 @@ def show(
     draw: int | None = None,
 ) -> None:
     """Print the very prompt that was sent for a query; narrow the cell down by its fields."""
-    from icl_harness.runs import find_prompts
+    from icl_harness.runs import Run, find_prompts
 
     asked = {"task": task, "model": model, "mode": mode, "variant": variant, "shots": shots, "draw": draw}
     found = find_prompts(run_folder, query, {name: value for name, value in asked.items() if value is not None})
@@ -230,7 +235,9 @@ def show(
     sys.stdout.flush()
     more = f"; {len(found) - 1} other cells asked it too: --shots, --draw, --mode … choose" if len(found) > 1 else ""
     about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}, {cell.shots} shots, draw {cell.draw}"
-    typer.echo(f"\n[{about}{more}]", err=True)
+    chat = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
+    inside = "; sent inside the model's chat template" if chat else ""
+    typer.echo(f"\n[{about}{inside}{more}]", err=True)
 
 
 @app.command()
@@ -267,7 +274,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no UTF-8 gets question marks
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
     try:
         code = app(arguments, standalone_mode=False) or 0

@@ -116,6 +116,11 @@ class Spec:
                 raise SpecError(f"{where}: {written} and {key} are the same: give one.")
             given[key] = value
         for key in given:
+            if key in ("dtype", "device_map"):
+                raise SpecError(f"{where}: {key} belongs under model_args, as in model_args: {{{key}: …}}.")
+            if key in ("out", "workers", "worker_cpus", "kv_cache", "kv_cache_gb"):
+                option = f"--{key.replace('_', '-')}"
+                raise SpecError(f"{where}: {key} is no part of what is measured; give it as the option {option}.")
             if key not in known:
                 raise SpecError(f"{where}: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
         for key in ("tasks", "models", "modes", "variants"):

@@ -101,18 +101,20 @@ def _without_guesses(curves: pd.DataFrame) -> pd.DataFrame:
 def _styles(curves: pd.DataFrame) -> Styles:
     """Return the style of each (model, mode), models before reference learners, which is the legend's order.
 
-    One model: a colour a mode. Several: a colour a model, dashes and marker by mode.
+    One model: a colour a mode. Several: a colour a model, dashes and marker by mode. Where there are reference learners
+    alone, they are the models.
     """
     pairs = sorted(set(zip(curves["model"], curves["mode"], strict=True)), key=lambda p: (_rank(p[0]), p))
-    models = [model for model in dict.fromkeys(m for m, _ in pairs) if not model.startswith(BASELINE)]
+    everyone = list(dict.fromkeys(model for model, _ in pairs))
+    models = [model for model in everyone if not model.startswith(BASELINE)] or everyone
     modes = list(dict.fromkeys(mode for _, mode in pairs))
     styles: Styles = {}
     for model, mode in pairs:
         several_modes = sum(m == model for m, _ in pairs) > 1
-        with_mode = several_modes or (len(modes) > 1 and not model.startswith(BASELINE))
+        with_mode = several_modes or (len(modes) > 1 and model in models)
         label = f"{_short(model)} · {mode}" if with_mode else _short(model)
         mode_colour = MODE_COLOURS.get(mode, PALETTE[3 + modes.index(mode) % 3])
-        if model.startswith(BASELINE):
+        if model not in models:
             colour, dashes = BASELINE_STYLES.get(model, (MUTED, (0, (3, 2))))
             if model in EXACT and several_modes and len(models) <= 1:
                 colour = _darker(mode_colour)  # beside the curve that it is the reference of, or upon it

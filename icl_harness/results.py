@@ -325,6 +325,11 @@ def _check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> No
         old, new = found[part], header[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
+                if part == "data":
+                    raise StoreError(
+                        f"{path} holds a run on other data of {key}: its files have changed since. "
+                        "Choose another --out, or delete the folder."
+                    )
                 raise StoreError(
                     f"{path} holds a run of another {what}: {key} is {json.dumps(old.get(key))} there and "
                     f"{json.dumps(new.get(key))} here. Choose another --out, or ask for the same."

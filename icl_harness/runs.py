@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FORMS = ("csv", "jsonl", "parquet")  # of an export
+
+
 class Run:
     """A run folder, read anew at every call."""
 
@@ -225,5 +228,5 @@ def export(frame: pd.DataFrame, form: str) -> bytes:
         flat = frame.assign(shot_ids=frame["shot_ids"].map(json.dumps)) if "shot_ids" in frame else frame
         flat.to_csv(buffer, index=False, lineterminator="\n")
     else:
-        raise SpecError(f"unknown format {form!r}. Known: csv, jsonl, parquet.")
+        raise SpecError(f"unknown format {form!r}. Known: {', '.join(FORMS)}.")
     return buffer.getvalue()

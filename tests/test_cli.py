@@ -147,6 +147,27 @@ class TestResults:
         assert icl("curves", "slow")[0] == 0
         assert 0 < icl("export", "slow")[1].count("\n") - 1 < 48
 
+    def test_the_closing_hint_names_a_comparison_that_there_is(self, icl) -> None:
+        hint = icl(*GRID)[1].splitlines()[-1]
+        assert "icl compare out --by shots" in hint
+        assert icl("compare", "out", "--by", "shots")[0] == 0
+        assert "--by mode" in icl(*GRID[:-1], "two", "--modes", "supervised,unsupervised")[1].splitlines()[-1]
+
+    def test_an_exports_form_is_what_its_files_name_says(self, icl) -> None:
+        icl(*GRID)
+        assert icl("export", "out", "--out", "x.parquet")[0] == 0
+        assert Path("x.parquet").read_bytes().startswith(b"PAR1")
+        icl("export", "out", "--out", "x.jsonl")
+        assert json.loads(Path("x.jsonl").read_text().splitlines()[0])["task"] == "toy"
+        icl("export", "out", "--out", "x.parquet", "--format", "csv")
+        assert Path("x.parquet").read_text().startswith("task,")
+
+    def test_icl_alone_shows_its_help(self, icl) -> None:
+        code, out, err = icl()
+        assert (code, err) == (0, "")
+        assert "Commands" in out
+        assert "--debug" in out
+
     def test_ctrl_c_is_one_line_that_says_that_the_same_command_goes_on(self, toy) -> None:
         grid = ["icl", "run", "dialects", "--model", "baseline/bayes", "--draws", "5000", "--out", "long"]
         code = (
@@ -210,6 +231,21 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(icl, monkeypat
     assert len(err.splitlines()) == 1
     assert re.search(message, err), err
     assert [p for p in sorted(Path().rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("dtype: float32", "dtype belongs under model_args"),
+        ("workers: ray", "give it as the option --workers"),
+        ("kv_cache: kept", "give it as the option --kv-cache"),
+    ],
+)
+def test_a_key_that_is_an_option_of_the_command_line_is_told_so(icl, line, rule) -> None:
+    Path("grid.yaml").write_text(f"task: toy\nmodel: baseline/majority\n{line}\n")
+    code, _, err = icl("run", "grid.yaml", "--out", "out")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert rule in err
 
 
 BROKEN_DATA = {

@@ -109,6 +109,16 @@ def test_precision_is_part_of_the_run_and_its_folder_says_how_prefixes_branch(ic
     assert "another spec: model_args" in err
 
 
+def test_a_prompt_that_went_inside_a_chat_template_is_shown_with_a_word_of_that(icl) -> None:
+    tokenizer = AutoTokenizer.from_pretrained("model")
+    tokenizer.chat_template = "{% for m in messages %}user: {{ m.content }}\nassistant:{% endfor %}"
+    tokenizer.save_pretrained("model")
+    assert icl(*GRID, "--out", "out", "--model-arg", "chat_template=true")[0] == 0
+    assert "sent inside the model's chat template" in icl("show", "out", "--query", "test100")[2]
+    assert icl(*GRID, "--out", "plain")[0] == 0
+    assert "chat template" not in icl("show", "plain", "--query", "test100")[2]
+
+
 def test_a_run_on_copies_says_so_under_its_table(icl, monkeypatch) -> None:
     from icl_harness.models.local import kv, ways
     from icl_harness.models.local.copied import CopiedPrefix

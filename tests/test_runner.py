@@ -349,7 +349,7 @@ class TestRefusals:
         go(ScriptedModel(right), shots=[0], draws=1)
         path = Path("data/toy/train.jsonl")
         path.write_text(path.read_text().replace("n 7", "n 77"))
-        with pytest.raises(StoreError, match="another data: toy"):
+        with pytest.raises(StoreError, match="other data of toy: its files have changed"):
             go(ScriptedModel(right), shots=[0], draws=1)
 
     def test_a_folder_with_other_things_in_it_is_left_alone(self) -> None:

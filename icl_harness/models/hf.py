@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.local import asks
+from icl_harness.models.local.args import one_line
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.prompts import Node, Query
@@ -65,7 +66,10 @@ class HfModel(Model):
         self._ends = hf_open.end_tokens(self._model, tokenizer)
         self._prefix: Any
         with _threads(self._model):
-            self._prefix, self._why = open_prefix(self._model)
+            try:
+                self._prefix, self._why = open_prefix(self._model)
+            except Exception as error:  # whatever a model's code raises on its first forward
+                raise ModelError(f"{self.id} was opened, but does not run: {one_line(error)}") from error
         self._keeps = self._prefix.way != "whole"
         window = self._window()
         if kv_cache is not None:

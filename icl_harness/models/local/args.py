@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
@@ -59,7 +60,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def one_line(error: Exception) -> str:
     """Return what an exception says in at most 240 characters, ending with a full stop."""
-    return " ".join(str(error).split())[:240].rstrip(". ") + "."
+    return textwrap.shorten(str(error), 240, placeholder=" …").rstrip(". ") + "."
 
 
 def _sha256(file: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging as python_logging
 import platform
 import re
 import warnings
@@ -83,15 +84,27 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
             )
             if options.device_map is None and not getattr(model, "is_quantized", False):  # these are placed already
                 model = model.to(device)
-            if options.adapter is not None:
-                origin["adapter"], where = _locate(options.adapter, None, "adapter_config.json")
-                model.load_adapter(options.adapter, adapter_kwargs=where)
     except Exception as error:  # transformers raises whatever its parts raise; the user gets one line
+        needs = "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
+        if options.quantization is not None or options.device_map is not None:
+            needs = "Look at the quantization and device_map that are asked for."
         raise ModelError(
-            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {one_line(error)} "
-            "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
+            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {one_line(error)} {needs}"
         ) from error
+    if options.adapter is not None:
+        origin["adapter"] = _adapt(model, options.adapter)
     return model.eval(), tokenizer, origin
+
+
+def _adapt(model: Any, adapter: str) -> dict[str, Any]:
+    """Put a PEFT adapter on a model; return its origin. Raises `ModelError`."""
+    try:
+        with _quiet():
+            origin, where = _locate(adapter, None, "adapter_config.json")
+            model.load_adapter(adapter, adapter_kwargs=where)
+    except Exception as error:
+        raise ModelError(f"--model-arg adapter={adapter} cannot be put on the model: {one_line(error)}") from error
+    return origin
 
 
 def _locate(path_or_id: str, revision: str | None, config: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,7 +155,8 @@ def _quiet() -> Iterator[None]:
     """Keep loading bars and notes off the terminal."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, other = logging.get_verbosity(), python_logging.getLogger("bitsandbytes")
+    other.setLevel(python_logging.ERROR)
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

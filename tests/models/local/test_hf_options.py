@@ -87,6 +87,21 @@ def test_a_wrong_quantisation_is_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_a_model_that_opens_and_does_not_run_is_one_line(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    folder = str(save_tiny_model(tmp_path))  # its rows are shorter than a block of quantised weights
+    with pytest.raises(ModelError, match="was opened, but does not run: shape") as error:
+        HfModel(folder, quantization='{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_adapter_is_one_line_about_the_adapter(tmp_path):
+    folder = str(save_tiny_model(tmp_path))
+    for adapter, rule in (("/nowhere", "/nowhere does not exist"), (folder, "it has no adapter_config.json")):
+        with pytest.raises(ModelError, match=f"--model-arg adapter={adapter} cannot be put on the model: .*{rule}"):
+            HfModel(folder, adapter=adapter)
+
+
 def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
     folder = save_tiny_model(tmp_path, tokenizer="llama3")
     tokenizer = AutoTokenizer.from_pretrained(folder)
