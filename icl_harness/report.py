@@ -92,7 +92,7 @@ def _number(value: float) -> str:
 
 
 def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
-    """Yield what a run's folder says beside its records: how much of each bank was solved, which rows were left out."""
+    """Yield what a run's folder says beside its records: banks, how local models ran, which rows were left out."""
     for file in sorted(path.glob("bank-*.jsonl")):
         bank = read_bank(file)
         cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
@@ -100,6 +100,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     for name, model in header["models"].items():
         if model.get("because"):
             yield f"{name}: exact, but slower, as its prefixes are {model['branches']} ({model['because']})"
+        if model.get("window_held_to"):
+            n = model["window_held_to"]
+            yield f"{name}: window held to {n:,} tokens; beyond, its positions change with the prompt's length"
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"

@@ -109,6 +109,14 @@ def test_precision_is_part_of_the_run_and_its_folder_says_how_prefixes_branch(ic
     assert "another spec: model_args" in err
 
 
+def test_a_window_that_is_held_short_is_said_under_the_table(icl, toy) -> None:
+    save_tiny_model(toy / "long", "phi3_longrope")
+    code, out, _ = icl(*[part.replace("hf/model", "hf/long") for part in GRID], "--out", "out")
+    assert code == 0
+    assert "hf/long: window held to 64 tokens; beyond, its positions change with the prompt's length" in out
+    assert "shots used" in out
+
+
 def test_a_prompt_that_went_inside_a_chat_template_is_shown_with_a_word_of_that(icl) -> None:
     tokenizer = AutoTokenizer.from_pretrained("model")
     tokenizer.chat_template = "{% for m in messages %}user: {{ m.content }}\nassistant:{% endfor %}"
