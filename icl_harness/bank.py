@@ -107,16 +107,20 @@ def write_bank(path: Path, bank: Bank) -> None:
     write_atomically(path, "".join(map(_line, bank.attempts)).encode())
 
 
+def read_attempts(path: Path) -> list[Attempt]:
+    """Return the attempts of a bank in the making, without a last line that is half written."""
+    data = path.read_bytes() if path.exists() else b""
+    return _parse(data[: data.rfind(b"\n") + 1].decode("utf-8", "replace"), path)
+
+
 def recover_attempts(path: Path) -> list[Attempt]:
     """Return the attempts of a bank in the making, and cut off a last line that a crash left half written."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
+    attempts = read_attempts(path)
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
         with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return _parse(whole.decode("utf-8", "replace"), path)
+            file.truncate(data.rfind(b"\n") + 1)
+    return attempts
 
 
 def read_bank(path: Path) -> Bank:

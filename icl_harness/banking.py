@@ -11,17 +11,26 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icl_harness.bank import Attempt, Bank, append_attempts, mark_kept, read_bank, recover_attempts, write_bank
+from icl_harness.bank import (
+    Attempt,
+    Bank,
+    append_attempts,
+    mark_kept,
+    read_attempts,
+    read_bank,
+    recover_attempts,
+    write_bank,
+)  # fmt: skip
 from icl_harness.draws import draw_order, stable_seed
 from icl_harness.errors import ProviderError, SpecError, StoreError
 from icl_harness.examples import Example, content_hash
 from icl_harness.experiment import Experiment, Line
-from icl_harness.models.base import Answer, Model, spent_tokens
+from icl_harness.models.base import Answer, Model, Sampling, spent_tokens
 from icl_harness.modes import Mode, PromptPath, gold_shots
-from icl_harness.prompts import Node
+from icl_harness.prompts import Node, Query
 from icl_harness.scoring import Score, Scorer
 from icl_harness.tasks import Task
 
@@ -53,13 +62,29 @@ async def obtain_bank(
     `count` is told of the asks (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where some failed.
     """
     path = folder / bank_name(line)
+    bank = known_bank(experiment, folder, line)
+    if bank is None:
+        return await _make_bank(experiment, line, model, path, count)
+    if not path.exists():
+        write_bank(path, bank)
+    return bank
+
+
+def known_bank(experiment: Experiment, folder: Path, line: Line) -> Bank | None:
+    """Return the bank of a line that need not be made: the run's own, or the one that `--bank` names."""
+    path = folder / bank_name(line)
     if path.exists():
         return read_bank(path)
+    return _taken_bank(experiment, line) if experiment.spec.bank else None
+
+
+def bank_usd(experiment: Experiment, folder: Path) -> float:
+    """Return what a run has paid for its banks so far, those in the making too; another run's cost it nothing."""
     if experiment.spec.bank:
-        bank = _taken_bank(experiment, line)
-        write_bank(path, bank)
-        return bank
-    return await _make_bank(experiment, line, model, path, count)
+        return 0.0
+    made = [attempt for file in folder.glob("bank-*.jsonl") for attempt in read_bank(file).attempts]
+    making = [attempt for file in folder.glob("bank-*.partial") for attempt in read_attempts(file)]
+    return sum(attempt.cost_usd or 0.0 for attempt in (*made, *making))
 
 
 def _taken_bank(experiment: Experiment, line: Line) -> Bank:
@@ -113,27 +138,49 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.]+", "_", name)
 
 
-async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Path, count: Callable[..., None]) -> Bank:
-    spec, task, partial = experiment.spec, line.task, path.with_suffix(".partial")
+@dataclass(frozen=True, kw_only=True)
+class BankAsks:
+    """What is asked to make a bank: its problems, behind one node."""
+
+    node: Node
+    problems: Sequence[Example]
+    queries: Sequence[Query]
+    sampling: Sampling
+
+
+def bank_asks(experiment: Experiment, line: Line, attempts: Sequence[Attempt]) -> BankAsks:
+    """Return what is left to ask for the bank of a line beside the attempts that are there."""
+    spec, task = experiment.spec, line.task
     order = draw_order(experiment.dataset(task, line.variant, line.draw).pool, spec.seed, 0, f"bank {task.name}")
     source, problems = order[: spec.bank_shots], order[spec.bank_shots :]
     variables = experiment.variables(task, line.variant)
     # Zero-shot asks for a rationale, even where the gold answers have none.
     mode: Mode = "supervised" if source else "reinforced"
-    prompts = PromptPath(experiment.templates[task.name], mode, gold_shots(source, mode), variables)
-    node = prompts.node(len(source))
-    attempts = recover_attempts(partial)
+    prompts = PromptPath(
+        experiment.templates[task.name], mode, gold_shots(source, mode), variables,
+        format=spec.format, cuts=(len(source),),
+    )  # fmt: skip
     done = {(a.id, a.sample) for a in attempts}
     # Whichever draw comes first makes the bank of all.
     seed = stable_seed("bank", spec.seed, task.name, line.draw if task.per_draw else 0)
     asks = [(e, s) for e in problems for s in range(spec.bank_samples) if (e.id, s) not in done]
-    queries = [prompts.query(example, seed=seed, sample=s) for example, s in asks]
-    count(unforeseen=len(queries), doing=f"{line}: bank of {len(problems)} problems")
-    sampling = replace(experiment.sampling(task), temperature=spec.bank_temperature, scoring="generate")
-    examples = {example.id: example for example in problems}
+    return BankAsks(
+        node=prompts.node(len(source)),
+        problems=problems,
+        queries=[prompts.query(example, seed=seed, sample=s) for example, s in asks],
+        sampling=replace(experiment.sampling(task), temperature=spec.bank_temperature, scoring="generate"),
+    )
+
+
+async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Path, count: Callable[..., None]) -> Bank:
+    task, partial = line.task, path.with_suffix(".partial")
+    attempts = recover_attempts(partial)
+    asked = bank_asks(experiment, line, attempts)
+    node, queries, examples = asked.node, asked.queries, {example.id: example for example in asked.problems}
+    count(unforeseen=len(queries), doing=f"{line}: bank of {len(examples)} problems")
     n_failed, error = 0, None
     if queries:
-        async with aclosing(model.answers(node, queries, sampling)) as stream:
+        async with aclosing(model.answers(node, queries, asked.sampling)) as stream:
             async for answers in stream:
                 new = _attempts(answers, examples, task, node, model)
                 append_attempts(partial, new)
@@ -157,7 +204,7 @@ def _attempts(
     reward = task.reward or task.scorer
     made = []
     for answer in answers:
-        if answer.status == "failed" and not answer.final:
+        if answer.status == "failed":
             continue
         example = examples[answer.query_id]
         text = answer.text

@@ -1,4 +1,4 @@
-"""Paired differences: does one mode (model, variant, shot count) do better than another on the same draws and queries?
+"""Paired differences: does one mode (model, shot count, format) do better than another on the same draws and queries?
 
 In: records. Out: one row per pair of values, cell by cell, with its interval (floor 4). Pairing on draw, query and
 sample takes out what both share, which is worth 4 to 30 times as many queries as comparing two curves' bands. Left
@@ -19,8 +19,8 @@ from icl_harness.stats import holm, paired_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDES = ("mode", "model", "variant", "shots")
-CELL = ["task", "model", "mode", "variant", "shots", "metric"]
+SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
+CELL = ["task", "model", "mode", "variant", "format", "queries_per_request", "shots", "metric"]
 PAIR = ["draw", "query_id", "sample"]
 FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_pairs", "n_draws", "n_queries"]
 

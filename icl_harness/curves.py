@@ -1,7 +1,7 @@
 """Curves: records in, one row a cell's draws together out (floor 4). Works on a run that has not finished.
 
-A failed or overflown request is missing: it is counted and does not enter the score. An answer that cannot be parsed
-is wrong, and counted. Left out: differences between curves (compare) and pictures (plots).
+A failed, refused or overflown request is missing: it is counted and does not enter the score. An answer that cannot
+be parsed is wrong, and counted. Left out: differences between curves (compare) and pictures (plots).
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from icl_harness.stats import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["task", "model", "mode", "variant", "shots", "metric"]
+CELL = ["task", "model", "mode", "variant", "format", "queries_per_request", "shots", "metric"]
 INTERVAL = ["value", "ci_low", "ci_high"]
-COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_unparsed", "n_overflow"]
-MEANS = ["shots_used", "prompt_tokens", "cached_tokens", "completion_tokens"]
-COLUMNS = [*CELL, *INTERVAL, *COUNTS, *MEANS, "cost_usd"]
+COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_overflow"]
+MEANS = [
+    "shots_used", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens",
+]  # fmt: skip
+COLUMNS = [*CELL, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
 
 
 def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Return one row per (task, model, mode, variant, shots, metric), in that order, with the columns `COLUMNS`.
+    """Return one row per cell of all draws (`CELL`), in that order, with the columns `COLUMNS`.
 
     `value` is the mean score of the records that are ok and `ci_low`, `ci_high` its crossed interval (stats); both are
     missing where no record is ok. `shots_used` and the tokens are means over the records that are ok; `cost_usd` is a
-    sum, missing where an answer's cost is not known. The order of the records makes no difference.
+    sum, missing where an answer's cost is not known; `n_lost` counts requests that broke off. The order of the records
+    makes no difference.
     """
     import pandas as pd
 
@@ -45,8 +48,10 @@ def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             "n_draws": groups["draw"].nunique(),
             "n_ok": groups["is_ok"].sum(),
             "n_failed": groups["is_failed"].sum(),
+            "n_refused": groups["is_refused"].sum(),
             "n_unparsed": groups["is_unparsed"].sum(),
             "n_overflow": groups["is_overflow"].sum(),
+            "n_lost": groups["n_lost"].sum(),
         }
     )
     means = ok_groups[MEANS].mean()
@@ -54,6 +59,12 @@ def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     cost = _cost(groups)
     out = out.join(means).join(intervals).join(cost)
     return out.reset_index()[COLUMNS]
+
+
+def asked_how(row: Any) -> list[str]:
+    """Return what a heading says of a row's way of asking, where it is not the usual one."""
+    many = row["queries_per_request"]
+    return [*(["chat"] if row["format"] == "chat" else []), *([f"{many} queries a request"] if many > 1 else [])]
 
 
 def _numbered(records: pd.DataFrame) -> pd.DataFrame:
@@ -70,6 +81,7 @@ def _numbered(records: pd.DataFrame) -> pd.DataFrame:
     flags = {
         "is_ok": ok,
         "is_failed": table["status"] == "failed",
+        "is_refused": table["status"] == "refused",
         "is_overflow": table["status"] == "overflow",
         "is_unparsed": unparsed,
         "is_priced": ok & numbers["cost_usd"].notna(),

@@ -279,7 +279,7 @@ def _checked(example: Example, where: str) -> Example:
             raise DataError(f"{where}: the {name} is {json.dumps(value, default=repr)[:40]}; it must be text.")
         if not value.strip():
             raise DataError(f"{where}: the {name} is empty.")
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             raise DataError(f"{where}: the {name} holds half a surrogate pair, which is not text.")
         texts[name] = value.strip()
     return replace(example, **texts)

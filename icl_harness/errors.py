@@ -9,6 +9,7 @@
     └── ProviderError        one request to a model
         ├── ContextOverflow  the prompt is longer than the model's context window
         ├── AccountError     key, quota or permission: asking again cannot help, the run stops
+        ├── BudgetSpent      the next request could pass --max-cost: the run stops
         └── WorkerLost       the worker that was asked died: another is asked
 
 An error carries the exit code of the command line and whether running the same command again can help.
@@ -60,6 +61,10 @@ class ContextOverflow(ProviderError):
 
 class AccountError(ProviderError):
     """Wrong key, no permission or no quota: every further request would fail too."""
+
+
+class BudgetSpent(ProviderError):
+    """The dollars that the run may spend are spent."""
 
 
 class WorkerLost(ProviderError):

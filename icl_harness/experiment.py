@@ -22,6 +22,7 @@ from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.grid import Spec
 from icl_harness.models import open_model
+from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
 from icl_harness.models.replicas import Replica, is_local
 from icl_harness.models.workers import Workers
@@ -52,7 +53,8 @@ class Line:
 class Experiment:
     """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the caller's to close.
 
-    With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and values there.
+    With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and values there. APIs
+    are asked on `terms`.
     """
 
     def __init__(
@@ -61,12 +63,16 @@ class Experiment:
         models: Mapping[str, Model] | None = None,
         workers: Workers | None = None,
         kv_cache: KvCache | None = None,
+        terms: Terms | None = None,
+        batch: bool = False,
     ) -> None:
         self.spec = spec
         self.workers = workers
         if kv_cache is not None and not any(name == "demo" or name.startswith("hf/") for name in spec.models):
             raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
         self._kv_cache = kv_cache
+        self._terms = terms
+        self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
         self.tasks = list({task.name: task for name in spec.tasks for task in find_tasks(name)}.values())
@@ -80,6 +86,11 @@ class Experiment:
         for name in spec.models:
             for task in self.tasks:
                 self._models[name, task.name] = self._open(name, task)
+            if spec.format == "chat" and not self._models[name, self.tasks[0].name].capabilities.chat:
+                raise SpecError(
+                    f"{name} takes no turns of a chat. Use --format text; a local model with a chat template takes the "
+                    "whole prompt as one turn with --model-arg chat_template=true."
+                )
 
     def header(self) -> dict[str, Any]:
         """Return what `run.json` says of this experiment."""
@@ -156,8 +167,9 @@ class Experiment:
             order, worked = order[: -self.spec.worked], order[-self.spec.worked :]
         shots = bank.shots(order) if bank is not None else gold_shots(order, line.mode)
         return PromptPath(
-            self.templates[line.task.name], line.mode, shots, self.variables(line.task, line.variant), worked
-        )
+            self.templates[line.task.name], line.mode, shots, self.variables(line.task, line.variant), worked,
+            format=self.spec.format, cuts=self.spec.shots,
+        )  # fmt: skip
 
     def variables(self, task: Task, variant: str) -> dict[str, Any]:
         """Return what every block of a task's template may use."""
@@ -199,7 +211,7 @@ class Experiment:
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
         for mode in spec.modes:
-            bank = Bank((_stand_in(found.pool[0]),)) if mode == "reinforced" else None
+            bank = Bank((stand_in(found.pool[0]),)) if mode == "reinforced" else None
             path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0), bank)
             path.node(min(1, len(path.shots)))
             path.query(found.queries[0])
@@ -221,7 +233,7 @@ class Experiment:
                     return model
         return open_model(
             name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
-            kv_cache=self._kv_cache,
+            kv_cache=self._kv_cache, terms=self._terms,
         )  # fmt: skip
 
 
@@ -239,13 +251,13 @@ def _does(code: Any) -> Any:
     return sorted(map(repr, code)) if isinstance(code, tuple | frozenset) else repr(code)
 
 
-def _stand_in(example: Example) -> Attempt:
-    """Return an attempt that lets the words of reinforced mode be rendered before there is a bank."""
+def stand_in(example: Example) -> Attempt:
+    """Return an attempt that lets the words of reinforced mode be rendered before there is a bank: the gold answer."""
     return Attempt(
         id=example.id,
         sample=0,
         problem="",
-        answer=example.target,
+        answer=example.rationale or example.target,
         parsed=None,
         reward=1.0,
         node="",

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from icl_harness.errors import SpecError, nearest
 from icl_harness.models.base import Scoring
-from icl_harness.modes import MODES, Mode
+from icl_harness.modes import MODES, Format, Mode
 
 OnOverflow = Literal["drop", "skip", "error"]
 
@@ -22,6 +22,7 @@ class Spec:
     `pool` and `queries` limit how many examples of the task are used (None: all; the same ones in every mode).
     `bank_*`: how the bank of reinforced mode is sampled; `bank`: an earlier run's bank instead.
     `worked`: solved examples in the unsupervised format block (at most 4, Agarwal et al. 2024, section 3).
+    `format`: shots as text, or as turns of a chat. `queries_per_request`: how many share a request (groups).
     """
 
     tasks: tuple[str, ...]
@@ -33,6 +34,8 @@ class Spec:
     pool: int | None = None
     seed: int = 0
     variants: tuple[str, ...] = ("default",)
+    format: Format = "text"
+    queries_per_request: int = 1
     scoring: Scoring = "generate"
     temperature: float = 0.0
     max_tokens: int | None = None
@@ -56,6 +59,7 @@ class Spec:
                 if not value.isprintable():  # a line break, half a surrogate pair
                     raise SpecError(f"{most} {value!a} is no name: it holds what cannot be printed.")
         _one_of("mode", self.modes, MODES)
+        _one_of("format", (self.format,), get_args(Format))
         _one_of("scoring", (self.scoring,), get_args(Scoring))
         _one_of("on-overflow", (self.on_overflow,), get_args(OnOverflow))
         if not self.shots:
@@ -75,13 +79,24 @@ class Spec:
             default = next(f.default for f in fields(self) if f.name == name)
             if "reinforced" not in self.modes and getattr(self, name) != default:
                 raise SpecError(f"--{name.replace('_', '-')} belongs to the reinforced mode, which is not asked for.")
+        if self.queries_per_request != 1 and self.scoring != "generate":
+            raise SpecError(
+                f"--queries-per-request needs written answers: --scoring {self.scoring} weighs one's choices."
+            )
+        for name in self.models:
+            if name.startswith("baseline/") and (self.queries_per_request != 1 or self.format != "text"):
+                option = "--queries-per-request" if self.queries_per_request != 1 else "--format"
+                raise SpecError(f"{name} reads no prompts, so {option} does nothing for it. Leave one of them out.")
         if self.model_args and all(name.startswith("baseline/") for name in self.models):
             raise SpecError("--model-arg does nothing for reference learners.")
         if self.base_url and not any(name.startswith(("openai/", "anthropic/", "google/")) for name in self.models):
             raise SpecError("--base-url belongs to openai/, anthropic/ and google/ models, and none is named.")
 
     def _check_numbers(self) -> None:
-        at_least = {"draws": 1, "queries": 1, "pool": 1, "seed": 0, "max_tokens": 1, "bank_samples": 1, "bank_shots": 0}
+        at_least = {
+            "draws": 1, "queries": 1, "pool": 1, "seed": 0, "max_tokens": 1, "bank_samples": 1, "bank_shots": 0,
+            "queries_per_request": 1,
+        }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
@@ -118,7 +133,7 @@ class Spec:
         for key in given:
             if key in ("dtype", "device_map"):
                 raise SpecError(f"{where}: {key} belongs under model_args, as in model_args: {{{key}: …}}.")
-            if key in ("out", "workers", "worker_cpus", "kv_cache", "kv_cache_gb"):
+            if key in _HOW_IT_IS_RUN:
                 option = f"--{key.replace('_', '-')}"
                 raise SpecError(f"{where}: {key} is no part of what is measured; give it as the option {option}.")
             if key not in known:
@@ -153,6 +168,7 @@ class Spec:
         return cls.from_dict({**values, **overrides}, str(path))
 
 
+_HOW_IT_IS_RUN = ("out", "workers", "worker_cpus", "kv_cache", "kv_cache_gb", "batch", "rpm", "tpm", "max_cost")
 _SINGULAR = {"task": "tasks", "model": "models", "mode": "modes", "variant": "variants"}
 
 

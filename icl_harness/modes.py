@@ -2,19 +2,23 @@
 
 supervised: gold answers, with gold rationales where the task has them. reinforced: the model's own rationales, from a
 bank. unsupervised: inputs alone, then a fixed block that gives the output format (Agarwal et al. 2024, section 3).
+In the chat format the preamble is the system's, a shot with an answer is a turn of the user's and one of the
+assistant's, and all the rest is the user's; the tree is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from icl_harness.draws import stable_seed
+from icl_harness.errors import TemplateError
 from icl_harness.examples import Example
 from icl_harness.prompts import Node, Query, Shot, Template
 
 Mode = Literal["supervised", "reinforced", "unsupervised"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Format = Literal["text", "chat"]
 
 
 def gold_shots(examples: Sequence[Example], mode: Mode) -> list[Shot]:
@@ -28,7 +32,8 @@ class PromptPath:
     """The prompts of one (task, mode, variant, draw): a path of nodes, and the queries that may hang off any of them.
 
     `variables` are what every block of the template may use beside its own (labels and the task's fields).
-    `worked` are the examples of the unsupervised format block; they stay the same as K grows.
+    `worked` are the examples of the unsupervised format block; they stay the same as K grows. `cuts` are the shot
+    counts of the grid: a provider's cache may be asked for there.
     """
 
     def __init__(
@@ -38,21 +43,43 @@ class PromptPath:
         shots: Sequence[Shot],
         variables: Mapping[str, Any],
         worked: Sequence[Example] = (),
+        *,
+        format: Format = "text",
+        cuts: Collection[int] = (),
     ) -> None:
         self.mode = mode
         self.shots = shots
         self._template = template
         self._variables = {"mode": mode, **variables}
-        self._nodes = [Node(self._render("preamble"), mode=mode)]
+        self._is_chat = format == "chat"
+        self._cuts = {min(k, len(shots)) for k in cuts}  # a bank may hold fewer
+        self._nodes = [
+            Node(self._render("preamble"), mode=mode, role="system" if self._is_chat else "", cut=0 in self._cuts)
+        ]
         self._format = self._render("format", examples=list(worked)) if mode == "unsupervised" else ""
 
     def node(self, k: int) -> Node:
         """Return the prefix of K shots, format block included; nodes of smaller K are extended, never built again."""
         while len(self._nodes) <= k:
-            shot = self.shots[len(self._nodes) - 1]
-            self._nodes.append(self._nodes[-1].child(self._render_shot(shot.input, shot.target, shot.rationale), shot))
+            self._nodes.append(self._extend(self._nodes[-1], self.shots[len(self._nodes) - 1], len(self._nodes)))
         node = self._nodes[k]
-        return node.child(self._format) if self._format else node
+        return node.child(self._format, role="user" if self._is_chat else "", cut=node.cut) if self._format else node
+
+    def _extend(self, node: Node, shot: Shot, k: int) -> Node:
+        """Return the prefix that ends in the K-th shot: one edge more, in a chat one for each turn."""
+        cut = k in self._cuts
+        text = self._render("shot", input=shot.input, target=shot.target, rationale=shot.rationale)
+        if not self._is_chat:
+            return node.child(text, shot, cut=cut)
+        if shot.target is None:
+            return node.child(text, shot, role="user", cut=cut)
+        query = self._render("query", input=shot.input)
+        if not text.startswith(query):
+            raise TemplateError(
+                f"template {self._template.name}: its shot block does not begin as its query block does, so that a "
+                "shot cannot be told as two turns of a chat. Let them begin alike, or use --format text."
+            )
+        return node.child(query, role="user").child(text[len(query) :].strip(), shot, role="assistant", cut=cut)
 
     def query(self, example: Example, *, seed: int = 0, sample: int = 0) -> Query:
         """Return what is asked about `example` behind any node of this path."""
@@ -70,12 +97,10 @@ class PromptPath:
     def _render(self, block: str, **variables: Any) -> str:
         return self._template.render(block, **self._variables, **variables)
 
-    def _render_shot(self, input: str, target: str | None, rationale: str | None) -> str:
-        return self._render("shot", input=input, target=target, rationale=rationale)
-
     def _continuation(self, query: str, input: str, choice: str) -> str:
         # A labelled shot is query, answer, separator: what stands between its query and its last white space is what
-        # a model must write to give this choice.
+        # a model must write to give this choice; a turn of its own begins with a word.
         variables = {**self._variables, "mode": "supervised"}
         shot = self._template.render("shot", **variables, input=input, target=choice, rationale=None)
-        return shot[len(query) :].rstrip() if shot.startswith(query) else f" {choice}"
+        written = shot[len(query) :].rstrip() if shot.startswith(query) else f" {choice}"
+        return written.lstrip() if self._is_chat else written

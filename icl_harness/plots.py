@@ -14,6 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.curves import asked_how
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically
 
@@ -64,7 +65,7 @@ def plot(curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | 
     shown = curves[curves["value"].notna()]
     if shown.empty:
         raise SpecError("no cell has an answer yet: there is nothing to draw.")
-    shown = _without_guesses(shown)
+    shown = _by_way_of_asking(_without_guesses(shown))
     styles = _styles(shown)
     with mpl.rc_context(RC):
         return _draw(shown, chance, title, styles)
@@ -96,6 +97,12 @@ def _without_guesses(curves: pd.DataFrame) -> pd.DataFrame:
     guesses = needs_labels & (curves["mode"] == "unsupervised")
     elsewhere = set(curves.loc[needs_labels & ~guesses, "model"])
     return curves[~(guesses & curves["model"].isin(elsewhere))]
+
+
+def _by_way_of_asking(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with chats and groups of queries told in the models' names: they are curves of their own."""
+    names = [" · ".join([row["model"], *asked_how(row)]) for row in curves.to_dict("records")]
+    return curves.assign(model=names)
 
 
 def _styles(curves: pd.DataFrame) -> Styles:
@@ -142,8 +149,8 @@ def _rank(model: str) -> int:
 
 
 def _short(model: str) -> str:
-    name = model.removeprefix(BASELINE)
-    return name if len(name) <= 30 else f"…{name[-29:]}"
+    name, dot, how = model.removeprefix(BASELINE).partition(" · ")
+    return (name if len(name) <= 30 else f"…{name[-29:]}") + dot + how
 
 
 def _draw(curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | None, styles: Styles) -> Figure:

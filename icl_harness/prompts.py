@@ -2,13 +2,14 @@
 
 In: a template family and shots. Out: nodes. A node knows the text of its own edge only, and a hash of everything
 up to it that was computed by extending its parent's; `text` is joined when asked for and not kept. So a draw of
-4000 shots holds 4000 edges, however many shot counts and queries share them.
+4000 shots holds 4000 edges, however many shot counts and queries share them. In the chat format an edge is a turn's, of
+a role; a query is always the user's. `pieces` gives a prefix as the texts that a provider is sent.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,10 +33,21 @@ class Shot:
 class Node:
     """A prefix: all that a model has read when a query follows. Immutable; extend it with `child`."""
 
-    __slots__ = ("_hasher", "hash", "mode", "n_bytes", "n_shots", "parent", "segment", "shot")
+    __slots__ = ("_hasher", "cut", "hash", "mode", "n_bytes", "n_shots", "parent", "role", "segment", "shot")
 
-    def __init__(self, segment: str, parent: Node | None = None, shot: Shot | None = None, *, mode: str = "") -> None:
+    def __init__(
+        self,
+        segment: str,
+        parent: Node | None = None,
+        shot: Shot | None = None,
+        *,
+        mode: str = "",
+        role: str = "",
+        cut: bool = False,
+    ) -> None:
         self.parent = parent
+        self.role = role  # whose turn this edge is in the chat format: system, user, assistant; empty in text
+        self.cut = cut  # a shot count of the grid ends here; no part of the text or the hash
         self.mode: str = parent.mode if parent else mode  # how the shots came about; no part of the text or the hash
         self.segment = segment  # the text of this edge
         self.shot = shot
@@ -43,13 +55,15 @@ class Node:
         self._hasher: hashlib._Hash = parent._hasher.copy() if parent else hashlib.sha256()
         data = segment.encode()
         self.n_bytes: int = (parent.n_bytes if parent else 0) + len(data)
+        if role:  # no length begins with this byte
+            self._hasher.update(b"\xff" + role.encode() + b"\0")
         # The length goes in first, so that two ways of cutting one text are two nodes.
         self._hasher.update(len(data).to_bytes(8, "big") + data)
         self.hash: str = self._hasher.hexdigest()
 
-    def child(self, segment: str, shot: Shot | None = None) -> Node:
+    def child(self, segment: str, shot: Shot | None = None, *, role: str = "", cut: bool = False) -> Node:
         """Return the node that follows this one by `segment`."""
-        return Node(segment, self, shot)
+        return Node(segment, self, shot, role=role, cut=cut)
 
     @property
     def path(self) -> list[Node]:
@@ -64,8 +78,8 @@ class Node:
 
     @property
     def text(self) -> str:
-        """Return the whole prefix. O(length) at every call: ask once per node, never once per query."""
-        return "".join(node.segment for node in self.path)
+        """Return the whole prefix, turns under headings. O(length) at every call: ask once per node, not per query."""
+        return join_turns((node.role, node.segment) for node in self.path)
 
     @property
     def shots(self) -> list[Shot]:
@@ -74,18 +88,83 @@ class Node:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The edges in a row: hashers cannot be pickled, and parents of parents would go too deep.
-        return _grow, (self.mode, [(node.segment, node.shot) for node in self.path])
+        return _grow, (self.mode, [(node.segment, node.shot, node.role, node.cut) for node in self.path])
 
     def __repr__(self) -> str:
         return f"Node({self.n_shots} shots, {self.n_bytes} bytes, {self.hash[:12]})"
 
 
-def _grow(mode: str, edges: Sequence[tuple[str, Shot | None]]) -> Node:
-    (segment, shot), *rest = edges
-    node = Node(segment, None, shot, mode=mode)
-    for segment, shot in rest:
-        node = node.child(segment, shot)
+def _grow(mode: str, edges: Sequence[tuple[str, Shot | None, str, bool]]) -> Node:
+    node: Node | None = None
+    for segment, shot, role, cut in edges:
+        node = Node(segment, node, shot, mode=mode, role=role, cut=cut)
+    assert node is not None
     return node
+
+
+def join_turns(edges: Iterable[tuple[str, str]]) -> str:
+    """Return the text of (role, text) edges: joined as they are, or each turn of a chat under a line with its role."""
+    parts: list[str] = []
+    now = ""
+    for role, text in edges:
+        if role != now and text:
+            parts.append(f"{chr(10) * 2 if parts else ''}[{role}]\n")
+            now = role
+        parts.append(text)
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a prefix as a provider is sent it: a whole turn or some of one. `cut`: a node with a cut ends it."""
+
+    role: str
+    text: str
+    cut: bool
+
+
+def pieces(node: Node, most: int = 1_000_000) -> list[Piece]:
+    """Return a prefix as texts of at most `most` characters, split where edges end: at every change of role and after
+    every cut, and inside an edge only if it is longer by itself. O(length): ask once per node.
+
+    Providers refuse blank parts, so white space alone is joined to the next piece of its turn, or to the last (at the
+    turn's end, and where a cut so stays in its place); a turn that holds nothing else is left out.
+    """
+    made: list[Piece] = []
+    turn = 0  # where the pieces of this turn begin
+    role, texts, length, blank = "user", list[str](), 0, True  # the piece in the making
+    for new_role, text, cut in _parts(node, most):
+        if new_role != role:
+            _close(made, turn, role, "".join(texts), False)
+            turn, role, texts, length, blank = len(made), new_role, [], 0, True
+        elif length + len(text) > most and not blank:
+            made.append(Piece(role, "".join(texts), False))
+            texts, length, blank = [], 0, True
+        texts.append(text)
+        length += len(text)
+        blank = blank and not text.strip()
+        if cut and (not blank or (len(made) > turn and not made[-1].cut)):
+            _close(made, turn, role, "".join(texts), True)
+            texts, length, blank = [], 0, True
+    _close(made, turn, role, "".join(texts), node.cut)
+    return made
+
+
+def _parts(node: Node, most: int) -> Iterator[tuple[str, str, bool]]:
+    """Yield (role, text, cut) of the edges that are not empty, those that are too long in several parts."""
+    for edge in node.path:
+        text = edge.segment
+        for start in range(0, len(text), most):
+            last = start + most >= len(text)
+            yield edge.role or "user", text[start : start + most] if most < len(text) else text, edge.cut and last
+
+
+def _close(made: list[Piece], turn: int, role: str, text: str, cut: bool) -> None:
+    """Add a piece to a turn whose pieces begin at `turn`; white space alone goes to the piece before it."""
+    if text.strip():
+        made.append(Piece(role, text, cut))
+    elif text and len(made) > turn:
+        made[-1] = Piece(role, made[-1].text + text, made[-1].cut or cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +189,17 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """Return the whole prompt as a model reads it."""
-        return self.node.text + self.query.text
+        """Return the whole prompt as a model reads it, turns under headings."""
+        return join_turns([*((node.role, node.segment) for node in self.node.path), (self._role, self.query.text)])
 
     @cached_property
     def hash(self) -> str:
         """Return the SHA-256 of node and query; O(query), the prefix is not read again."""
-        return self.node.child(self.query.text).hash
+        return self.node.child(self.query.text, role=self._role).hash
+
+    @property
+    def _role(self) -> str:
+        return "user" if self.node.role else ""
 
 
 class Template:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.bank import read_bank
 from icl_harness.banking import solved
+from icl_harness.curves import CELL, asked_how
 from icl_harness.runner import Progress
 
 if TYPE_CHECKING:
@@ -52,14 +53,16 @@ def progress_bar() -> Iterator[Any]:
 
 
 def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Any]:
-    """Yield a Rich table per task, variant and model: a row per shot count, a column per mode. The reinforced column
-    says how many problems of its banks in the run `folders` are solved, as that caps its shots."""
+    """Yield a Rich table per task, model and way of asking: a row per shot count, a column per mode. The reinforced
+    column says how many problems of its banks in the run `folders` are solved, as that caps its shots."""
     from rich.markup import escape
     from rich.table import Table
 
-    for (task, variant, model), part in curves.groupby(["task", "variant", "model"], sort=False):
-        metric, shown = part["metric"].iloc[0], "" if variant == "default" else f", {variant}"
-        title = escape(f"{task}{shown} · {model} · {metric}") + " \\[95 % interval]"
+    for (task, variant, _, _, model), part in curves.groupby(
+        ["task", "variant", "format", "queries_per_request", "model"], sort=False
+    ):
+        how = "".join(f", {name}" for name in [variant, *asked_how(part.iloc[0])] if name != "default")
+        title = escape(f"{task}{how} · {model} · {part['metric'].iloc[0]}") + " \\[95 % interval]"
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("shots", justify="right")
         modes = list(part.groupby("mode", sort=False))
@@ -108,20 +111,35 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
 
 
-def curve_notes(curves: pd.DataFrame) -> Iterator[str]:
-    """Yield what a reader of the table must know: failures, overflows, dropped shots, unparsed shares."""
-    keys = ["task", "model", "mode", "variant", "shots"]
+def common_errors(records: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """Return the commonest error of the requests that failed, by cell (`CELL`)."""
+    failed = records[records["status"] == "failed"]
+    groups = failed.groupby(CELL, sort=False)["error"] if len(failed) else ()
+    return {cell: " ".join(str(errors.mode().iloc[0]).split())[:200] for cell, errors in groups}
+
+
+def curve_notes(curves: pd.DataFrame, errors: Mapping[tuple[Any, ...], str] | None = None) -> Iterator[str]:
+    """Yield what a reader of the table must know: failures, overflows, dropped shots, unparsed shares. `errors`: the
+    commonest one of each cell."""
     for row in curves.to_dict("records"):
-        where = " ".join(str(row[key]) for key in keys) + " shots"
+        names = [row["task"], row["model"], row["mode"], row["variant"], *asked_how(row)]
+        where = f"{' '.join(names)} {row['shots']} shots"
         if row["n_failed"]:
-            yield f"{where}: {row['n_failed']} requests failed and are missing; the same command asks them again"
+            error = (errors or {}).get(tuple(row[name] for name in CELL))
+            why = f" ({error})" if error else ""
+            yield f"{where}: {row['n_failed']} requests failed{why} and are missing; the same command asks them again"
+        if row["n_refused"]:
+            yield f"{where}: {row['n_refused']} requests were refused by the provider or its filter and are missing"
         if row["n_overflow"]:
             yield f"{where}: {row['n_overflow']} prompts did not fit the context window and are missing"
         elif row["shots_used"] < row["shots"]:
             yield f"{where}: {row['shots_used']:g} shots used"
-    unparsed = curves.groupby(["task", "model", "mode"], sort=False, as_index=False)[["n_unparsed", "n_ok"]].sum()
-    for row in unparsed.to_dict("records"):
-        if row["n_unparsed"]:
-            share = f"{row['n_unparsed'] / row['n_ok']:.0%}"
-            where = f"{row['task']} {row['model']} {row['mode']}"
-            yield f"{where}: {share} of the answers could not be parsed and count as wrong"
+    for (task, model, mode), rows in curves.groupby(["task", "model", "mode"], sort=False):
+        if n_unparsed := rows["n_unparsed"].sum():
+            share = f"{n_unparsed / rows['n_ok'].sum():.0%}"
+            yield f"{task} {model} {mode}: {share} of the answers could not be parsed and count as wrong"
+    if n_lost := curves["n_lost"].sum():
+        yield (
+            f"{n_lost} requests broke off once they were sent; the provider may have charged for them, cost_usd leaves "
+            "them out"
+        )

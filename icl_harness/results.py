@@ -2,6 +2,7 @@
 
     run.json      the resolved spec, versions, data hashes: what this run is
     records.db    SQLite: cells, records, and each prefix text once
+    ledger.db     what the run owns at providers, if it ever owned anything (ledger.py)
     bank-*.jsonl  the model's own attempts (reinforced mode)
 
 What `add` was given is on disk when it returns, so a run may be stopped at any instant. Texts are content-addressed:
@@ -17,48 +18,54 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icl_harness.errors import StoreError
 from icl_harness.files import write_atomically
-from icl_harness.models.base import Answer
-from icl_harness.prompts import Node, Prompt
+from icl_harness.models.base import Answer, Usage
+from icl_harness.prompts import Node, Prompt, join_turns
+from icl_harness.run_file import RECORDS_FILE, RUN_FILE, check_same, claim, read_header
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN_FILE = "run.json"
-RECORDS_FILE = "records.db"
+VERSION = 2  # of the tables; 1 knew neither formats nor groups
 
-# What a run that was stopped before its run.json was there may have left.
-LEFT_BY_A_STOPPED_START = {".lock", *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal"))}
-
-SCHEMA = """
+SCHEMA = f"""
+PRAGMA user_version = {VERSION};
 CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE nodes (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, shot_ids TEXT NOT NULL, text_ids TEXT NOT NULL);
+CREATE TABLE nodes (
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, shot_ids TEXT NOT NULL, text_ids TEXT NOT NULL,
+    roles TEXT NOT NULL
+);
 CREATE TABLE cells (
     id INTEGER PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL, variant TEXT NOT NULL,
-    shots INTEGER NOT NULL, draw INTEGER NOT NULL, metric TEXT NOT NULL,
-    UNIQUE (task, model, mode, variant, shots, draw)
+    format TEXT NOT NULL, queries_per_request INTEGER NOT NULL, shots INTEGER NOT NULL, draw INTEGER NOT NULL,
+    metric TEXT NOT NULL, UNIQUE (task, model, mode, variant, format, queries_per_request, shots, draw)
 );
 CREATE TABLE records (
     cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
     node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts, shots_used INTEGER NOT NULL,
     status TEXT NOT NULL, answer TEXT, parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
-    prompt_tokens INTEGER, cached_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL, latency_s REAL,
+    prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER, completion_tokens INTEGER,
+    reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL, n_lost INTEGER NOT NULL,
     PRIMARY KEY (cell, query_id, sample)
 ) WITHOUT ROWID;
 CREATE INDEX records_by_prompt ON records (node, query_text);
 """
 
 TABLES = {"texts", "nodes", "cells", "records"}
+USAGE = (
+    "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "cost_usd",
+)  # fmt: skip
+CELL = ("task", "model", "mode", "variant", "format", "queries_per_request", "shots", "draw", "metric")
 
-EXPORT = """
-SELECT c.task, c.model, c.mode, c.variant, c.shots, c.draw, c.metric, r.query_id, r.sample, r.shots_used,
+EXPORT = f"""
+SELECT {", ".join(f"c.{name}" for name in CELL)}, r.query_id, r.sample, r.shots_used,
        n.shot_ids, n.hash AS node_hash, r.status, r.answer, r.parsed, r.score, r.gold_nll, r.error, r.reused,
-       r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd, r.latency_s
+       {", ".join(f"r.{name}" for name in USAGE)}, r.latency_s, r.n_lost
 FROM records r JOIN cells c ON c.id = r.cell JOIN nodes n ON n.id = r.node
-ORDER BY c.task, c.model, c.mode, c.variant, c.shots, c.draw, r.query_id, r.sample
+ORDER BY {", ".join(f"c.{name}" for name in CELL[:-1])}, r.query_id, r.sample
 """
 
 
@@ -70,6 +77,8 @@ class Cell:
     model: str
     mode: str
     variant: str
+    format: str = "text"
+    queries_per_request: int = 1
     shots: int
     draw: int
     metric: str = "accuracy"
@@ -91,6 +100,17 @@ class Record:
     reused: bool = False
 
 
+class Known(NamedTuple):
+    """An answer that the run has been given already, and what it took."""
+
+    query_id: str
+    answer: str
+    parsed: str | None
+    score: float
+    gold_nll: float | None
+    usage: Usage
+
+
 class RunStore:
     """A run folder open for reading, or for writing by one process at a time (`create_or_resume`)."""
 
@@ -100,16 +120,23 @@ class RunStore:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path) -> RunStore:
-        """Open a run, finished or not, for reading. Raises `StoreError` where there is none."""
+    def open(cls, path: Path, header: dict[str, Any] | None = None) -> RunStore:
+        """Open a run, finished or not, for reading. Raises `StoreError` where there is none, or not `header`'s."""
         if not (path / RUN_FILE).is_file() or not (path / RECORDS_FILE).is_file():
             raise StoreError(
                 f"{path} is not a run folder: it holds no {RUN_FILE} and {RECORDS_FILE}. Name one made by icl run."
             )
-        _read_header(path)
+        found = read_header(path)
+        if header is not None:
+            check_same(path, found or {}, header)
         with _told(path):
             connection = sqlite3.connect(path / RECORDS_FILE, timeout=30)
-            connection.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
+            try:
+                _refuse_another_version(connection, path)
+                connection.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
+            except (sqlite3.Error, StoreError):
+                connection.close()
+                raise
         return cls(path, connection)
 
     @classmethod
@@ -118,26 +145,26 @@ class RunStore:
 
         Raises `StoreError` where the folder holds something else, another spec, or a run that is going on.
         """
-        lock = _claim(path)
-        try:
-            found = _read_header(path)
-            if found is not None:
-                _check_same(path, found, header)
-            connection = _connect(path / RECORDS_FILE)
-            if found is None:
-                write_atomically(path / RUN_FILE, (json.dumps(header, indent=2, ensure_ascii=False) + "\n").encode())
-        except (OSError, sqlite3.Error) as error:
-            lock.release()
-            raise StoreError(f"{path} cannot be written: {error}. Choose another --out.") from error
-        except StoreError:
-            lock.release()
-            raise
+        lock = claim(path)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.release)
+            try:
+                found = read_header(path)
+                connection = undo.enter_context(contextlib.closing(_connect(path / RECORDS_FILE)))
+                if found is not None:
+                    check_same(path, found, header)
+                else:
+                    text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
+                    write_atomically(path / RUN_FILE, text.encode())
+            except (OSError, sqlite3.Error) as error:
+                raise StoreError(f"{path} cannot be written: {error}. Choose another --out.") from error
+            undo.pop_all()
         return cls(path, connection, lock)
 
     @property
     def header(self) -> dict[str, Any]:
         """Return what `run.json` says."""
-        return _read_header(self.path) or {}
+        return read_header(self.path) or {}
 
     def close(self) -> None:
         """Close the database and let another process write."""
@@ -151,19 +178,28 @@ class RunStore:
         with _told(self.path):
             return set(self._db.execute(find, (self._find_cell(cell),)).fetchall())
 
-    def answered(self, cell: Cell, node: Node) -> dict[str, tuple[Any, ...]]:
-        """Return query text -> (query id, answer, gold NLL, prompt, cached and completion tokens, dollars) of a prefix.
+    def answered(self, cell: Cell, node: Node) -> dict[str, dict[str, Known]]:
+        """Return query text -> query id -> the answer that was given to it behind a prefix.
 
         Of the same task, variant and model only: other choices may stand behind the same words.
         """
         rows = self._db.execute(
-            "SELECT t.text, r.query_id, r.answer, r.gold_nll, r.prompt_tokens, r.cached_tokens, r.completion_tokens, "
-            "r.cost_usd FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell "
-            "JOIN texts t ON t.id = r.query_text "
+            "SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, "
+            f"{', '.join(f'r.{name}' for name in USAGE)} FROM nodes n JOIN records r ON r.node = n.id "
+            "JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text "
             "WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok' AND r.sample = 0",
             (node.hash, cell.model, cell.task, cell.variant),
         )
-        return {row[0]: row[1:] for row in rows}
+        known: dict[str, dict[str, Known]] = {}
+        for text, query_id, answer, parsed, score, gold_nll, *usage in rows:
+            found = Known(query_id, answer, parsed, score, gold_nll, Usage(**dict(zip(USAGE, usage, strict=True))))
+            known.setdefault(text, {})[query_id] = found
+        return known
+
+    def answers_by_shots(self, cell: Cell) -> dict[int, int]:
+        """Return shots used -> how many answers a cell has so far."""
+        find = "SELECT shots_used, count(*) FROM records WHERE cell = ? AND status = 'ok' GROUP BY shots_used"
+        return dict(self._db.execute(find, (self._find_cell(cell),)).fetchall())
 
     def add(self, cell: Cell, records: Sequence[Record]) -> None:
         """Store records of one cell, all or none. Raises `StoreError` where the disk is full, say."""
@@ -193,45 +229,46 @@ class RunStore:
         """Return (cell, whole prompt) of every record of a query; `wanted` are values of the cell's fields."""
         where = "".join(f" AND c.{name} = ?" for name in wanted)
         rows = self._db.execute(
-            "SELECT c.task, c.model, c.mode, c.variant, c.shots, c.draw, c.metric, n.text_ids, t.text FROM records r "
+            f"SELECT n.text_ids, n.roles, t.text, {', '.join(f'c.{name}' for name in CELL)} FROM records r "
             "JOIN cells c ON c.id = r.cell JOIN nodes n ON n.id = r.node JOIN texts t ON t.id = r.query_text "
             f"WHERE r.query_id = ? AND r.sample = 0{where} ORDER BY c.id",
             (query_id, *wanted.values()),
         )
         found = []
-        for *cell, text_ids, query in rows.fetchall():
-            fields = dict(zip(("task", "model", "mode", "variant", "shots", "draw", "metric"), cell, strict=True))
-            found.append((Cell(**fields), self._texts(json.loads(text_ids)) + query))
+        for text_ids, roles, query, *cell in rows.fetchall():
+            turns = [*zip(json.loads(roles), self._texts(json.loads(text_ids)), strict=True)]
+            turns.append(("user" if turns[0][0] else "", query))
+            found.append((Cell(**dict(zip(CELL, cell, strict=True))), join_turns(turns)))
         return found
 
     def query_ids(self) -> list[str]:
         """Return the ids of all queries asked so far."""
         return [row[0] for row in self._db.execute("SELECT DISTINCT query_id FROM records ORDER BY query_id")]
 
-    def _texts(self, text_ids: Iterable[int]) -> str:
+    def _texts(self, text_ids: Iterable[int]) -> Iterator[str]:
         find = "SELECT text FROM texts WHERE id = ?"
-        return "".join(self._db.execute(find, (text_id,)).fetchone()[0] for text_id in text_ids)
+        return (self._db.execute(find, (text_id,)).fetchone()[0] for text_id in text_ids)
 
     def _find_cell(self, cell: Cell) -> int | None:
-        key = (cell.task, cell.model, cell.mode, cell.variant, cell.shots, cell.draw)
-        find = "SELECT id FROM cells WHERE task=? AND model=? AND mode=? AND variant=? AND shots=? AND draw=?"
-        row = self._db.execute(find, key).fetchone()
+        names = CELL[:-1]  # the metric follows from the task
+        find = f"SELECT id FROM cells WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        row = self._db.execute(find, [getattr(cell, name) for name in names]).fetchone()
         return None if row is None else int(row[0])
 
     def _cell_id(self, cell: Cell) -> int:
         found = self._find_cell(cell)
         if found is not None:
             return found
-        values = (cell.task, cell.model, cell.mode, cell.variant, cell.shots, cell.draw, cell.metric)
-        insert = "INSERT INTO cells (task, model, mode, variant, shots, draw, metric) VALUES (?,?,?,?,?,?,?)"
-        return int(self._db.execute(insert, values).lastrowid or 0)
+        insert = f"INSERT INTO cells ({', '.join(CELL)}) VALUES ({', '.join('?' * len(CELL))})"
+        return int(self._db.execute(insert, [getattr(cell, name) for name in CELL]).lastrowid or 0)
 
     def _node_id(self, node: Node) -> int:
         row = self._db.execute("SELECT id FROM nodes WHERE hash = ?", (node.hash,)).fetchone()
         if row is None:
-            text_ids = [self._text_id(edge.segment) for edge in node.path]
-            values = (node.hash, json.dumps([shot.id for shot in node.shots]), json.dumps(text_ids))
-            insert = "INSERT INTO nodes (hash, shot_ids, text_ids) VALUES (?,?,?)"
+            path = node.path
+            texts, roles = [self._text_id(edge.segment) for edge in path], [edge.role for edge in path]
+            values = (node.hash, *map(json.dumps, ([shot.id for shot in node.shots], texts, roles)))
+            insert = "INSERT INTO nodes (hash, shot_ids, text_ids, roles) VALUES (?,?,?,?)"
             return int(self._db.execute(insert, values).lastrowid or 0)
         return int(row[0])
 
@@ -264,6 +301,8 @@ def _connect(file: Path) -> sqlite3.Connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and tables != TABLES:
             raise StoreError(f"{file} is not a run's records. Choose another --out.")
+        if tables:
+            _refuse_another_version(connection, file.parent)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
         if not tables:
@@ -274,63 +313,19 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
+def _refuse_another_version(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        made = "an earlier" if version < VERSION else "a later"
+        raise StoreError(
+            f"{path} was made by {made} version of icl-harness. Read it with that one, or choose another --out."
+        )
+
+
 def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:
     answer, usage, node = record.answer, record.answer.usage, record.prompt.node
     return (
         cell_id, answer.query_id, answer.sample, node_ids[node.hash], text_id, node.n_shots,
         answer.status, answer.text, record.parsed, record.score, record.gold_nll, answer.error, int(record.reused),
-        usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.cost_usd, answer.latency_s,
+        *(getattr(usage, name) for name in USAGE), answer.latency_s, answer.n_lost,
     )  # fmt: skip
-
-
-def _claim(path: Path) -> Any:
-    """Make the folder, or see that it is a run's; return its held lock."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(
-            p.name for p in path.iterdir() if p.name not in LEFT_BY_A_STOPPED_START and not p.name.startswith(".icl-")
-        )
-        if strangers and not (path / RUN_FILE).exists():
-            raise StoreError(
-                f"{path} is not empty and not a run folder (it holds {strangers[0]}). Choose another --out."
-            )
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(f"{path} is being written by another icl run. Wait for it or choose another --out.") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
-    return lock
-
-
-def _read_header(path: Path) -> dict[str, Any] | None:
-    file = path / RUN_FILE
-    if not file.exists():
-        return None
-    try:
-        header = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{file} is damaged: it is not JSON ({error}).") from error
-    if not isinstance(header, dict) or not {"spec", "data", "prompts", "tasks", "weights"} <= set(header):
-        raise StoreError(f"{file} is damaged, or not a run's: it lacks what every run says of itself.")
-    return header
-
-
-def _check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
-    """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers of one run not."""
-    parts = {"spec": "spec", "data": "data", "prompts": "wording or scoring of the task", "weights": "model's weights"}
-    for part, what in parts.items():
-        old, new = found[part], header[part]
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                if part == "data":
-                    raise StoreError(
-                        f"{path} holds a run on other data of {key}: its files have changed since. "
-                        "Choose another --out, or delete the folder."
-                    )
-                raise StoreError(
-                    f"{path} holds a run of another {what}: {key} is {json.dumps(old.get(key))} there and "
-                    f"{json.dumps(new.get(key))} here. Choose another --out, or ask for the same."
-                )

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from icl_harness.errors import WorkerLost
 from icl_harness.experiment import Experiment, Line
+from icl_harness.fitting import reserved_tokens
+from icl_harness.groups import group_sampling, make_asks
 from icl_harness.lines import LineWalk, Shared, fit
 from icl_harness.models.replicas import Replica, Worker
 from icl_harness.models.workers import Workers
-from icl_harness.plan import reserved_tokens
 from icl_harness.results import RunStore
 from icl_harness.turns import Place
 
+T = TypeVar("T")
 PATIENCE = 3  # workers that a line may lose in a row without an answer; it may be the line that kills them
 
 
@@ -47,16 +49,17 @@ def run_experiment(experiment: Experiment, store: RunStore, watch: Watch | None 
     Raises `AccountError` where no further ask can succeed, `SpecError` where `on_overflow` is error and a prompt does
     not fit.
     """
-    _run_async(_Walk(experiment, store, watch or (lambda progress: None)).walk())
+    run_async(_Walk(experiment, store, watch or (lambda progress: None)).walk())
 
 
 def refuse_overflow(experiment: Experiment) -> None:
     """Raise `SpecError` where a prompt does not fit; those of reinforced mode are not known before their bank."""
     for line in experiment.lines():
         if line.mode != "reinforced":
-            path, model = experiment.path(line), experiment.model(line)
+            path, model, n = experiment.path(line), experiment.model(line), experiment.spec.queries_per_request
             queries = [path.query(e) for e in experiment.queries(line.task, line.variant, line.draw)]
-            reserved = reserved_tokens(model, path, queries, experiment.sampling(line.task))
+            asks, sampling = make_asks(queries, n), group_sampling(experiment.sampling(line.task), n)
+            reserved = reserved_tokens(model, path, [ask.query for ask in asks], sampling)
             for shots in experiment.spec.shots:
                 fit(model, path, shots, reserved, str(line), "error")
 
@@ -87,16 +90,21 @@ class _Walk:
         model, workers = self.experiment.model(line), self.experiment.workers
         if workers is not None and isinstance(model, Replica):
             worker = await workers.take()
-            return self._walk_with(workers, worker, model, self._shared.turns.enter(line))
-        await here.acquire()
-        return self._walk_here(here, self._shared.turns.enter(line))
+            return self._walk_with(workers, worker, model, self._enter(line))
+        if not self.experiment.batch:  # a batch takes hours: all lines are in it at once
+            await here.acquire()
+        return self._walk_here(here, self._enter(line))
+
+    def _enter(self, line: Line) -> Place:
+        return self._shared.turns.enter(line, self.experiment.spec.shots)
 
     async def _walk_here(self, here: asyncio.Semaphore, place: Place) -> None:
         """Walk a line with the model of this process."""
-        model = self.experiment.model(place.line)
-        await LineWalk(shared=self._shared, place=place, model=model, count=self._count).walk()
+        model, batch = self.experiment.model(place.line), self.experiment.batch
+        await LineWalk(shared=self._shared, place=place, model=model, count=self._count, all_at_once=batch).walk()
         await self._shared.turns.leave(place)
-        here.release()
+        if not batch:
+            here.release()
 
     async def _walk_with(self, workers: Workers, worker: Worker, model: Replica, place: Place) -> None:
         """Walk a line with a worker; where it dies, go on with another from what the store holds."""
@@ -159,14 +167,13 @@ class _Tally:
         self._count(**{name: -n for name, n in self._counts.items()})
 
 
-def _run_async(walk: Coroutine[Any, Any, None]) -> None:
+def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in a thread of its own where a loop is running already (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(walk)
-        return
+        return asyncio.run(work)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, walk).result()
+        return pool.submit(asyncio.run, work).result()

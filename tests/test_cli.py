@@ -18,8 +18,9 @@ from icl_harness.errors import StoreError
 from icl_harness.results import RunStore
 
 COLUMNS = (
-    "task,model,mode,variant,shots,metric,value,ci_low,ci_high,n_queries,n_draws,n_ok,n_failed,n_unparsed,n_overflow,"
-    "shots_used,prompt_tokens,cached_tokens,completion_tokens,cost_usd"
+    "task,model,mode,variant,format,queries_per_request,shots,metric,value,ci_low,ci_high,n_queries,n_draws,n_ok,n_failed,"
+    "n_refused,n_unparsed,n_overflow,shots_used,prompt_tokens,cached_tokens,cache_write_tokens,completion_tokens,"
+    "reasoning_tokens,cost_usd,n_lost"
 )
 GRID = (
     "run",
@@ -122,6 +123,32 @@ class TestResults:
         assert out.endswith("\nn 104 ->")
         assert "toy baseline/majority supervised default, 2 shots, draw 1" in err
 
+    def test_queries_that_share_a_request_are_named_where_they_are_shown(self, icl, toy) -> None:
+        script = toy / "grouped.py"
+        script.write_text(
+            "import icl_harness, sys\nfrom icl_harness import ScriptedModel\n"
+            "icl_harness.run('toy', ScriptedModel(lambda p: '1: even'), out='grouped', data='data', shots=[0, 2],"
+            " draws=1, queries_per_request=3)\n"
+        )
+        subprocess.run([sys.executable, str(script)], check=True)
+        out = icl("curves", "grouped")[1]
+        assert out.startswith("toy, 3 queries a request · scripted · accuracy")
+        assert "toy scripted supervised: 67% of the answers could not be parsed and count as wrong" in out
+        out = icl("show", "grouped", "--query", "test104", "--shots", "0")[1]
+        assert "\n1: n 103 ->\n\n2: n 104 ->\n\n3: n 105 ->" in out
+
+    def test_what_failed_is_told_with_its_commonest_error(self, icl, toy) -> None:
+        script = toy / "failing.py"
+        script.write_text(
+            "import icl_harness\nfrom icl_harness import ScriptedModel\nfrom icl_harness.errors import ProviderError\n"
+            "def reply(p):\n    raise ProviderError('503\\nfrom it' if p.query.id > 'test102' else 'no route')\n"
+            "icl_harness.run('toy', ScriptedModel(reply), out='failing', data='data', shots=[2], draws=1)\n"
+        )
+        subprocess.run([sys.executable, str(script)], check=True)
+        out = icl("curves", "failing")[1]
+        told = "toy scripted supervised default 2 shots: 12 requests failed (503 from it) and are missing"
+        assert told in out
+
     def test_tasks_lists_and_shows(self, icl) -> None:
         out = icl("tasks")[1]
         assert any(line.startswith("toy ") and "Is the number even?" in line for line in out.splitlines())
@@ -209,6 +236,9 @@ MISTAKES = [
     (("run", "toy", "--model", "demo", "--shot", "4"), "No such option: --shot"),
     (("run", "toy", "--model", "demo", "--draws", "many"), "Invalid value for '--draws': .*valid integer"),
     (("run", "toy", "--model", "demo", "--model-arg", "fast"), "--model-arg 'fast': give it as key=value"),
+    (("run", "toy", "--model", "demo", "--shots", "4", "--format", "chat"), "demo takes no turns of a chat"),
+    (("run", "toy", "--model", "demo", "--format", "chad"), "unknown format 'chad'. Nearest: chat"),
+    (("run", "toy", "--model", "demo", "--queries-per-request", "0"), "--queries-per-request is 0"),
     (("run", "nowhere.yaml"), "nowhere.yaml cannot be read"),
     (("run",), "Missing argument"),
     (("curves", "nowhere"), "nowhere is not a run folder"),

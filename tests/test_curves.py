@@ -19,8 +19,9 @@ from icl_harness.errors import StoreError
 from icl_harness.stats import mean_interval
 
 ISSUE = (
-    "task, model, mode, variant, shots, metric, value, ci_low, ci_high, n_queries, n_draws, n_ok, n_failed, "
-    "n_unparsed, n_overflow, shots_used, prompt_tokens, cached_tokens, completion_tokens, cost_usd"
+    "task, model, mode, variant, format, queries_per_request, shots, metric, value, ci_low, ci_high, n_queries, "
+    "n_draws, n_ok, n_failed, n_refused, n_unparsed, n_overflow, shots_used, prompt_tokens, cached_tokens, "
+    "cache_write_tokens, completion_tokens, reasoning_tokens, cost_usd, n_lost"
 )
 
 
@@ -30,6 +31,8 @@ def record(**fields):
         "model": "demo",
         "mode": "supervised",
         "variant": "default",
+        "format": "text",
+        "queries_per_request": 1,
         "shots": 4,
         "draw": 0,
         "query_id": "q0",
@@ -41,16 +44,20 @@ def record(**fields):
         "shots_used": 4,
         "prompt_tokens": 100,
         "cached_tokens": 80,
+        "cache_write_tokens": 10,
         "completion_tokens": 2,
+        "reasoning_tokens": 1,
         "cost_usd": 0.001,
         "latency_s": 0.2,
+        "n_lost": 0,
     }
     assert set(fields) <= set(usual)
     return usual | fields
 
 
 def missing(status, **fields):
-    nothing = dict.fromkeys(("parsed", "score", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd"))
+    tokens = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+    nothing = dict.fromkeys(("parsed", "score", *tokens, "cost_usd"))
     return record(status=status, **nothing | fields)
 
 
@@ -60,7 +67,7 @@ def one(*rows):
     return table.iloc[0]
 
 
-def test_columns_are_those_of_the_issue():
+def test_columns_are_those_of_the_issues():
     assert ISSUE.split(", ") == COLUMNS == list(curves(pd.DataFrame([record()])).columns)
 
 
@@ -72,15 +79,24 @@ def test_a_failed_request_is_missing_and_an_unparsable_answer_is_wrong():
         record(query_id="q3", score=1.0),
         missing("failed", query_id="q4"),
         missing("overflow", query_id="q5"),
+        missing("refused", query_id="q6"),
+        missing("refused", query_id="q7"),
     )
     assert row["value"] == 0.5
-    assert [row[n] for n in ("n_ok", "n_unparsed", "n_failed", "n_overflow", "n_queries", "n_draws")] == [
-        4,
-        2,
-        1,
-        1,
-        6,
-        1,
+    counts = {"n_ok": 4, "n_unparsed": 2, "n_failed": 1, "n_refused": 2, "n_overflow": 1, "n_queries": 8, "n_draws": 1}
+    assert row[list(counts)].to_dict() == counts
+
+
+def test_requests_that_broke_off_are_summed_over_all_records():
+    assert one(record(n_lost=2), missing("failed", query_id="q1", n_lost=1))["n_lost"] == 3
+
+
+def test_chats_and_groups_are_rows_of_their_own():
+    table = curves(pd.DataFrame([record(), record(format="chat", score=0.0), record(queries_per_request=5)]))
+    assert table[["format", "queries_per_request", "value"]].values.tolist() == [
+        ["chat", 1, 0.0],
+        ["text", 1, 1.0],
+        ["text", 5, 1.0],
     ]
 
 
@@ -170,8 +186,10 @@ def test_the_csv_is_what_it_says(tmp_path):
     head, line, end = path.read_bytes().decode().split("\n")
     assert head == ",".join(COLUMNS)
     # One draw of 2 queries, 1 right: t with 1 degree of freedom leaves nearly all of 0..1.
-    low, high = line.split(",")[7:9]
-    assert line == f"banking77,demo,supervised,default,4,accuracy,0.5,{low},{high},2,1,2,0,0,0,4,100.5,,2,"
+    low, high = line.split(",")[9:11]
+    assert (
+        line == f"banking77,demo,supervised,default,text,1,4,accuracy,0.5,{low},{high},2,1,2,0,0,0,0,4,100.5,,10,2,1,,0"
+    )
     assert float(low) < 0.02
     assert end == ""
     assert [p.name for p in path.parent.iterdir()] == ["curves.csv"]

@@ -68,6 +68,16 @@ def spec(**values: object) -> Spec:
         ({"models": "baseline/knn", "model_args": {"dtype": "x"}}, "--model-arg does nothing for reference learners"),
         ({"worked": 5}, "takes 0 to 4 worked examples"),
         ({"on_overflow": "truncate"}, "unknown on-overflow 'truncate'.* Known: drop, skip, error"),
+        ({"format": "chatty"}, "unknown format 'chatty'. Nearest: chat. Known: text, chat"),
+        ({"format": "chat", "models": "demo,baseline/knn"}, "baseline/knn reads no prompts, so --format does nothing"),
+        ({"queries_per_request": 0}, "--queries-per-request is 0; it takes a whole number of 1 or more"),
+        ({"queries_per_request": "5"}, "--queries-per-request is 5; it takes a whole number"),
+        ({"queries_per_request": 5, "models": "baseline/knn"}, "so --queries-per-request does nothing for it"),
+        (
+            {"queries_per_request": 5, "scoring": "choices"},
+            "--queries-per-request needs written answers",
+        ),
+        ({"batch": True}, "batch is no part of what is measured; give it as the option --batch"),
         ({"tasks": "toy,toy"}, "tasks: 'toy' is named twice"),
         ({"models": ""}, "no model is named"),
         ({"shotz": "1"}, "here: unknown key 'shotz'. Nearest: shots"),
@@ -89,6 +99,7 @@ def test_yaml_and_arguments_give_the_same_spec_and_arguments_win(tmp_path: Path)
 
 def test_what_a_run_folder_stores_gives_the_spec_again() -> None:
     one = spec(shots="0..64", modes="reinforced", model_args={"dtype": "float32"}, bank_samples=2)
+    assert (one.format, one.queries_per_request) == ("text", 1)
     assert Spec.from_dict(one.as_dict(), "stored") == one
 
 

@@ -21,7 +21,10 @@ from icl_harness.plots import plot, save
 def curve(values, *, shots=(0, 1, 4, 16, 64), width=0.05, **fields):
     """A table as `curves` gives it, of one curve."""
     value = np.array(values, dtype=float)
-    usual = {"task": "dialects", "model": "demo", "mode": "supervised", "variant": "default", "metric": "accuracy"}
+    usual = {
+        "task": "dialects", "model": "demo", "mode": "supervised", "variant": "default", "format": "text",
+        "queries_per_request": 1, "metric": "accuracy",
+    }  # fmt: skip
     return pd.DataFrame(
         {
             **usual,
@@ -64,6 +67,16 @@ def test_a_panel_shows_models_reference_learners_bands_and_chance():
     assert {30.0, 60.0, 95.0, 90.0, 98.0, 25.0} <= drawn(ax)
     assert [text.get_text() for text in ax.texts] == ["chance"]
     assert ax.get_title(loc="left") == "dialects"
+
+
+def test_the_legend_names_chats_and_groups_of_queries_beside_the_usual_way_of_asking():
+    ways = [{}, {"format": "chat"}, {"format": "chat", "queries_per_request": 5}]
+    table = pd.concat([curve([0.3, 0.6, 0.8, 0.9, 0.95], model="x" * 40, **way) for way in ways], ignore_index=True)
+    figure = plot(table, {})
+    short = "…" + "x" * 29
+    assert labels(figure) == [short, f"{short} · chat", f"{short} · chat · 5 queries a request"]
+    colours = {line.get_color() for line in figure.legends[0].get_lines()}
+    assert len(colours) == 3
 
 
 def test_zero_shots_stand_left_of_a_break():

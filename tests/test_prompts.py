@@ -2,13 +2,14 @@
 
 import hashlib
 import pickle
+from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_harness.errors import TemplateError
-from icl_harness.prompts import Node, Prompt, Query, Shot, Template
+from icl_harness.prompts import Node, Piece, Prompt, Query, Shot, Template, pieces
 
 texts = st.lists(st.text(max_size=20), min_size=1, max_size=8)
 
@@ -72,6 +73,110 @@ def test_shots_are_counted_and_kept_in_order() -> None:
     assert node.n_shots == 3
     assert [s.id for s in node.shots] == ["s0", "s1", "s2"]
     assert node.mode == "supervised"
+
+
+def chat(*turns: tuple[str, str]) -> Node:
+    (role, text), *rest = turns
+    node = Node(text, role=role)
+    for role, text in rest:
+        node = node.child(text, role=role)
+    return node
+
+
+def test_a_chat_is_another_prompt_than_its_text_and_each_role_counts() -> None:
+    hashes = {chat(("", "a"), ("", "b")).hash, *(chat(("system", "a"), (r, "b")).hash for r in ("user", "assistant"))}
+    assert len(hashes) == 3
+
+
+def test_a_chats_text_has_each_turn_under_its_role_and_the_query_is_the_users() -> None:
+    node = chat(("system", "Be brief."), ("user", "a="), ("assistant", "1"))
+    assert node.text == "[system]\nBe brief.\n\n[user]\na=\n\n[assistant]\n1"
+    assert Prompt(node, Query(id="q", text="b=")).text == node.text + "\n\n[user]\nb="
+    inputs = chat(("system", "Be brief."), ("user", "a\n"))
+    assert Prompt(inputs, Query(id="q", text="b=")).text == "[system]\nBe brief.\n\n[user]\na\nb="
+
+
+def test_a_chat_goes_through_pickle_with_its_roles_and_cuts() -> None:
+    node = Node("p", role="system", cut=True).child("q", role="user").child("a", role="assistant", cut=True)
+    again = pickle.loads(pickle.dumps(node))
+    assert again.hash == node.hash
+    assert [(n.role, n.cut) for n in again.path] == [("system", True), ("user", False), ("assistant", True)]
+
+
+edges = st.lists(
+    st.tuples(
+        st.sampled_from(["user", "assistant"]), st.text(alphabet="ab \n", max_size=12), st.booleans()
+    ),
+    max_size=10,
+)  # fmt: skip
+
+
+def path_of(found: list[tuple[str, str, bool]]) -> Node:
+    node = Node("", role="system")
+    for role, text, cut in found:
+        node = node.child(text, role=role, cut=cut)
+    return node
+
+
+@given(edges, st.integers(1, 15))
+def test_pieces_are_the_turns_of_a_prefix_without_those_that_are_blank(found, most) -> None:
+    told = [(role, text) for role, text, _ in found if text]
+    turns = [(role, "".join(text for _, text in parts)) for role, parts in groupby(told, key=lambda edge: edge[0])]
+    # A turn that is left out may leave two of a role side by side.
+    whole = [turn for turn in turns if turn[1].strip()]
+    made = pieces(path_of(found), most)
+    assert "".join(piece.text for piece in made) == "".join(text for _, text in whole)
+    roles = [role for role, _ in groupby(piece.role for piece in made)]
+    assert roles == [role for role, _ in groupby(role for role, _ in whole)]
+
+
+@given(edges, st.integers(1, 15))
+def test_no_piece_is_blank_or_longer_than_allowed_but_for_white_space_around_it(found, most) -> None:
+    for piece in pieces(path_of(found), most):
+        assert 0 < len(piece.text.strip()) <= most
+
+
+@given(edges, st.integers(1, 15))
+def test_a_prefix_up_to_a_cut_is_the_first_pieces_of_every_longer_one(found, most) -> None:
+    whole = pieces(path_of(found), most)
+    for i, (_, text, cut) in enumerate(found, 1):
+        if cut and text.strip() and all(later.strip() for _, later, _ in found[i:]):
+            before = pieces(path_of(found[:i]), most)
+            assert before == whole[: len(before)]
+            assert before[-1].cut
+
+
+@given(st.lists(st.text(alphabet="ab", min_size=1, max_size=9), max_size=12))
+def test_a_piece_ends_where_an_edge_ends_while_no_edge_is_too_long(segments) -> None:
+    node = grow(["p", *segments])
+    ends = {sum(map(len, ["p", *segments][:i])) for i in range(len(segments) + 2)}
+    at = 0
+    made = pieces(node, 9)
+    for piece in made:
+        at += len(piece.text)
+        assert at in ends
+    assert all(len(a.text) + len(b.text) > 9 for a, b in pairwise(made)), "no more pieces than are needed"
+
+
+def test_pieces_are_split_at_cuts_at_turns_and_inside_an_edge_that_is_too_long() -> None:
+    text = Node("pre").child("one", cut=True).child("two").child("three", cut=True).child("twenty letters of it")
+    assert pieces(text, 9) == [
+        Piece("user", "preone", True),
+        Piece("user", "twothree", True),
+        Piece("user", "twenty le", False),
+        Piece("user", "tters of ", False),
+        Piece("user", "it", False),
+    ]
+    turns = Node("s", role="system", cut=True).child("a", role="user").child("b", role="assistant", cut=True)
+    assert pieces(turns) == [Piece("system", "s", True), Piece("user", "a", False), Piece("assistant", "b", True)]
+
+
+def test_white_space_goes_to_the_next_piece_of_its_turn_or_else_to_the_last() -> None:
+    node = Node("p", cut=True).child("\n", cut=True).child("x")
+    assert pieces(node) == [Piece("user", "p", True), Piece("user", "\nx", False)]
+    assert pieces(Node("p", cut=True).child("\n")) == [Piece("user", "p\n", True)]
+    assert pieces(Node(" ", role="system").child("a", role="user")) == [Piece("user", "a", False)]
+    assert pieces(Node("")) == []
 
 
 def test_a_template_renders_its_blocks_and_keeps_their_newlines() -> None:

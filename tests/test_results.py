@@ -1,6 +1,7 @@
 """The run store: small on disk, readable while it is written, all or nothing."""
 
 import sqlite3
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from icl_harness.errors import StoreError
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts import Node, Prompt, Query, Shot
-from icl_harness.results import Cell, Record, RunStore
+from icl_harness.results import Cell, Known, Record, RunStore
 
 HEADER = {"spec": {"seed": 0}, "data": {}, "prompts": {}, "tasks": {}, "weights": {}}
 
@@ -55,6 +56,65 @@ def test_a_prompt_is_put_together_again_from_texts_stored_once(tmp_path: Path) -
     n_texts = sqlite3.connect(tmp_path / "run/records.db").execute("SELECT count(*) FROM texts").fetchone()[0]
     assert n_texts == 1 + 4 + 1  # preamble, shots, query: however many cells share them
     store.close()
+
+
+def test_a_chat_is_put_together_again_with_its_turns(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    node = Node("Be brief.", role="system").child("a=", role="user").child("1", role="assistant")
+    one = record(node, "q1")
+    store.add(replace(cell(1), format="chat"), [one])
+    assert store.prompts("q1") == [(replace(cell(1), format="chat"), one.prompt.text)]
+    store.close()
+
+
+def test_each_way_of_asking_is_a_cell_of_its_own(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    cells = [cell(1), replace(cell(1), format="chat"), replace(cell(1), queries_per_request=5)]
+    for one in cells:
+        assert store.done(one) == set()
+        store.add(one, [record(path_of(1)[1], "q1")])
+    assert {c for c, _ in store.prompts("q1")} == set(cells)
+    assert store.records()[["format", "queries_per_request"]].values.tolist() == [["chat", 1], ["text", 1], ["text", 5]]
+    store.close()
+
+
+def test_all_that_an_answer_took_is_read_back_and_given_with_its_copy(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    usage = Usage(
+        prompt_tokens=9, cached_tokens=2, cache_write_tokens=3, completion_tokens=5, reasoning_tokens=4, cost_usd=0.5
+    )
+    node = path_of(1)[1]
+    answer = Answer(query_id="q1", text="x", usage=usage, n_lost=2)
+    store.add(cell(1), [Record(prompt=Prompt(node, Query(id="q1", text="?")), answer=answer, parsed="x", score=1.0)])
+    row = store.records().iloc[0]
+    assert {f.name: row[f.name] for f in fields(Usage)} == asdict(usage)
+    assert row["n_lost"] == 2
+    assert store.answered(cell(1), node) == {"?": {"q1": Known("q1", "x", "x", 1.0, None, usage)}}
+    store.close()
+
+
+def test_a_refused_record_is_done(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    refused = Answer(query_id="q1", status="refused", error="the filter")
+    store.add(cell(0), [Record(prompt=Prompt(path_of(0)[0], Query(id="q1", text="?")), answer=refused)])
+    assert store.done(cell(0)) == {("q1", 0)}
+    assert store.answers_by_shots(cell(0)) == {}
+    store.close()
+
+
+@pytest.mark.parametrize(("version", "made"), [(0, "an earlier"), (99, "a later")])
+def test_a_folder_of_another_version_is_refused_in_one_line_and_left_alone(tmp_path: Path, version, made) -> None:
+    RunStore.create_or_resume(tmp_path / "run", HEADER).close()
+    database = sqlite3.connect(tmp_path / "run/records.db")
+    database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    told = f"run was made by {made} version of icl-harness"
+    for call in (RunStore.open, lambda path: RunStore.create_or_resume(path, {**HEADER, "spec": {"other": 1}})):
+        with pytest.raises(StoreError, match=told) as caught:
+            call(tmp_path / "run")
+        assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_a_thousand_queries_in_eight_cells_of_1_mb_prompts_stay_under_20_mb(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,15 +140,20 @@ class TestFaults:
         curve = go(ScriptedModel(lambda p: "maybe"), shots=[2], draws=1).curves().iloc[0]
         assert (curve["value"], curve["n_ok"], curve["n_unparsed"]) == (0.0, N_QUERIES, N_QUERIES)
 
-    def test_an_overflow_told_by_the_provider_is_missing(self) -> None:
-        def small(prompt: Prompt) -> str:
-            if prompt.node.n_shots > 2:
-                raise ContextOverflow("prompt is too long")
-            return right(prompt)
+    def test_a_refused_request_is_missing_counted_and_not_asked_again(self) -> None:
+        class Strict(ScriptedModel):
+            async def answers(self, node, queries, sampling):
+                async for answers in super().answers(node, queries, sampling):
+                    yield [
+                        replace(a, status="refused", text=None, error="the filter") if a.query_id == "test105" else a
+                        for a in answers
+                    ]
 
-        curves = go(ScriptedModel(small), draws=1).curves().set_index("shots")
-        assert curves["n_overflow"].to_dict() == {0: 0, 2: 0, 8: N_QUERIES}
-        assert curves["value"].isna().to_dict() == {0: False, 2: False, 8: True}
+        curve = go(Strict(right), shots=[2], draws=1).curves().iloc[0]
+        assert (curve["value"], curve["n_ok"], curve["n_refused"], curve["n_failed"]) == (1.0, N_QUERIES - 1, 1, 0)
+        silent = Listener()
+        go(Strict(silent), shots=[2], draws=1)
+        assert silent.texts == []
 
     def test_a_refused_key_stops_the_run_and_keeps_what_was_answered(self) -> None:
         def reply(prompt: Prompt) -> str:
@@ -159,6 +165,16 @@ class TestFaults:
             go(ScriptedModel(reply), draws=1)
         assert len(icl_harness.Run("out").records()) == 2 * N_QUERIES
         assert len(icl_harness.Run("out").curves()) == 2  # an unfinished run is read like any other
+
+    def test_a_back_end_that_answers_twice_is_counted_once(self) -> None:
+        class Eager(ScriptedModel):
+            async def answers(self, node, queries, sampling):
+                async for answers in super().answers(node, queries, sampling):
+                    yield answers
+                    yield [replace(a, text="another") for a in answers]
+
+        curve = go(Eager(right), shots=[2], draws=1).curves().iloc[0]
+        assert (curve["n_ok"], curve["value"]) == (N_QUERIES, 1.0)
 
     def test_a_back_end_that_leaves_a_query_out_gives_a_failed_record(self) -> None:
         class Forgetful(ScriptedModel):

@@ -1,0 +1,359 @@
+"""Lines of the walk as APIs need them: refusals of long prompts, chats, groups of queries, cells all at once."""
+
+import asyncio
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import icl_harness
+from icl_harness import Prompt, ScriptedModel
+from icl_harness.compare import compare
+from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError
+from icl_harness.experiment import Experiment
+from icl_harness.grid import Spec
+from icl_harness.results import RunStore
+from icl_harness.runner import run_experiment
+from icl_harness.runs import load_runs
+
+from .conftest import N_QUERIES, parity
+from .test_runner import Listener, go, right
+
+
+class Provider(ScriptedModel):
+    """A model that tells its window only by refusing what is longer, in words; it charges a dollar a word."""
+
+    def __init__(self, most_words: int) -> None:
+        self.asked: list[tuple[int, str]] = []  # (shots, query id)
+        self.paid = 0
+        self.most_words = most_words
+        super().__init__(self.say)
+
+    def say(self, prompt: Prompt) -> str:
+        self.asked.append((prompt.node.n_shots, prompt.query.id))
+        if len(prompt.text.split()) > self.most_words:
+            raise ContextOverflow("prompt is too long")
+        return right(prompt)
+
+    async def answers(self, node, queries, sampling):
+        async for answers in super().answers(node, queries, sampling):
+            self.paid += sum(a.usage.prompt_tokens or 0 for a in answers)
+            yield [replace(a, usage=replace(a.usage, cost_usd=float(a.usage.prompt_tokens or 0))) for a in answers]
+
+
+# Words: preamble 4, shot 4, query 3, the longest query 5.
+FIVE_SHOTS = 4 + 4 * 5 + 5
+
+
+@pytest.fixture
+def one_long(toy: Path) -> None:
+    """Make one query longer than the others."""
+    path = toy / "data/toy/test.jsonl"
+    path.write_text(path.read_text().replace("n 105", "n 105 or so"))
+
+
+@pytest.mark.usefixtures("toy", "one_long")
+class TestRefusedByTheProvider:
+    def test_drop_finds_the_most_whole_shots_with_the_longest_query_and_uses_them_for_the_cell(self) -> None:
+        model = Provider(FIVE_SHOTS)
+        records = go(model, shots=[0, 2, 8, 16, 32], draws=1).records()
+        used = records.groupby("shots")["shots_used"].unique().map(list).to_dict()
+        assert used == {0: [0], 2: [2], 8: [5], 16: [5], 32: [5]}
+        assert (records["status"] == "ok").all()
+        assert records[records["shots"] > 8]["reused"].all(), "the same prompt is not asked again"
+        assert {query for shots, query in model.asked if shots > 5} == {"test105"}
+        assert max(Counter(model.asked).values()) == 1
+        assert next(query for shots, query in model.asked if shots == 0) == "test105", "the longest goes first"
+
+    @pytest.mark.parametrize("most", range(0, 32, 3))
+    def test_what_the_search_took_is_in_the_records_to_the_cent(self, most) -> None:
+        model = Provider(4 + 4 * most + 5)
+        records = go(model, shots=[32], draws=1).records()
+        assert set(records["shots_used"]) == {most}
+        assert records["cost_usd"].sum() == model.paid
+        assert len(records) == N_QUERIES
+
+    @pytest.mark.parametrize("n", range(1, 12))
+    def test_a_run_left_in_the_search_goes_on_with_it_and_ends_with_the_same_shots(self, n) -> None:
+        class Stopped(Provider):
+            def say(self, prompt: Prompt) -> str:
+                if len(self.asked) == n:
+                    raise AccountError("stopped")
+                return super().say(prompt)
+
+        whole = go(Provider(4 + 4 * 21 + 5), out="whole", shots=[32], draws=1).records()
+        first, second = Stopped(4 + 4 * 21 + 5), Provider(4 + 4 * 21 + 5)
+        with pytest.raises(AccountError):
+            go(first, shots=[32], draws=1)
+        records = go(second, shots=[32], draws=1).records()
+        same = ["query_id", "shots_used", "node_hash", "answer", "score", "status"]
+        assert records[same].equals(whole[same])
+        assert records["cost_usd"].sum() == first.paid + second.paid
+
+    def test_the_most_shots_are_known_again_when_a_run_goes_on(self) -> None:
+        class Stopped(Provider):
+            def say(self, prompt: Prompt) -> str:
+                if Counter(shots for shots, _ in self.asked)[5] == N_QUERIES:  # the first cell is done
+                    raise AccountError("stopped")
+                return super().say(prompt)
+
+        with pytest.raises(AccountError):
+            go(Stopped(FIVE_SHOTS), shots=[8, 16], draws=1, temperature=0.5)
+        model = Provider(FIVE_SHOTS)
+        records = go(model, shots=[8, 16], draws=1, temperature=0.5).records()
+        assert Counter(shots for shots, _ in model.asked) == {5: N_QUERIES}
+        assert set(records["shots_used"]) == {5}
+
+    def test_skip_records_the_cell_and_asks_none_of_its_other_queries(self) -> None:
+        model = Provider(FIVE_SHOTS)
+        curves = go(model, draws=1, on_overflow="skip").curves().set_index("shots")
+        assert curves["n_overflow"].to_dict() == {0: 0, 2: 0, 8: N_QUERIES}
+        assert curves["value"].isna().to_dict() == {0: False, 2: False, 8: True}
+        assert sum(shots == 8 for shots, _ in model.asked) == 1
+
+    def test_error_stops_with_the_remedy(self) -> None:
+        with pytest.raises(SpecError, match=r"8 shots do not fit .* of scripted\. Ask for fewer, or use --on-overflow"):
+            go(Provider(FIVE_SHOTS), draws=1, on_overflow="error")
+
+    def test_a_query_that_does_not_fit_by_itself_is_overflow(self) -> None:
+        model = Provider(6)
+        curves = go(model, draws=1, shots=[0, 8]).curves()
+        assert (curves["n_overflow"] == N_QUERIES).all()
+        assert {query for _, query in model.asked} == {"test105"}
+
+    def test_a_search_that_fails_is_missing_and_asked_again(self) -> None:
+        class Shaky(Provider):
+            def say(self, prompt: Prompt) -> str:
+                if prompt.node.n_shots == 5:
+                    raise ProviderError("503")
+                return super().say(prompt)
+
+        curve = go(Shaky(FIVE_SHOTS), draws=1, shots=[8]).curves().iloc[0]
+        assert (curve["n_failed"], curve["n_ok"]) == (N_QUERIES, 0)
+        records = go(Provider(FIVE_SHOTS), draws=1, shots=[8]).records()
+        assert (records["status"] == "ok").all()
+        assert set(records["shots_used"]) == {5}
+
+
+class Chatty(ScriptedModel):
+    """A model that takes turns."""
+
+    def __init__(self, reply, **options) -> None:
+        super().__init__(reply, **options)
+        self.capabilities = replace(self.capabilities, chat=True)
+
+
+@pytest.mark.usefixtures("toy")
+class TestChat:
+    def test_a_chat_asks_the_same_shots_of_the_same_queries_in_turns(self) -> None:
+        listener = Listener()
+        chat = go(Chatty(listener), format="chat", draws=1, modes=["supervised", "unsupervised"]).records()
+        text = go(ScriptedModel(right), out="text", draws=1, modes=["supervised", "unsupervised"]).records()
+        same = ["mode", "shots", "draw", "query_id", "shot_ids", "score"]
+        assert chat[same].equals(text[same])
+        assert set(chat["node_hash"]).isdisjoint(text["node_hash"])
+        roles = {tuple(edge.role for edge in p.node.path) for p in listener.prompts if p.node.mode == "supervised"}
+        assert roles == {("system", *("user", "assistant") * k) for k in (0, 2, 8)}
+        longest = [p.node for p in listener.prompts if p.node.n_shots == 8]
+        cuts = {tuple(edge.n_shots for edge in node.path if edge.cut) for node in longest}
+        assert cuts == {(0, 2, 8), (0, 2, 8, 8)}, "in unsupervised mode before and behind the format block"
+
+    def test_show_gives_a_chats_turns(self) -> None:
+        listener = Listener()
+        run = go(Chatty(listener), format="chat", draws=1, shots=[1])
+        store = RunStore.open(run.path)
+        sent = [text for _, text in store.prompts("test103")]
+        store.close()
+        assert sent == [p.text for p in listener.prompts if p.query.id == "test103"]
+        assert "\n\n[assistant]\n" in sent[0]
+        assert sent[0].endswith("\n\n[user]\nn 103 ->")
+
+    def test_a_model_without_turns_is_refused_with_the_remedy(self) -> None:
+        with pytest.raises(SpecError, match=r"scripted takes no turns of a chat\. Use --format text; a local model"):
+            go(ScriptedModel(right), format="chat")
+        assert not Path("out").exists()
+
+    def test_a_bank_is_asked_in_turns_too(self) -> None:
+        listener = Listener()
+        go(Chatty(listener), format="chat", modes=["reinforced"], shots=[2], draws=1, bank_shots=3)
+        asked = {p.node.n_shots: [e.role for e in p.node.path] for p in listener.prompts}
+        assert asked == {k: ["system", *["user", "assistant"] * k] for k in (3, 2)}
+
+    def test_a_chat_and_its_text_are_compared_on_the_same_draws_and_queries(self) -> None:
+        go(Chatty(right), out="a", format="chat")
+        go(Chatty(lambda p: " odd"), out="b")
+        records = load_runs([Path("a"), Path("b")])[1]
+        found = compare(records, by="format")
+        assert found[["a", "b"]].drop_duplicates().values.tolist() == [["chat", "text"]]
+        assert found["b_minus_a"].tolist() == [-0.5, -0.5, -0.5]
+
+
+def answer_all(prompt: Prompt) -> str:
+    """Answer every numbered query of a group."""
+    asked = re.findall(r"^(\d+): n (\d+) ->$", prompt.query.text, re.MULTILINE)
+    return "\n".join(f"{number}: {parity(int(n))}" for number, n in asked)
+
+
+@pytest.mark.usefixtures("toy")
+class TestGroups:
+    def test_a_group_is_one_request_whose_answers_are_those_of_its_queries(self) -> None:
+        listener = Listener(answer_all)
+        records = go(ScriptedModel(listener), queries_per_request=5, draws=1).records()
+        assert len(listener.prompts) == 3 * 3  # 12 queries in three requests
+        assert len(records) == 3 * N_QUERIES
+        assert (records["score"] == 1).all()
+        assert set(records["queries_per_request"]) == {5}
+        words = sum(len(p.text.split()) for p in listener.prompts)
+        assert records["prompt_tokens"].sum() == words, "each request is counted once"
+
+    def test_a_missing_answer_is_unparsed_for_its_query_alone(self) -> None:
+        def forgetful(prompt: Prompt) -> str:
+            return "\n".join(line for line in answer_all(prompt).splitlines() if not line.startswith("2:"))
+
+        run = go(ScriptedModel(forgetful), queries_per_request=4, draws=2, shots=[0, 2])
+        records = run.records()
+        unparsed = records[records["parsed"].isna()]
+        assert set(unparsed["query_id"]) == {"test101", "test105", "test109"}
+        assert (unparsed["status"] == "ok").all()
+        assert (unparsed["score"] == 0).all()
+        assert run.curves()["n_unparsed"].tolist() == [2 * 3, 2 * 3]
+
+    def test_an_unparsed_answer_is_copied_as_unparsed_whatever_the_reply_looks_like(self) -> None:
+        records = go(ScriptedModel(lambda p: "even"), queries_per_request=4, draws=3, shots=[0]).records()
+        assert records["reused"].sum() == 2 * N_QUERIES
+        assert records["parsed"].isna().all()
+        assert (records["score"] == 0).all()
+
+    def test_a_failed_group_is_missing_for_all_its_queries_and_asked_again_whole(self) -> None:
+        def flaky(prompt: Prompt) -> str:
+            if "n 105" in prompt.query.text:
+                raise ProviderError("503")
+            return answer_all(prompt)
+
+        curve = go(ScriptedModel(flaky), queries_per_request=4, shots=[2], draws=1).curves().iloc[0]
+        assert (curve["n_ok"], curve["n_failed"]) == (8, 4)
+        listener = Listener(answer_all)
+        curve = go(ScriptedModel(listener), queries_per_request=4, shots=[2], draws=1).curves().iloc[0]
+        assert len(listener.prompts) == 1
+        assert (curve["n_ok"], curve["value"]) == (N_QUERIES, 1.0)
+
+    def test_show_gives_the_very_prompt_of_the_group(self) -> None:
+        listener = Listener(answer_all)
+        run = go(ScriptedModel(listener), queries_per_request=5, draws=1, shots=[2])
+        store = RunStore.open(run.path)
+        assert [text for _, text in store.prompts("test107")] == [listener.texts[1]]
+        store.close()
+
+    def test_the_bank_is_asked_one_problem_at_a_time(self) -> None:
+        listener = Listener(lambda p: right(p) if p.query.input else answer_all(p))
+        records = go(ScriptedModel(listener), queries_per_request=6, modes=["reinforced"], shots=[2], draws=1).records()
+        assert sum(p.query.id.startswith("train") for p in listener.prompts) == 40 * 4
+        assert (records["score"] == 1).all()
+
+    def test_shots_that_the_provider_finds_too_many_are_dropped_for_the_whole_cell(self) -> None:
+        def small(prompt: Prompt) -> str:
+            if prompt.node.n_shots > 5:
+                raise ContextOverflow("too long")
+            return answer_all(prompt)
+
+        records = go(ScriptedModel(small), queries_per_request=5, shots=[8], draws=1).records()
+        assert set(records["shots_used"]) == {5}
+        assert (records["score"] == 1).all()
+
+    def test_a_told_window_must_hold_the_whole_group_and_all_its_answers(self) -> None:
+        listener = Listener(answer_all)
+        go(ScriptedModel(listener), out="wide", queries_per_request=5, shots=[0], draws=1)
+        group = max(len(p.query.text.split()) for p in listener.prompts) + 5 * (4 + 8)  # the task's 4, 8 for a number
+        model = ScriptedModel(answer_all, context_window=4 + 5 * 4 + group)
+        records = go(model, queries_per_request=5, shots=[8], draws=1).records()
+        assert set(records["shots_used"]) == {5}
+
+    def test_with_and_without_groups_are_compared(self) -> None:
+        go(ScriptedModel(right), out="one")
+        go(ScriptedModel(answer_all), out="five", queries_per_request=5)
+        found = compare(load_runs([Path("one"), Path("five")])[1], by="queries_per_request")
+        assert found[["a", "b"]].drop_duplicates().values.tolist() == [[1, 5]]
+        assert (found["n_pairs"] == 2 * N_QUERIES).all()
+
+
+def half(prompt: Prompt) -> str:
+    """Right about half of the pool, in words of its own; right about every query."""
+    number = int(prompt.query.input.split()[1])
+    return f" {parity(number)} I say" if number >= 100 or number % 4 < 2 else " odd" if number % 4 == 2 else " even"
+
+
+@pytest.mark.usefixtures("toy")
+class TestAllAtOnce:
+    """Cells of a batch wait for each other only where they share a greedy prompt."""
+
+    def walk(self, model: ScriptedModel, **options) -> icl_harness.Run:
+        options = {"shots": [0, 2, 8], "draws": 3, "data": "data", "modes": ["supervised"], **options}
+        spec = Spec.from_dict({"tasks": "toy", "models": [model.id], **options}, "test")
+        experiment = Experiment(spec, {model.id: model}, batch=True)
+        store = RunStore.create_or_resume(Path("batch"), experiment.header())
+        try:
+            run_experiment(experiment, store)
+        finally:
+            store.close()
+        return icl_harness.Run("batch")
+
+    def test_all_cells_are_underway_before_the_first_is_answered(self) -> None:
+        started: list[str] = []
+
+        class Batch(ScriptedModel):
+            async def answers(self, node, queries, sampling):
+                started.append(node.hash)
+                async with asyncio.timeout(60):
+                    while len(started) < 1 + 3 * 2:  # zero-shot of the first draw alone, and all other cells
+                        await asyncio.sleep(0.001)
+                async for answers in super().answers(node, queries, sampling):
+                    yield answers
+
+        records = self.walk(Batch(right)).records()
+        assert len(started) == len(set(started)) == 7
+        assert len(records) == 3 * 3 * N_QUERIES
+        assert records["reused"].sum() == 2 * N_QUERIES
+
+    def test_the_records_are_those_of_a_walk_in_turn(self) -> None:
+        modes = ["supervised", "unsupervised", "reinforced"]
+        once = self.walk(ScriptedModel(half), modes=modes, shots=[0, 2, 30, 40]).records()
+        turn = go(ScriptedModel(half), modes=modes, shots=[0, 2, 30, 40], draws=3).records()
+        assert once.drop(columns="latency_s").equals(turn.drop(columns="latency_s"))
+
+    def test_a_bank_that_is_too_small_for_two_counts_is_asked_once_for_both(self) -> None:
+        listener = Listener(half)
+        self.walk(ScriptedModel(listener), modes=["reinforced"], shots=[30, 40], draws=1)
+        assert max(Counter((p.text, p.query.sample) for p in listener.prompts).values()) == 1
+
+    def test_other_lines_do_not_wait_for_a_bank_but_for_the_prompt_without_shots(self) -> None:
+        order: list[tuple[str, int]] = []
+
+        class Batch(ScriptedModel):
+            async def answers(self, node, queries, sampling):
+                if queries[0].id.startswith("train"):
+                    async with asyncio.timeout(60):
+                        while not any(mode == "supervised" for mode, _ in order):
+                            await asyncio.sleep(0.001)
+                order.append(("bank" if queries[0].id.startswith("train") else node.mode, node.n_shots))
+                async for answers in super().answers(node, queries, sampling):
+                    yield answers
+
+        self.walk(Batch(half), modes=["reinforced", "supervised"], shots=[0, 2], draws=1)
+        assert order.index(("supervised", 2)) < order.index(("bank", 0))
+
+    def test_shots_are_dropped_and_answers_of_the_batch_are_kept(self) -> None:
+        model = Provider(FIVE_SHOTS)
+        records = self.walk(model, shots=[2, 8, 16], draws=1).records()
+        assert set(zip(records["shots"], records["shots_used"], strict=True)) == {(2, 2), (8, 5), (16, 5)}
+        assert records["cost_usd"].sum() == model.paid
+
+    def test_an_error_of_one_cell_stops_the_run_as_itself(self) -> None:
+        def reply(prompt: Prompt) -> str:
+            if prompt.node.n_shots == 8:
+                raise AccountError("the key was refused")
+            return right(prompt)
+
+        with pytest.raises(AccountError, match="the key was refused"):
+            self.walk(ScriptedModel(reply))
