@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from icl_harness.errors import ModelError, nearest
+from icl_harness.errors import ModelError, SpecError, nearest
+from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model
 
 PROVIDERS = {
@@ -28,9 +29,10 @@ def open_model(
     model_args: Mapping[str, str] | None = None,
     learner: Callable[..., Any] | None = None,
     kv_cache: KvCache | None = None,
+    terms: Terms | None = None,
 ) -> Model:
     """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and `baseline/ceiling`;
-    `kv_cache` is for `demo` and `hf/…`.
+    `kv_cache` is for `demo` and `hf/…`, `terms` are those on which APIs are asked.
 
     Raises `ModelError`: unknown id (lists what there is), no key, a path that is no model.
     """
@@ -39,10 +41,12 @@ def open_model(
         known = "; ".join(PROVIDERS.values())
         raise ModelError(f"unknown model {model_id!r}.{nearest(provider, PROVIDERS)} There are: {known}.")
     args = dict(model_args or {})
-    for reserved in {"id", "name", "base_url", "kv_cache"} & set(args):
+    for reserved in {"id", "name", "base_url", "kv_cache", "terms"} & set(args):
         raise ModelError(
             f"--model-arg {reserved}: not an argument; the model is named by --model, a server by --base-url."
         )
+    if terms is not None and terms.batch and provider not in ("openai", "anthropic", "google"):
+        raise SpecError(f"{model_id} takes no batches: they are a way to ask APIs. Leave --batch out.")
     if provider == "baseline":
         from icl_harness.models.baseline import open_baseline
 
@@ -55,25 +59,41 @@ def open_model(
         from icl_harness.models.vllm import VllmModel
 
         return VllmModel(name, id=model_id, **args)
-    return _open_api(provider, name, model_id, base_url, args)
+    return _open_api(provider, name, model_id, args, base_url=base_url, terms=terms)
 
 
-def _open_api(provider: str, name: str, model_id: str, base_url: str | None, args: dict[str, str]) -> Model:
+def _open_api(provider: str, name: str, id: str, args: dict[str, Any], **how: Any) -> Model:
     if provider == "openai":
-        from icl_harness.models.openai import OpenAIModel
-
-        return OpenAIModel(name, id=model_id, base_url=base_url, **args)
+        model: Model = _openai(args.pop("api", "chat"))(name, id=id, **how, **args)
+        return model
     if provider == "anthropic":
         from icl_harness.models.anthropic import AnthropicModel
 
-        return AnthropicModel(name, id=model_id, base_url=base_url, **args)
+        return AnthropicModel(name, id=id, **how, **args)
     sdk = args.pop("sdk", "genai")
     if sdk == "legacy":
         from icl_harness.models.google_legacy import GoogleLegacyModel
 
-        return GoogleLegacyModel(name, id=model_id, base_url=base_url, **args)
+        return GoogleLegacyModel(name, id=id, **how, **args)
     if sdk != "genai":
         raise ModelError(f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy.")
     from icl_harness.models.google import GoogleModel
 
-    return GoogleModel(name, id=model_id, base_url=base_url, **args)
+    return GoogleModel(name, id=id, **how, **args)
+
+
+def _openai(api: str) -> Any:
+    """Return the class that speaks one of OpenAI's ways to ask a model."""
+    if api == "chat":
+        from icl_harness.models.openai import OpenAIModel
+
+        return OpenAIModel
+    if api == "responses":
+        from icl_harness.models.openai_responses import OpenAIResponsesModel
+
+        return OpenAIResponsesModel
+    if api == "completions":
+        from icl_harness.models.openai_completions import OpenAICompletionsModel
+
+        return OpenAICompletionsModel
+    raise ModelError(f"--model-arg api={api}: unknown. There are api=chat (the default), responses and completions.")

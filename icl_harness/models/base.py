@@ -7,6 +7,7 @@ registry of `__init__`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ from typing import Any, Literal
 from icl_harness.errors import SpecError
 from icl_harness.prompts import Node, Query
 
-Scoring = Literal["generate", "choices", "choices-normalised"]
-Status = Literal["ok", "failed", "overflow"]
+Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
+Status = Literal["ok", "failed", "overflow", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,16 @@ class KvCache:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and dollars of one answer; None where the back end does not say. Prompt tokens include cached ones."""
+    """Tokens and dollars of one answer; None where the back end does not say.
+
+    Prompt tokens include those read from a cache and those written to one; completion tokens include reasoning.
+    """
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     cost_usd: float | None = None
 
 
@@ -74,9 +80,42 @@ def spent_tokens(usage: Usage) -> int:
     return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
 
+TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+
+
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """Return what several requests took together; None where one of them does not say."""
+    totals: dict[str, Any] = {}
+    for name in (*TOKEN_KINDS, "cost_usd"):
+        parts = [getattr(usage, name) for usage in usages]
+        totals[name] = None if None in parts else sum(parts)
+    return Usage(**totals)
+
+
+def share_usage(usage: Usage, n: int) -> list[Usage]:
+    """Return `n` usages that sum to one exactly, in tokens and in dollars."""
+    whole = {name: getattr(usage, name) for name in TOKEN_KINDS}
+    shares = {name: [None] * n if total is None else share_whole(total, n) for name, total in whole.items()}
+    dollars = [None] * n if usage.cost_usd is None else _share_dollars(usage.cost_usd, n)
+    return [Usage(**{name: shares[name][i] for name in TOKEN_KINDS}, cost_usd=dollars[i]) for i in range(n)]
+
+
+def share_whole(total: int, n: int) -> list[int]:
+    """Return `n` whole numbers that sum to `total`, the first with the rest."""
+    each, rest = divmod(total, n)
+    return [each + rest] + [each] * (n - 1)
+
+
+def _share_dollars(total: float, n: int) -> list[float]:
+    fraction, exponent = math.frexp(total)  # in units of its last bit, so that no sum is rounded
+    return [math.ldexp(part, exponent - 53) for part in share_whole(int(math.ldexp(fraction, 53)), n)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer to one query. A failed or overflown request has an `error` and no text: it is missing, not wrong."""
+    """One answer to one query. Without a text it has an `error` and is missing, not wrong: the request failed (and may
+    be asked again), overflowed the context window, or was refused by the provider or its filter.
+    """
 
     query_id: str
     sample: int = 0
@@ -86,7 +125,7 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood of its continuation
-    final: bool = False  # of a failed request: asking again cannot help (a filter withholds the answer)
+    n_lost: int = 0  # requests for it that broke off once they were sent: the provider may have charged for them
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):

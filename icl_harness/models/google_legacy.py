@@ -1,7 +1,7 @@
 """Gemini through google-generativeai, which Google has ended: `google/NAME --model-arg sdk=legacy` (floor 2).
 
 Its async calls fail over REST, so each request runs in a thread. A request that is cancelled ends in its thread, at the
-latest after `timeout_s`. Left out: seeds and thoughts, which this SDK does not know.
+latest after `timeout_s`. Left out: seeds, thoughts, cached contents and batches, for which the other SDK is there.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from icl_harness.models.api import parts
+from icl_harness.models.api.body import turns
+from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.faults import Fault
-from icl_harness.models.google import GeminiModel
+from icl_harness.models.google import ROLES, GeminiModel
 from icl_harness.prompts import Query
 
 
@@ -23,12 +25,14 @@ class GoogleLegacyModel(GeminiModel):
 
     sdk = ("google.generativeai", "google-generativeai", "icl-harness[gemini-legacy]")
 
-    def __init__(self, name: str, *, id: str, base_url: str | None = None, **model_args: str) -> None:
+    def __init__(
+        self, name: str, *, id: str, base_url: str | None = None, terms: Terms | None = None, **model_args: str
+    ) -> None:
         with warnings.catch_warnings():
             # At import it says that its support has ended, and google-api-core that this Python's will: both are
             # known to whoever asked for sdk=legacy.
             warnings.simplefilter("ignore", FutureWarning)
-            super().__init__(name, id=id, base_url=base_url, **model_args)
+            super().__init__(name, id=id, base_url=base_url, terms=terms, **model_args)
 
     def _open(self) -> Any:
         import google.generativeai as genai
@@ -37,22 +41,33 @@ class GoogleLegacyModel(GeminiModel):
         # The settings are the SDK's globals; the client taken from them at once is this model's own.
         options = {"api_endpoint": self.base_url} if self.base_url else None
         genai.configure(api_key=self.key, transport="rest", client_options=options)
-        return get_default_generative_client(), ThreadPoolExecutor(self.concurrency, thread_name_prefix="gemini")
+        return get_default_generative_client(), ThreadPoolExecutor(self.most, thread_name_prefix="gemini")
 
-    async def _send(self, client: Any, prefix: str, query: Query, sampling: Sampling) -> Any:
+    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
+        contents, system = [], None
+        for role, texts in turns(prefix.pieces):
+            parts = [{"text": text} for _, text in texts]
+            if role == "system":
+                system = {"parts": parts}
+            else:
+                contents.append({"role": ROLES[role], "parts": parts})
+        return contents, {"generation_config": self._config(sampling), "system_instruction": system}
+
+    async def _send(self, client: Any, request: Any, query: Query) -> Any:
         from google.api_core.exceptions import GoogleAPICallError
         from google.generativeai import protos
         from google.protobuf.json_format import ParseError  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         service, threads = client
-        request = protos.GenerateContentRequest(
-            model=f"models/{self.name.removeprefix('models/')}",
-            contents=[{"role": "user", "parts": [{"text": part} for part in parts(prefix, query.text)]}],
-            generation_config=self._config(sampling),
+        contents, more = request
+        *before, last = contents
+        asked = [*before, {**last, "parts": [*last["parts"][:-1], {"text": query.text}]}]  # the last one is the hole
+        message = protos.GenerateContentRequest(
+            model=f"models/{self.name.removeprefix('models/')}", contents=asked, **more
         )
 
         def ask() -> Any:
-            return service.generate_content(request, retry=None, timeout=self.timeout_s)
+            return service.generate_content(message, retry=None, timeout=self.timeout_s)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, ask)

@@ -74,9 +74,7 @@ class HfModel(Model):
         window = self._window()
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
-        self.capabilities = Capabilities(
-            logprobs=True, chat=options.chat_template, context_window=window, prefix_caching=self._keeps
-        )
+        self.capabilities = Capabilities(logprobs=True, context_window=window, prefix_caching=self._keeps)
 
     @property
     def n_prefilled(self) -> int:

@@ -1,24 +1,40 @@
 """OpenAI, and every server that speaks its chat completions: `openai/NAME`, `--base-url URL` (floor 2).
 
-The prompt is one user message. Left out: the responses API, log-probabilities, cache keys and breakpoints.
+To a model that is not OpenAI's own nothing is sent but what every such server knows: no cache key, no content in parts.
+What a server gives as `reasoning_content` is no part of the answer; one without a parser for its model's reasoning
+leaves it in the text, as <think>…</think>, and so does this file.
+
+The prefix is JSON once, and sent as such through the SDK's client. Newer models of OpenAI are given a cache breakpoint
+at the end of the shots; older ones and other servers cache by themselves. Left out: streams, tools, images.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from icl_harness.models.api import ApiModel, Reply, host, stops
-from icl_harness.models.api_args import word
-from icl_harness.models.base import Sampling, Usage
-from icl_harness.models.faults import Fault
+from icl_harness.models.api.args import word
+from icl_harness.models.api.backend import ApiModel, stops
+from icl_harness.models.api.batch_api import BatchApi
+from icl_harness.models.api.body import Body, turns
+from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.base import Answer, Sampling, Usage
 from icl_harness.prompts import Node, Query
+
+if TYPE_CHECKING:
+    from icl_harness.models.decisions import Decisions
 
 # Their reasoning is sampled as the provider likes: temperature, stop and seed are refused, and so is `max_tokens`.
 REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
-MAX_STOPS = 4
+OWN_NAMES = re.compile(r"(gpt-|o\d|chatgpt)(?!.*oss)")  # of OpenAI's own models, also behind a gateway
+EXPLICIT_CACHE = re.compile(r"gpt-(5\.([6-9]|\d\d)|[6-9])")  # take breakpoints, and charge for what they write
+MOST_STOPS = 4
+BREAKPOINT = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+MOST_CHARACTERS = 1_000_000  # of one string; 1,048,576 are taken at most
 
 
 class OpenAIModel(ApiModel):
@@ -28,18 +44,41 @@ class OpenAIModel(ApiModel):
     key_names = ("OPENAI_API_KEY",)
     base_url_name = "OPENAI_BASE_URL"
     sdk = ("openai", "openai", "openai")
-    extra_args = MappingProxyType({"reasoning_effort": word})
+    extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = MappingProxyType({"reasoning_effort": word})
+    scorings: ClassVar[tuple[str, ...]] = ("generate", "decisions")
+    path = "/chat/completions"
+    text_type = "text"
+
+    @property
+    def own_name(self) -> str:
+        """Return the name without the vendor that gateways put before it."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a model of OpenAI's, wherever it is served."""
+        return self.base_url is None or OWN_NAMES.match(self.own_name) is not None
+
+    @property
+    def charges_writes(self) -> bool:
+        """Whether cache breakpoints are taken; they are then charged for."""
+        return self.is_own and EXPLICIT_CACHE.match(self.own_name) is not None
 
     def _reasons(self) -> bool:
-        return REASONING.match(self.name.rpartition("/")[2]) is not None
+        return REASONING.match(self.own_name) is not None
 
     def _takes_temperature(self) -> bool:
         return not self._reasons()
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
-        """Return tiktoken's count, each edge of the tree counted once; an estimate where it knows no such model."""
-        if self.capabilities.context_window is None or self._encoding is None:
-            return super().count_tokens(node, query)
+        """Return tiktoken's count; an estimate where it knows no such model."""
+        counted = None if self.capabilities.context_window is None else self.exact_tokens(node, query)
+        return super().count_tokens(node, query) if counted is None else counted
+
+    def exact_tokens(self, node: Node, query: str = "") -> int | None:
+        """Return tiktoken's count, each edge of the tree counted once; None where it knows no such model."""
+        if self._encoding is None:
+            return None
         edges = []
         at: Node | None = node
         while at is not None and at.hash not in self._counts:
@@ -74,30 +113,63 @@ class OpenAIModel(ApiModel):
             api_key=self.key or "none",  # the SDK insists on one
             base_url=self.base_url,
             timeout=self.timeout_s,
-            max_retries=self.max_retries,
+            max_retries=0,
+            http_client=self.http_client(openai.DefaultAioHttpClient),
         )
 
-    def _params(self, sampling: Sampling, seed: int) -> dict[str, Any]:
-        official = not self.base_url or host(self.base_url).endswith("openai.com")
-        limit = "max_completion_tokens" if official or self._reasons() else "max_tokens"
-        params: dict[str, Any] = {limit: self._limit(sampling), **self.extras}
+    def _params(self, sampling: Sampling) -> dict[str, Any]:
+        limit = "max_completion_tokens" if self.is_own else "max_tokens"
+        params: dict[str, Any] = {"model": self.name, limit: self.limit(sampling)}
+        if effort := self.extras.get("reasoning_effort"):
+            params["reasoning_effort"] = effort
         if self.send_temperature:
             params["temperature"] = sampling.temperature
-        if not self._reasons():
-            params["seed"] = seed
-            if stop := stops(sampling, MAX_STOPS):
-                params["stop"] = stop
+        if not self._reasons() and (stop := stops(sampling, MOST_STOPS)):
+            params["stop"] = stop
         return params
 
-    async def _send(self, client: Any, prefix: str, query: Query, sampling: Sampling) -> Any:
+    def _cache_params(self, prefix: Prefix) -> dict[str, Any]:
+        """Return what routes the requests of a draw to where its prefix is kept."""
+        if not prefix.cached or not self.is_own:
+            return {}
+        options = {"prompt_cache_options": {"mode": "explicit"}} if self.charges_writes else {}
+        return {"prompt_cache_key": prefix.key, **options}
+
+    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
+        marks = prefix.breakpoints if self.charges_writes else set()
+        messages = [{"role": role, "content": self._content(texts, marks)} for role, texts in turns(prefix.pieces)]
+        return Body({**self._params(sampling), **self._cache_params(prefix), "messages": messages})
+
+    def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+        from icl_harness.models.decisions import decide
+
+        return decide(self._decisions, node, queries, sampling)
+
+    @cached_property
+    def _decisions(self) -> Decisions:
+        from icl_harness.models.openai_decisions import OpenAIDecisions
+
+        return OpenAIDecisions(self)
+
+    def _content(self, texts: list[tuple[int, str]], marks: set[int]) -> str | list[dict[str, Any]]:
+        """Return a message's content: one string, unless a breakpoint or OpenAI's longest string cuts it."""
+        whole = "".join(text for _, text in texts)
+        if not self.is_own or (len(whole) <= MOST_CHARACTERS and not any(i in marks for i, _ in texts)):
+            return whole
+        return [{"type": self.text_type, "text": text, **(BREAKPOINT if i in marks else {})} for i, text in texts]
+
+    async def _send(self, client: Any, request: Any, query: Query) -> Any:
+        from openai.types.chat import ChatCompletion
+
+        own = {} if self._reasons() else {"seed": query.seed}
+        return await self.post(client, self.path, request.fill(query.text, **own), ChatCompletion)
+
+    async def post(self, client: Any, path: str, filled: Any, kind: Any) -> Any:
+        """Send a body that is made already and return the SDK's class of the response. Raises `Fault`."""
         import openai
 
         try:
-            return await client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": prefix + query.text}],
-                **self._params(sampling, query.seed),
-            )
+            return await client.post(path, cast_to=kind, content=filled, options={"headers": filled.headers})
         except openai.APIStatusError as error:
             raise Fault.from_body(error.status_code, error.body, error.message, error.response.headers) from None
         except (openai.OpenAIError, ValueError) as error:  # no response; or one that is no JSON
@@ -106,17 +178,25 @@ class OpenAIModel(ApiModel):
     def _read(self, response: Any) -> Reply:
         choice = response.choices[0]
         used = response.usage
-        cached = used and used.prompt_tokens_details
+        read = used and used.prompt_tokens_details
+        thought = used and used.completion_tokens_details
         usage = Usage(
             prompt_tokens=used.prompt_tokens if used else None,
-            cached_tokens=cached.cached_tokens if cached else None,
+            cached_tokens=read.cached_tokens if read else None,
+            cache_write_tokens=getattr(read, "cache_write_tokens", None) if read else None,
             completion_tokens=used.completion_tokens if used else None,  # reasoning is part of it
+            reasoning_tokens=thought.reasoning_tokens if thought else None,
         )
-        written = (getattr(cached, "cache_write_tokens", None) or 0) if cached else 0
         text = choice.message.content or choice.message.refusal or ""
         if not text and choice.finish_reason == "content_filter":
-            return Reply(text=None, usage=usage, filtered="content_filter")
-        return Reply(text=text, usage=usage, cache_write_tokens=written, cut_off=choice.finish_reason == "length")
+            return Reply(text=None, usage=usage, refused="content_filter")
+        return Reply(text=text, usage=usage, cut_off=choice.finish_reason == "length")
+
+    def batch_api(self) -> BatchApi:
+        """Return the batches of this model."""
+        from icl_harness.models.openai_batches import OpenAIBatches
+
+        return OpenAIBatches(self)
 
     async def _close(self, client: Any) -> None:
         await client.close()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.models.apis import CLASSES, KEY
+from tests.models.api.apis import CLASSES, KEY
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,18 @@ def yes_no(text: str) -> bool:
     return {"yes": True, "no": False}[text]
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a reader of one of some words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    read.__doc__ = " or ".join(words)
+    return read
+
+
 def word(text: str) -> str:
     """a word"""
     if not text:
@@ -53,6 +66,7 @@ COMMON_ARGS: Mapping[str, Callable[[str], Any]] = {
     "max_retries": whole(0),
     "reasoning_tokens": whole(0),  # room for reasoning, added to max_tokens
     "send_temperature": yes_no,
+    "priced_as": word,  # provider/model whose price this server's tokens have
 }
 
 
@@ -72,14 +86,28 @@ def read_args(given: Mapping[str, str], extra: Mapping[str, Callable[[str], Any]
 
 
 def find_key(names: Sequence[str], id: str) -> str:
-    """Return the first key set in the environment, "" if none. Raises `ModelError` for one that no header can carry."""
+    """Return the first key set in the environment or else in `./.env`, "" if none.
+
+    Raises `ModelError` for one that no header can carry.
+    """
+    written = _dotenv()
     for name in names:
-        key = os.environ.get(name, "").strip()  # a trailing newline would surface as an error that quotes the header
+        # Stripped: a trailing newline would surface as an error that quotes the header.
+        key = (os.environ.get(name) or written.get(name) or "").strip()
         if key and not re.fullmatch(r"[!-~]+", key):
             raise ModelError(f"{id}: {name} holds characters that no key has; set it again.")
         if key:
             return key
     return ""
+
+
+def _dotenv() -> dict[str, str | None]:
+    """Return what `.env` in the working directory says; the environment of this process is left as it is."""
+    if not Path(".env").is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return dotenv_values(".env")
 
 
 def find_base_url(given: str | None, variable: str, id: str) -> str | None:

@@ -1,7 +1,9 @@
-"""What the API back ends share: bounded concurrency, keys, retries, faults and their fates (floor 2).
+"""What the API back ends share: the walk over a node's queries, keys, clients, prices (floor 2).
 
-In: a provider's `_send` (one request) and `_read` (its response). Out: an `ApiModel` that answers a node's queries.
-Left out: prefix caches, batches, rate limits. Nothing secret passes: every provider's text goes through `one_line`.
+In: a provider's `_request` (what a node's requests share), `_send` (one request) and `_read` (its response). Out: an
+`ApiModel` that answers a node's queries: the first alone, which writes the provider's cache, then the others.
+The SDKs' own retries are off: theirs would pass by the limiter, and multiply with those of `asks`.
+Nothing secret passes: every provider's text goes through `one_line`.
 """
 
 from __future__ import annotations
@@ -9,71 +11,88 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import random
-import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar
 
-from icl_harness.errors import AccountError, ModelError, SpecError
-from icl_harness.models.api_args import find_base_url, find_key, load_sdk, read_args
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage, truncate_at_stop
-from icl_harness.models.faults import Fault, one_line, storable
+from icl_harness.errors import ModelError, SpecError
+from icl_harness.models.api.args import find_base_url, find_key, load_sdk, read_args
+from icl_harness.models.api.asks import Asks
+from icl_harness.models.api.batch_api import BatchApi
+from icl_harness.models.api.batches import Batcher
+from icl_harness.models.api.caching import Prefix, fewest_tokens, prefix_of, ttl_for
+from icl_harness.models.api.fan_out import fan_out
+from icl_harness.models.api.faults import Fault, Reply, one_line
+from icl_harness.models.api.limiter import Limiter, limiter_of
+from icl_harness.models.api.prices import Price, Tokens, find_price
+from icl_harness.models.api.terms import Terms
+from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
 from icl_harness.prompts import Node, Query
 
 REASONING_TOKENS = 8192  # room beside the answer for models known to think first
 BYTES_PER_TOKEN = 3  # of English, tokenizers need 4 or more; of digits and code about 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a response says. `text` is None where a filter withheld it; `filtered` then says which."""
-
-    text: str | None
-    usage: Usage = field(default_factory=Usage)
-    cache_write_tokens: int = 0  # part of the prompt tokens; priced apart
-    filtered: str = ""
-    cut_off: bool = False  # the limit on tokens ended it
+MOST_AT_ONCE = 64  # requests in flight, where the provider lets them
+WARM_TRIES = 3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
 
 
 class ApiModel(Model):
-    """A model behind a provider's SDK: `_send` asks it once, `_read` reads what came, the rest is done here."""
+    """A model behind a provider's SDK."""
 
     provider: ClassVar[str]
     key_names: ClassVar[tuple[str, ...]]
     base_url_name: ClassVar[str]  # the environment variable that the SDK would read
     sdk: ClassVar[tuple[str, str, str]]  # module, distribution, what to pip install
-    sdk_retries: ClassVar[bool] = True  # False: the SDK has no retries worth having, so ours are used, never both
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    scorings: ClassVar[tuple[str, ...]] = ("generate",)
 
-    def __init__(self, name: str, *, id: str, base_url: str | None = None, **model_args: str) -> None:
+    def __init__(
+        self, name: str, *, id: str, base_url: str | None = None, terms: Terms | None = None, **model_args: str
+    ) -> None:
         self.name = name
         self.id = id
+        self.terms = terms or Terms()
         self.base_url = find_base_url(base_url, self.base_url_name, id)
-        args = read_args(model_args, self.extra_args, id)
-        self.concurrency: int = args.pop("concurrency", 16)
+        self.extras = args = read_args(model_args, self.extra_args, id)
+        self.most: int = args.pop("concurrency", MOST_AT_ONCE)
         self.timeout_s: float = args.pop("timeout_s", 600.0)
-        self.max_retries: int = args.pop("max_retries", 5)
-        self.reasoning_tokens: int = args.pop("reasoning_tokens", REASONING_TOKENS if self._reasons() else 0)
+        self.max_retries: int = args.pop("max_retries", 8)
+        self.reasoning_tokens: int = args.pop("reasoning_tokens", self._reasoning_room())
         self.send_temperature: bool = args.pop("send_temperature", self._takes_temperature())
-        self.capabilities = Capabilities(chat=True, context_window=args.pop("context_window", None))
-        self.extras = args
+        self.price = self._find_price(args.pop("priced_as", None))
+        self.capabilities = Capabilities(
+            chat=True,
+            context_window=args.pop("context_window", None),
+            prefix_caching=True,
+            batch=True,
+            logprobs="choices" in self.scorings,
+        )
+        if self.terms.batch:
+            self.batch_api()
         self.key = find_key(self.key_names, id)
-        if not self.key and not self._key_optional():
-            raise ModelError(f"{id} needs a key: set {' or '.join(self.key_names)}.")
+        if not (self.key or self._key_optional() or self.terms.keyless):
+            raise ModelError(f"{id} needs a key: set {' or '.join(self.key_names)}, or write it into .env.")
         module, _, install = self.sdk
         load_sdk(module, install, id)
+        self.tokens_per_byte = 1 / BYTES_PER_TOKEN  # until an answer tells
+        self.reached = False  # an answer has come
+        self.n_unanswered = 0  # attempts in a row that may be made again
         self._client: Any = None
+        self._batcher: Batcher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._said_uncached = False
 
     @abstractmethod
     def _open(self) -> Any:
         """Return a new client, made inside the running event loop."""
 
     @abstractmethod
-    async def _send(self, client: Any, prefix: str, query: Query, sampling: Sampling) -> Any:
+    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
+        """Return what all requests of a prefix share, made once."""
+
+    @abstractmethod
+    async def _send(self, client: Any, request: Any, query: Query) -> Any:
         """Ask once and return the SDK's response. Raises `Fault`."""
 
     @abstractmethod
@@ -90,10 +109,20 @@ class ApiModel(Model):
     def _reasons(self) -> bool:
         return False
 
+    def _reasoning_room(self) -> int:
+        """Return the tokens that reasoning may take beside the answer, unless the user says how many."""
+        return REASONING_TOKENS if self._reasons() else 0
+
     def _takes_temperature(self) -> bool:
         return True
 
-    def _limit(self, sampling: Sampling) -> int:
+    @property
+    def charges_writes(self) -> bool:
+        """Whether writing a prefix to the provider's cache has a price of its own, and is told in the usage."""
+        return False
+
+    def limit(self, sampling: Sampling) -> int:
+        """Return the most tokens that an answer may take, reasoning included."""
         return sampling.max_tokens + self.reasoning_tokens
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
@@ -102,88 +131,161 @@ class ApiModel(Model):
             return None
         return -(-(node.n_bytes + len(query.encode())) // BYTES_PER_TOKEN)
 
+    def exact_tokens(self, node: Node, query: str = "") -> int | None:
+        """Return the tokens of a prompt by the model's own tokenizer, None where that is not here."""
+        return None
+
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
-        """Yield answers as they come, with at most `concurrency` requests alive. Close it early to cancel them."""
+        """Yield answers as they come. Close it early to cancel what flies."""
+        if sampling.scoring not in self.scorings:
+            raise SpecError(
+                f"{self.id} offers no scoring {sampling.scoring!r}; use scoring {' or '.join(self.scorings)}."
+            )
+        if self.terms.batch:
+            async with contextlib.aclosing(self._batches().answers(node, queries, sampling)) as fetched:
+                async for answered in fetched:
+                    yield answered
+            return
         if sampling.scoring != "generate":
-            raise SpecError(f"{self.id} gives no log-likelihoods of choices; use scoring generate.")
-        prefix = node.text  # joined once, shared by all requests
-        stream = fan_out(lambda query: self._answer(prefix, query, sampling), queries, self.concurrency)
-        async with contextlib.aclosing(stream):  # so that a consumer who closes this one cancels what flies
-            async for answered in stream:
-                yield answered
+            async with contextlib.aclosing(self._weighed(node, queries, sampling)) as weighed:
+                async for answered in weighed:
+                    yield answered
+            return
+        async with self._kept(self.prefix(node, len(queries))) as prefix:
+            asks, rest = Asks(self, prefix, sampling), list(queries)
+            async for answer in self._warm(asks, rest):
+                yield [answer]
+            stream = fan_out(asks.answer, rest, self.most)
+            async with contextlib.aclosing(stream):  # so that a consumer who closes this one cancels what flies
+                async for answered in stream:
+                    yield answered
 
-    async def _answer(self, prefix: str, query: Query, sampling: Sampling) -> Answer:
-        start = time.perf_counter()
-        answer = Answer(query_id=query.id, sample=query.sample, text="")
-        try:
-            reply = await self._ask(prefix, query, sampling)
-        except Fault as fault:
-            fate, error = fault.fate, fault.describe(self.key)
-            if fate == "account":
-                raise AccountError(f"{self.id}: {error}. Check {self._suspects(fault)}.") from None
-            if fate == "filtered":
-                error = f"filtered: {error}"
-            status: Literal["overflow", "failed"] = "overflow" if fate == "overflow" else "failed"
-            seconds, final = time.perf_counter() - start, fate == "filtered"
-            return replace(answer, text=None, status=status, error=error, final=final, latency_s=seconds)
-        answer = replace(answer, usage=self._priced(reply), latency_s=time.perf_counter() - start)
-        if reply.text is None:
-            error = f"filtered: {one_line(reply.filtered, self.key)}"
-            return replace(answer, text=None, status="failed", error=error, final=True)
-        if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
-            error = f"no answer within {self._limit(sampling)} tokens; give room with --model-arg reasoning_tokens=N"
-            return replace(answer, text=None, status="failed", error=error)
-        return replace(answer, text=cut(reply.text, sampling.stop))
+    def batch_api(self) -> BatchApi:
+        """Return the provider's batches. Raises `SpecError` where there are none."""
+        raise SpecError(f"{self.id} takes no batches. Leave --batch out.")
 
-    async def _ask(self, prefix: str, query: Query, sampling: Sampling) -> Reply:
-        """Send until it is answered or may not be sent again. Raises `Fault`."""
-        retries = 0 if self.sdk_retries else self.max_retries
-        for attempt in range(retries + 1):
-            try:
-                return self._understand(await self._received(prefix, query, sampling))
-            except Fault as fault:
-                if fault.fate != "transient" or attempt == retries:
-                    raise
-                await asyncio.sleep(backoff_s(attempt, fault.retry_after_s))
-        raise AssertionError("the last attempt returns or raises")
+    def _batches(self) -> Batcher:
+        if self._batcher is None:
+            self._batcher = Batcher(self)
+        return self._batcher
 
-    async def _received(self, prefix: str, query: Query, sampling: Sampling) -> Any:
-        try:
-            return await self._send(self._connected(), prefix, query, sampling)
-        except RecursionError:  # of the JSON parser, in every SDK
-            raise Fault("malformed body: nested too deeply") from None
+    def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+        """Yield the likeliest choices, where `scorings` names more than generation."""
+        raise NotImplementedError
 
-    def _understand(self, response: Any) -> Reply:
-        try:
-            reply = self._read(response)
-            usage = reply.usage
-            counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, reply.cache_write_tokens)
-            if not isinstance(reply.text, str | None) or not all(map(is_count, counts)):
-                raise TypeError("a text or a count of tokens is neither")
-            return replace(reply, text=reply.text and storable(reply.text))
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            # SDKs build their classes from any JSON: a body of another shape shows only where it is read.
-            raise Fault(f"malformed body: {error}") from None
+    def prefix(self, node: Node, n_queries: int) -> Prefix:
+        """Return a node as it is sent: cached, where several queries share it and the provider caches as little."""
+        tokens = round(node.n_bytes * self.tokens_per_byte)
+        worth_it = n_queries > 1 and tokens >= fewest_tokens(self.provider, self.name)
+        ttl = ttl_for(tokens, self.terms.rates, batch=self.terms.batch)
+        return prefix_of(node, cached=worth_it and self.caches, ttl=ttl)
 
-    def _suspects(self, fault: Fault) -> str:
+    @property
+    def caches(self) -> bool:
+        """Whether a cache may be asked for at all."""
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, prefix: Prefix) -> AsyncGenerator[Prefix, None]:
+        """Keep at the provider what it needs for a cached prefix, as long as this lasts. Most need nothing."""
+        yield prefix
+
+    async def _before(self, request: Any) -> None:
+        """Do what must be done before a request of a prefix may be sent, each time. Most need nothing."""
+        return None
+
+    def _after(self, request: Any, answer: Answer) -> Answer:
+        """Return an answer as it is told, with what else it cost. Most cost nothing else."""
+        return answer
+
+    async def _warm(self, asks: Asks, rest: list[Query]) -> AsyncGenerator[Answer, None]:
+        """Ask queries alone, taking them off `rest`, until an answer shows that the prefix is cached."""
+        if not asks.prefix.cached:
+            return
+        shown, told = False, False
+        for _ in range(min(WARM_TRIES, len(rest))):
+            answer = await asks.answer(rest.pop(0))
+            yield answer
+            if answer.usage.prompt_tokens is None:  # it failed
+                continue
+            shown, told = asks.shows_cache(answer), answer.usage.cached_tokens is not None
+            if shown or not told:  # a server that tells nothing of caches may have one
+                break
+        if rest and told and not shown:
+            self._say_uncached(asks, len(rest))
+
+    def _say_uncached(self, asks: Asks, n_left: int) -> None:
+        if self._said_uncached:
+            return
+        self._said_uncached = True
+        shots = asks.prefix.node.n_shots
+        dear, cheap = (asks.usd("", cached=cached) for cached in (False, True))
+        price = (
+            "" if dear is None or cheap is None else f", up to ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
+        )
+        self.terms.say(
+            f"{self.id}: caching does not take at {shots:,} shots, as the usage shows; the {n_left:,} queries left of "
+            f"this cell pay for the whole prompt{price}, and so may later ones. Ctrl-C stops."
+        )
+
+    def connected(self) -> Any:
+        """Return the client of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:  # connections belong to the loop that opened them
+            self._client, self._loop = self._open(), loop
+        return self._client
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        """Return the limiter of the account, which all its models share."""
+        account = f"{self.provider} {self.base_url} {hash(self.key)}"
+        return limiter_of(account, self.terms.rates, self.most)
+
+    def http_client(self, kind: Any = None) -> Any:
+        """Return a new HTTP client for the SDK: of its own kind, or httpx2's."""
+        import httpx2
+
+        from icl_harness.models.api.client import http_client
+
+        return http_client(kind or httpx2.AsyncClient, self.limiter, timeout_s=self.timeout_s, most=self.most)
+
+    def suspects(self, fault: Fault) -> str:
+        """Return what to check after a fault that no further request can mend."""
         if fault.status == 404 or "model_not_found" in fault.codes:
             server = f" and the base URL {one_line(self.base_url, self.key)}" if self.base_url else ""
             return f"the model's name{server}"
         return f"{' or '.join(self.key_names)} and its account"
 
-    def _priced(self, reply: Reply) -> Usage:
-        # Another server's tokens have another price.
-        official = self.base_url is None
-        cost = cost_usd(self.provider, self.name, reply.usage, reply.cache_write_tokens) if official else None
-        return replace(reply.usage, cost_usd=cost)
+    def whereabouts(self) -> str:
+        """Return what to check where no connection comes about."""
+        where = one_line(self.base_url, self.key) if self.base_url else "the network"
+        return f"Is the server up? Check {where}."
 
-    def _connected(self) -> Any:
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:  # connections belong to the loop that opened them
-            self._client, self._loop = self._open(), loop
-        return self._client
+    def priced(self, reply: Reply, *, batch: bool = False) -> Usage:
+        """Return a reply's usage with its price."""
+        usage = reply.usage
+        if self.price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return usage
+        tokens = Tokens(
+            prompt=usage.prompt_tokens,
+            cached=usage.cached_tokens or 0,
+            written=usage.cache_write_tokens or 0,
+            written_1h=reply.written_1h,
+            completion=usage.completion_tokens,
+        )
+        return replace(usage, cost_usd=self.price.cost_usd(tokens, batch=batch))
+
+    def _find_price(self, priced_as: str | None) -> Price | None:
+        """Return the price; another server's tokens have another one, which `priced_as` may name."""
+        if priced_as is None:
+            return None if self.base_url else find_price(self.provider, self.name)
+        provider, _, name = priced_as.partition("/")
+        price = find_price(provider, name)
+        if price is None:
+            raise ModelError(f"{self.id}: priced_as={priced_as}: no price is known. Name it as in openai/gpt-5.")
+        return price
 
     def describe(self) -> dict[str, Any]:
         """Return the SDK, the server and the arguments; never a key."""
@@ -198,95 +300,17 @@ class ApiModel(Model):
 
     async def close(self) -> None:
         """Close the connections; a later call of `answers` opens new ones."""
+        batcher, self._batcher = self._batcher, None
+        if batcher is not None:
+            await batcher.close()
         client, self._client = self._client, None
         if client is not None:
             await self._close(client)
 
 
-async def fan_out(
-    ask: Callable[[Query], Awaitable[Answer]], queries: Sequence[Query], concurrency: int
-) -> AsyncGenerator[list[Answer], None]:
-    """Yield what `ask` says of each query, those that came together in one list; the first exception ends it.
-
-    Each worker takes the next query when it is free, so that no more than `concurrency` requests ever exist.
-    """
-    todo = iter(queries)
-    done: asyncio.Queue[Answer | None] = asyncio.Queue()
-
-    async def worker() -> None:
-        for query in todo:
-            done.put_nowait(await ask(query))
-
-    workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(queries)))]
-    for task in workers:
-        task.add_done_callback(lambda _: done.put_nowait(None))  # wakes the loop below
-    try:
-        n_left = len(queries)
-        while n_left:
-            arrived = [await done.get()]
-            while not done.empty():
-                arrived.append(done.get_nowait())
-            answered = [answer for answer in arrived if answer is not None]
-            n_left -= len(answered)
-            if answered:
-                yield answered
-            for task in workers if None in arrived else ():
-                if task.done():
-                    task.result()  # raises what ended it
-    finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-
-
-def parts(prefix: str, query: str) -> list[str]:
-    """Return the prompt's parts, cut where shots end; one part where the other would be blank, which APIs refuse."""
-    return [prefix, query] if prefix.strip() and query.strip() else [prefix + query]
-
-
 def stops(sampling: Sampling, limit: int | None = None) -> list[str]:
-    """Return the stop strings to send. `cut` applies them all, so that what a provider refuses may be left out.
+    """Return the stop strings to send. `asks.cut` applies them all, so that what a provider refuses may be left out.
 
     Blank ones stay here: Anthropic refuses them, and elsewhere an answer that opens with a newline would come empty.
     """
     return [stop for stop in sampling.stop if stop.strip()][:limit]
-
-
-def cut(text: str, stop: Sequence[str]) -> str:
-    """Return the answer up to its first stop string; newlines that a chat model opens with do not stop it."""
-    return truncate_at_stop(text.lstrip("\n"), stop) if stop else text
-
-
-def backoff_s(attempt: int, retry_after_s: float = 0.0) -> float:
-    """Return the wait before the next attempt, as the OpenAI SDK has it: 0.5 s doubling to 8 s, up to 25 % less."""
-    return max(min(retry_after_s, 120.0), min(0.5 * 2.0**attempt, 8.0) * (1 - 0.25 * random.random()))
-
-
-def is_count(n: object) -> bool:
-    """Return whether `n` is a number of tokens that the store can hold, or None."""
-    return n is None or (isinstance(n, int) and 0 <= n < 2**63)
-
-
-def host(base_url: str | None) -> str:
-    """Return the host of a URL, "" for None."""
-    return urlsplit(base_url or "").hostname or ""
-
-
-def cost_usd(provider: str, model: str, usage: Usage, cache_write_tokens: int = 0) -> float | None:
-    """Return the price by genai-prices; None without it, for a model it does not know, or for an unknown usage."""
-    try:
-        import genai_prices
-    except ImportError:
-        return None
-    if usage.prompt_tokens is None or usage.completion_tokens is None:
-        return None
-    tokens = genai_prices.Usage(
-        input_tokens=usage.prompt_tokens,
-        cache_read_tokens=usage.cached_tokens or 0,
-        cache_write_tokens=cache_write_tokens,
-        output_tokens=usage.completion_tokens,
-    )
-    try:
-        return float(genai_prices.calc_price(tokens, model, provider_id=provider).total_price)
-    except (LookupError, ValueError):  # a model it does not know; counts that contradict each other
-        return None

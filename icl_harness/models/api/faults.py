@@ -1,4 +1,4 @@
-"""What goes wrong with one request to an API, and its fate: retry, overflow, filtered, stop the run (floor 2).
+"""What one request to an API came to: a reply, or a fault with its fate (retry, overflow, refused, stop) (floor 2).
 
 In: status, body and headers of any provider's error. Out: a `Fault` with its fate and one line without secrets.
 """
@@ -6,10 +6,14 @@ In: status, body and headers of any provider's error. Out: a `Fault` with its fa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-Fate = Literal["account", "overflow", "filtered", "transient", "failed"]
+from icl_harness.models.api.limiter import retry_after_s
+from icl_harness.models.base import Usage
+
+Fate = Literal["account", "overflow", "refused", "transient", "failed"]
 
 OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error", "request_too_large"}
 FILTER_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
@@ -30,43 +34,72 @@ ACCOUNT_TEXT = re.compile(r"credit balance is too low|API key not valid|API key 
 FILTER_TEXT = re.compile(r"moderation|flagged", re.IGNORECASE)  # OpenRouter answers 403 to a flagged prompt
 SECRET = re.compile(r"(sk-|AIza)[\w*.-]{4,}|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)")
 TRANSIENT_STATUS = {408, 409, 429}
+# Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however that is wrapped.
+UNREACHED = {
+    "ConnectError", "ConnectTimeout", "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",
+    "ConnectionRefusedError", "NewConnectionError", "gaierror",
+}  # fmt: skip
+BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a response says. `text` is None where it was refused or withheld; `refused` then says why."""
+
+    text: str | None
+    usage: Usage = field(default_factory=Usage)
+    written_1h: int = 0  # of the tokens written to a cache, those kept for an hour; priced apart
+    refused: str = ""
+    cut_off: bool = False  # the limit on tokens ended it
+    told: tuple[Any, ...] = ()  # what it says beside a text, for the back end that asked: log-probabilities, decisions
 
 
 class Fault(Exception):
     """One request that went wrong: what the provider said. `status` is None where no response came."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, codes: frozenset[str] = frozenset(), retry_after_s: float = 0
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        codes: frozenset[str] = frozenset(),
+        retry_after_s: float = 0,
+        lost: bool = False,
+        unreached: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.codes = codes
         self.retry_after_s = retry_after_s
+        self.lost = lost  # it broke off once it was sent: it may have been answered, and charged for
+        self.unreached = unreached  # no connection came about
 
     @classmethod
     def from_body(cls, status: int | None, body: object, fallback: str, headers: Mapping[str, str]) -> Fault:
         """Read an error body of any provider; `fallback` is the text where it holds no message."""
-        after = headers.get("retry-after", "")
         return cls(
             _message(body) or fallback,
             status=status,
             codes=frozenset(_codes(body)),
-            retry_after_s=float(after) if after.replace(".", "", 1).isdecimal() else 0,
+            retry_after_s=retry_after_s(headers),
         )
 
     @classmethod
     def from_exception(cls, error: Exception) -> Fault:
         """Read an SDK's exception where no response came, or one that is no JSON."""
         cause = error.__cause__ or error.__context__
+        names = {type(e).__name__ for e in _causes(error)}
+        if names & UNREACHED and not names & BROKEN_OFF:
+            return cls(f"no connection: {cause or error}".rstrip("."), unreached=True)
         told = [f"{type(e).__name__}: {e}".rstrip(": .") for e in (error, cause) if e is not None]
-        return cls(", ".join(told))
+        return cls(", ".join(told), lost=True)
 
     @property
     def fate(self) -> Fate:
         """Return what becomes of the request, by the provider's code where it gives one."""
         text = str(self)
         if self.codes & FILTER_CODES or (self.status == 403 and FILTER_TEXT.search(text)):
-            return "filtered"
+            return "refused"
         if self.codes & OVERFLOW_CODES or self.status == 413:
             return "overflow"
         if self.status in {400, 422} and OVERFLOW_TEXT.search(text):
@@ -95,6 +128,20 @@ def one_line(text: str, secret: str = "") -> str:
 def storable(text: str) -> str:
     """Return `text` as UTF-8 can hold it: JSON may carry halves of surrogate pairs, which become question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def is_count(n: object) -> bool:
+    """Return whether `n` is a number of tokens that the store can hold, or None."""
+    return n is None or (isinstance(n, int) and 0 <= n < 2**63)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    at: BaseException | None = error
+    for _ in range(10):
+        if at is None:
+            return
+        yield at
+        at = at.__cause__ or at.__context__
 
 
 def _message(body: object) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api_args import whole, word
+from icl_harness.models.api.args import whole, word
 from icl_harness.models.local.args import dtype, file_hashes, one_line, option, read_options, true_false
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

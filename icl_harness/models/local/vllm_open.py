@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models.api_args import whole, word
+from icl_harness.models.api.args import whole, word
 from icl_harness.models.base import Sampling
 from icl_harness.models.local.args import dtype, file_hashes, one_line, option, read_options, true_false
 

@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from icl_harness.models.anthropic import AnthropicModel
-from icl_harness.models.api import ApiModel
+from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google import GoogleModel
 from icl_harness.models.google_legacy import GoogleLegacyModel

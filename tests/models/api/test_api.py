@@ -8,18 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api import ApiModel, cost_usd
+from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.openai import OpenAIModel
 from icl_harness.prompts import Node, Shot
 from tests import servers
-from tests.models.apis import NODE, ask, every_sdk, open_model, queries
+from tests.models.api.apis import NODE, ask, every_sdk, open_model, queries
 from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
@@ -31,36 +29,30 @@ def test_answers_and_usage_come_back_as_the_provider_reports_them(sdk: str) -> N
         server.n_cached, server.n_reasoning = 4, 3
         answers = ask(open_model(sdk, server), 5)
     assert {a.query_id: a.text for a in answers} == {f"q{i}": f"WORD{i}" for i in range(5)}
-    # 9 words of prompt, 4 of them cached; 1 word of text and 3 of reasoning.
-    expected = Usage(prompt_tokens=9, cached_tokens=4, completion_tokens=4)
+    # 9 words of prompt, 4 of them cached; 1 word of text and 3 of reasoning. Google's old SDK does not name those.
+    written = None if sdk in {"google", "legacy"} else 0
+    thought = None if sdk == "legacy" else 3
+    expected = Usage(
+        prompt_tokens=9, cached_tokens=4, cache_write_tokens=written, completion_tokens=4, reasoning_tokens=thought
+    )
     assert {a.usage for a in answers} == {expected}
     assert all(a.status == "ok" and a.latency_s is not None and a.latency_s > 0 for a in answers)
 
 
-def together(n: int) -> Callable[[str], str]:
-    """Return a reply that waits until `n` requests are there at once; fewer break it."""
-    barrier = threading.Barrier(n)
-
-    def reply(_: str) -> str:
-        barrier.wait(timeout=60)
-        return "fine"
-
-    return reply
-
-
 @every_sdk
 def test_concurrency_is_reached_and_never_passed(sdk: str) -> None:
-    with LoopbackServer(together(12)) as server:
-        answers = ask(open_model(sdk, server, concurrency="12"), 36)
-    assert {(a.query_id, a.text) for a in answers} == {(f"q{i}", "fine") for i in range(36)}
+    with LoopbackServer(lambda _: "fine", delay_s=0.05) as server:
+        answers = ask(open_model(sdk, server, concurrency="12"), 72)
+    assert {(a.query_id, a.text) for a in answers} == {(f"q{i}", "fine") for i in range(72)}
     assert server.max_in_flight == 12
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_more_than_a_hundred_requests_fly_at_once(sdk: str) -> None:
-    with LoopbackServer(together(120)) as server:
-        answers = ask(open_model(sdk, server, concurrency="120"), 120)
+    with LoopbackServer(lambda _: "fine", delay_s=0.3) as server:
+        answers = ask(open_model(sdk, server, concurrency="120"), 480)
     assert {a.text for a in answers} == {"fine"}
+    assert server.max_in_flight > 100
 
 
 @every_sdk
@@ -116,18 +108,8 @@ def test_log_likelihoods_are_refused_in_one_line(sdk: str) -> None:
             ask(model, 1, Sampling(scoring="choices"))
 
 
-def test_prices_are_those_of_known_models_only() -> None:
-    pytest.importorskip("genai_prices")
-    usage = Usage(prompt_tokens=1000, cached_tokens=400, completion_tokens=100)
-    # gpt-4o-mini: 0.15 USD a million in, 0.075 cached, 0.60 out.
-    assert cost_usd("openai", "gpt-4o-mini", usage) == pytest.approx((600 * 0.15 + 400 * 0.075 + 100 * 0.6) / 1e6)
-    assert cost_usd("openai", "no-such-model", usage) is None
-    assert cost_usd("openai", "gpt-4o-mini", Usage()) is None
-    assert cost_usd("openai", "gpt-4o-mini", Usage(prompt_tokens=1, cached_tokens=2, completion_tokens=1)) is None
-
-
 def test_the_server_runs_by_hand_and_answers_with_the_commonest_label() -> None:
-    command = [sys.executable, str(Path(servers.__file__)), "--port", "0"]
+    command = [sys.executable, "-m", "tests.servers", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         urls = {provider: url for provider, _, url in (process.stdout.readline().split() for _ in range(3))}

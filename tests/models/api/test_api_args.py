@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api import ApiModel
-from icl_harness.models.api_args import load_sdk
+from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.api.args import load_sdk
 from icl_harness.models.openai import OpenAIModel
-from tests.models.apis import CLASSES, KEY, ask, every_sdk, open_model
+from tests.models.api.apis import CLASSES, KEY, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
@@ -24,7 +24,7 @@ def test_a_missing_key_is_one_line_that_names_the_variables(sdk: str, monkeypatc
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ModelError) as caught:
         cls("m", id=f"{cls.provider}/m")
-    assert str(caught.value) == f"{cls.provider}/m needs a key: set {' or '.join(cls.key_names)}."
+    assert str(caught.value) == f"{cls.provider}/m needs a key: set {' or '.join(cls.key_names)}, or write it into .env."
 
 
 def test_a_compatible_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_model_args_are_checked() -> None:
         return OpenAIModel("m", id="openai/m", **args)
 
     model = opened(context_window="8000", concurrency="3", timeout_s="1.5", max_retries="0")
-    assert (model.capabilities.context_window, model.concurrency, model.timeout_s, model.max_retries) == (
+    assert (model.capabilities.context_window, model.most, model.timeout_s, model.max_retries) == (
         8000,
         3,
         1.5,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from icl_harness.models.api import cut, parts, stops
+from icl_harness.models.api.asks import cut
+from icl_harness.models.api.backend import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai import OpenAIModel
 from icl_harness.prompts import Node
-from tests.models.apis import KEY, NODE, ask, every_sdk, open_model
+from tests.models.api.apis import KEY, NODE, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
@@ -62,8 +63,8 @@ def test_openai_reasoning_models_are_asked_without_what_they_refuse(name: str) -
 
 
 def test_openai_itself_takes_max_completion_tokens() -> None:
-    params = OpenAIModel("gpt-4o", id="openai/gpt-4o")._params(Sampling(max_tokens=3), 0)
-    assert params == {"max_completion_tokens": 3, "temperature": 0.0, "seed": 0}
+    params = OpenAIModel("gpt-4o", id="openai/gpt-4o")._params(Sampling(max_tokens=3))
+    assert params == {"model": "gpt-4o", "max_completion_tokens": 3, "temperature": 0.0}
 
 
 def test_anthropic_sampling_on_the_wire() -> None:
@@ -109,9 +110,7 @@ def test_every_stop_string_cuts_also_those_that_are_not_sent(sdk: str) -> None:
     assert (blank.text, seventh.text) == ("red", "red\nblue g")
 
 
-def test_parts_and_stops_leave_out_what_is_blank() -> None:
-    assert parts("", "q") == ["q"]
-    assert parts("p", " ") == ["p "]
+def test_stops_leave_out_what_is_blank_and_cuts_do_not() -> None:
     assert stops(Sampling(stop=("\n", "a")), 4) == ["a"]
     assert cut("\n\nyes\nno", ["\n"]) == "yes"
     assert cut("\nyes", []) == "\nyes"

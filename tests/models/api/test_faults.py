@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from icl_harness.errors import AccountError
-from icl_harness.models.faults import Fault, one_line
+from icl_harness.models.api.faults import Fault, one_line
 from tests import servers
-from tests.models.apis import KEY, ask, every_sdk, open_model
+from tests.models.api.apis import KEY, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
@@ -107,11 +107,10 @@ def test_withheld_text_is_missing_and_so_is_an_answer_that_never_began(sdk: str)
     with LoopbackServer() as server:
         server.fail_next("filtered", "length")
         withheld, exhausted = ask(open_model(sdk, server, concurrency="1"), 2)
-    assert withheld.status == "failed"
-    assert (withheld.error or "").startswith("filtered: ")
+    assert withheld.status == "refused"
+    assert (withheld.error or "").startswith("refused: ")
     assert withheld.usage.prompt_tokens == 9
-    assert withheld.final
-    assert (exhausted.status, exhausted.final) == ("failed", False)
+    assert exhausted.status == "failed"
     assert "--model-arg reasoning_tokens=N" in (exhausted.error or "")
 
 
@@ -121,7 +120,7 @@ def test_a_refusal_in_words_is_the_answer(sdk: str) -> None:
         server.fail_next("refused")
         [answer] = ask(open_model(sdk, server))
     if sdk in {"google", "legacy"}:  # Gemini refuses without words
-        assert answer.error == "filtered: SAFETY"
+        assert answer.error == "refused: SAFETY"
     else:
         assert answer.text == "I cannot help with that."
 
@@ -152,7 +151,7 @@ def fate(status: int, message: str = "", *codes: str) -> str:
 def test_fates_follow_codes_before_words() -> None:
     assert fate(400, "", "context_length_exceeded") == fate(413) == "overflow"
     assert fate(429, "", "insufficient_quota") == fate(400, "API key not valid.") == "account"
-    assert fate(400, "", "content_filter") == fate(403, "Your input was flagged") == "filtered"
+    assert fate(400, "", "content_filter") == fate(403, "Your input was flagged") == "refused"
     assert fate(429) == fate(408) == fate(529) == "transient"
     assert fate(400) == fate(422) == "failed"
 
@@ -173,11 +172,22 @@ def test_one_line_has_no_breaks_keys_or_passwords() -> None:
     assert len(text) == 300
 
 
-def test_a_server_that_is_not_there_is_named_by_what_failed() -> None:
+@every_sdk
+def test_a_server_that_is_not_there_is_said_to_be_out_of_reach_and_charged_nothing(sdk: str) -> None:
     with LoopbackServer() as server:
         pass
-    [answer] = ask(open_model("openai", server))
-    assert answer.error == "APIConnectionError: Connection error, ConnectError: All connection attempts failed"
+    [answer] = ask(open_model(sdk, server))
+    assert (answer.error or "").startswith("no connection: ")
+    assert answer.n_lost == 0
+
+
+@every_sdk
+@pytest.mark.parametrize("fault", ["reset", "truncated", "garbage", "slow"])
+def test_what_broke_off_once_it_was_sent_is_counted_as_it_may_be_charged_for(sdk: str, fault: str) -> None:
+    with LoopbackServer(lambda _: "fine") as server:
+        server.fail_next(fault, fault, "500")
+        [answer] = ask(open_model(sdk, server, max_retries="3", timeout_s="0.3"))
+    assert (answer.text, answer.n_lost) == ("fine", 2)
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": "x"}, [], None, {"choices": [{"message": None}]}])

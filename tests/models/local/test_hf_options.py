@@ -109,7 +109,7 @@ def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
     tokenizer.save_pretrained(folder)
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
     model = HfModel(str(folder), chat_template="true")
-    assert model.capabilities.chat
+    assert not model.capabilities.chat  # turns of its own would be put into one
     node = Node("Label the reviews.\n\n")
     for k in (0, 2, 5):
         node = grow(node, shots(k)[len(node.path) - 1 :])

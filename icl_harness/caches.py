@@ -1,0 +1,93 @@
+"""What a run keeps in caches at its providers: `icl caches` lists it and deletes it (floor 3).
+
+In: a run folder. Out: a line for each cache of its ledger: whether the provider still has it, and until when. A run
+deletes its caches itself; what stays was left by a crash, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import AccountError, ProviderError, StoreError
+from icl_harness.ledger import CacheEntry, Ledger
+from icl_harness.models import open_model
+from icl_harness.models.api.faults import Fault
+from icl_harness.results import RunStore
+
+
+def caches(folder: Path, *, delete: bool = False) -> list[str]:
+    """Return what a run keeps, a line each; with `delete` it is deleted. Raises `StoreError`, `ProviderError`."""
+    store = RunStore.open(folder)
+    spec = store.header["spec"]
+    store.close()
+    with contextlib.closing(Ledger(folder)) as ledger, _claimed(folder) as free:
+        if delete and not free:
+            raise StoreError(f"{folder}: a run is going on, which deletes its caches itself. Wait for it, or stop it.")
+        entries = sorted(ledger.caches(), key=lambda entry: entry.model)
+        if not entries:
+            return [f"{folder} keeps no caches at a provider."]
+        lines = [] if free else [f"{folder}: a run is going on, which deletes its caches itself."]
+        for model, its in groupby(entries, key=lambda entry: entry.model):
+            lines += asyncio.run(_tell(model, spec, list(its), ledger if delete else None))
+        return lines
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock if no run is going on there; give whether it is held."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+async def _tell(
+    model_id: str, spec: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
+) -> list[str]:
+    """Return a line for each entry of a model; with a ledger, delete what they stand for."""
+    from icl_harness.models.google import GoogleModel
+
+    model = open_model(model_id, base_url=spec["base_url"], model_args=spec["model_args"])
+    assert isinstance(model, GoogleModel)  # no other provider's caches have names
+    try:
+        there = await model.cached_contents.find_all()
+        lines = []
+        for entry in entries:
+            found = there.get(entry.token)
+            if ledger is not None:
+                if found is not None:
+                    await model.cached_contents.delete(found.name)
+                ledger.cache_gone(entry.token)
+            lines.append(_line(entry, found, deleted=ledger is not None))
+        return lines
+    except Fault as fault:
+        kind = AccountError if fault.fate == "account" else ProviderError
+        raise kind(f"{model_id}: {fault.describe(model.key)}.") from None
+    finally:
+        await model.close()
+
+
+def _line(entry: CacheEntry, found: Any, *, deleted: bool) -> str:
+    name = found.name if found else entry.name or "(never confirmed)"
+    tokens = "" if entry.tokens is None else f"{entry.tokens:,} tokens  "
+    if found is None:
+        state = "not there any more"
+    elif deleted:
+        state = "deleted"
+    else:
+        state = f"until {datetime.fromtimestamp(found.expire_time.timestamp()):%Y-%m-%d %H:%M:%S}"
+    return f"{name}  {entry.model}  {entry.shots:,} shots  {tokens}{state}"

@@ -1,0 +1,77 @@
+"""What of a prefix is worth a provider's cache, and for how long (floor 2).
+
+Sources, read in November 2026: platform.claude.com/docs (prompt caching), developers.openai.com/api/docs/guides
+(prompt caching), ai.google.dev/gemini-api/docs/caching.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from icl_harness.models.api.limiter import Rates
+from icl_harness.prompts import Node, Piece, pieces
+
+Ttl = Literal["5m", "1h"]
+MOST_BREAKPOINTS = 4  # in one request, of Anthropic and of OpenAI
+KEPT_S = 240.0  # a cache of 5 minutes is read again within this, with a minute to spare
+
+# The fewest tokens that a cache takes, by provider; the first name that matches. Below it nothing is cached.
+FEWEST_TOKENS: dict[str, tuple[tuple[str, int], ...]] = {
+    "anthropic": (
+        (r"opus-4-[5-7]|haiku-4-5", 4096),
+        (r"haiku-3|3-(5-)?haiku|sonnet-4-6", 2048),
+        (r"opus-5", 512),
+        ("", 1024),
+    ),
+    "google": ((r"gemini-2\.5", 2048), (r"gemini-[3-9]", 4096), ("", 2048)),
+    "openai": (("", 1024),),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """A node as it is sent: its pieces, and whether a cache is asked for. `name`: of a cache that holds it already."""
+
+    node: Node
+    pieces: tuple[Piece, ...]
+    cached: bool = False
+    ttl: Ttl = "5m"
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return a name for the draw: the same for every shot count, as all begin with the same shot."""
+        return self.node.path[:2][-1].hash[:32]
+
+    @property
+    def breakpoints(self) -> set[int]:
+        """Return which pieces end in a cache breakpoint: the end of the prefix and the shot counts before it."""
+        if not self.cached or not self.pieces:
+            return set()
+        last = len(self.pieces) - 1
+        return {last, *[i for i, piece in enumerate(self.pieces[:-1]) if piece.cut][1 - MOST_BREAKPOINTS :]}
+
+
+def prefix_of(node: Node, *, cached: bool, ttl: Ttl = "5m") -> Prefix:
+    """Return a node as it is sent."""
+    return Prefix(node=node, pieces=tuple(pieces(node)), cached=cached, ttl=ttl)
+
+
+def fewest_tokens(provider: str, model: str) -> int:
+    """Return the least length of a prefix that the provider caches."""
+    return next(n for name, n in FEWEST_TOKENS[provider] if re.search(name, model))
+
+
+def ttl_for(tokens: int, rates: Rates, *, batch: bool) -> Ttl:
+    """Return how long a cache must last from one read to the next: a read renews it.
+
+    A batch may take its time, and so does a request that takes minutes of the account's budget of tokens.
+    """
+    return "1h" if batch or gap_s(tokens, rates) > KEPT_S else "5m"
+
+
+def gap_s(tokens: int, rates: Rates) -> float:
+    """Return the seconds from one request to the next at the rates given; 0 where none are."""
+    return max(60 * tokens / rates.tpm if rates.tpm else 0.0, 60 / rates.rpm if rates.rpm else 0.0)
