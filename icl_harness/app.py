@@ -1,4 +1,4 @@
-"""The command line: `icl run`, `curves`, `export`, `plot`, `compare`, `show`, `tasks` (floor 5, thin)."""
+"""The command line: `icl run`, `plan`, `curves`, `plot`, `compare`, `show`, `tasks` and more (floor 5, thin)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from icl_harness.errors import IclError, SpecError
+from icl_harness.errors import IclError
 from icl_harness.files import write_atomically
+from icl_harness.grid_options import grid, takes
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot count. "
@@ -22,99 +23,56 @@ app = typer.Typer(
 )
 Runs = Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)]
 STOPPED = 130  # the exit code of Ctrl-C
-ARGUMENTS = typer.Argument(help="Tasks (see icl tasks), or one YAML file with the same keys as these options.")
+TABLE_WIDTH = 110  # of a plan, at least
 
 
 @app.command()
-def run(
-    tasks: Annotated[list[str], ARGUMENTS],
-    model: Annotated[list[str] | None, typer.Option(help="provider/name; may be repeated. demo needs no key.")] = None,
-    modes: Annotated[str | None, typer.Option(help="supervised, reinforced, unsupervised; comma-separated.")] = None,
-    shots: Annotated[str | None, typer.Option(help="0,1,4,16 or 1..1024 (powers of two).")] = None,
-    draws: Annotated[int | None, typer.Option(help="Seeded orders of the pool. [3]")] = None,
-    queries: Annotated[int | None, typer.Option(help="Test examples asked in each cell. [all]")] = None,
-    pool: Annotated[int | None, typer.Option(help="Use only this many pool examples, in every mode. [all]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[0]")] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="Label maps of the task: default, flipped, …")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. [results/<name that follows from the spec>]")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Rows from DIR/<task>/{train,test}.jsonl|csv.", envvar="ICL_DATA")
-    ] = None,
-    scoring: Annotated[str | None, typer.Option(help="generate, choices or choices-normalised. [generate]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="[0]")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer. [the task's]")] = None,
-    on_overflow: Annotated[str | None, typer.Option(help="drop (whole shots), skip or error. [drop]")] = None,
-    worked: Annotated[
-        int | None, typer.Option(help="Solved examples in the unsupervised format block, 0 to 4. [0]")
-    ] = None,
-    bank: Annotated[str | None, typer.Option(help="Reinforced: take the bank of this run folder or file.")] = None,
-    bank_samples: Annotated[int | None, typer.Option(help="Reinforced: attempts per pool problem. [4]")] = None,
-    bank_temperature: Annotated[float | None, typer.Option(help="Reinforced: their temperature. [1.0]")] = None,
-    bank_shots: Annotated[
-        int | None, typer.Option(help="Reinforced: supervised shots they are sampled from. [0]")
-    ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Server address, for openai/ any compatible server.")] = None,
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="key=value for the model's provider; may be repeated.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Local models: float32, bfloat16, float16 or auto; as --model-arg dtype=…")
-    ] = None,
-    device_map: Annotated[
-        str | None, typer.Option(help="Local models: as transformers takes it; as --model-arg device_map=…")
-    ] = None,
-    kv_cache: Annotated[
-        Path | None, typer.Option(help="hf/ models: keep keys and values of prompts here for later runs.")
-    ] = None,
-    kv_cache_gb: Annotated[float | None, typer.Option(help="How much the folder may hold. [20]")] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="ray: replicas of local models on every machine of a Ray cluster.")
-    ] = None,
-    worker_cpus: Annotated[int | None, typer.Option(help="CPUs per replica. [1; beside a GPU 0]")] = None,
-) -> None:
+@takes(grid)
+def run(asked: Any) -> None:
     """Run a grid and leave records, curves.csv and curves.png in the run folder. The same command goes on with it."""
-    options = {
-        "models": model, "modes": modes, "shots": shots, "draws": draws, "queries": queries, "pool": pool,
-        "seed": seed, "variants": variant, "data": str(data) if data else None, "scoring": scoring,
-        "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked,
-        "bank": bank, "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
-        "base_url": base_url, "model_args": _model_args(model_arg or [], dtype=dtype, device_map=device_map),
-    }  # fmt: skip
-    given = {key: value for key, value in options.items() if value is not None}
-    cache = _kv_cache(kv_cache, kv_cache_gb)
-    _run(_spec(tasks, given), out, workers=workers, worker_cpus=worker_cpus, kv_cache=cache)
-
-
-def _kv_cache(folder: Path | None, most_gb: float | None) -> Any:
-    from icl_harness.models.base import KvCache
-
-    if folder is None and most_gb is not None:
-        raise SpecError("--kv-cache-gb limits what --kv-cache keeps, which is not given.")
-    return None if folder is None else KvCache(folder=str(folder), **({} if most_gb is None else {"most_gb": most_gb}))
-
-
-def _spec(tasks: list[str], given: dict[str, Any]) -> Any:
-    from icl_harness.grid import Spec
-
-    if len(tasks) == 1 and tasks[0].endswith((".yaml", ".yml")):
-        return Spec.load(Path(tasks[0]), given)
-    return Spec.from_dict({"tasks": tasks, **given}, "icl run")
-
-
-def _run(spec: Any, out: Path | None, **how: Any) -> None:
+    from icl_harness.curves import curves as table
     from icl_harness.report import progress_bar
-    from icl_harness.runs import default_folder, execute
+    from icl_harness.runs import execute
 
-    folder = out or default_folder(spec)
+    spec, folder, how = asked
     with progress_bar() as watch:
-        done = execute(spec, folder, watch=watch, **how)
-    frame = done.curves()
+        done = execute(spec, folder, how, watch=watch)
+    records = done.records()
+    frame = table(records)
     files = _write_results(done, frame)
-    _print_curves([done], frame)
+    _print_curves([done], frame, records)
     by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
     typer.echo(f"{folder}/  {files}   (icl compare {folder} --by {by}, icl export {folder})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
+
+
+@app.command()
+@takes(grid)
+def plan(
+    asked: Any, csv: Annotated[Path | None, typer.Option(help="Write every cell here; '-' is standard output.")] = None
+) -> None:
+    """Say what a run will take, or what is left of one: requests, tokens, what fits, dollars, time. Asks no model."""
+    from rich.console import Console
+
+    from icl_harness.plan import refuse_cost
+    from icl_harness.plan_report import plan_frame, plan_notes, plan_tables
+    from icl_harness.runs import plan_run
+
+    spec, folder, how = asked
+    found = plan_run(spec, folder, how)
+    if csv is not None:
+        plan_frame(found).to_csv(sys.stdout if str(csv) == "-" else csv, index=False, lineterminator="\n")
+    else:
+        console = Console(soft_wrap=True)
+        console.width = max(console.width, TABLE_WIDTH)  # a narrow terminal wraps the lines: no number is cut off
+        for table in plan_tables(found):
+            console.print(table)
+            console.print()
+        for note in plan_notes(found):
+            typer.echo(note)
+    if how.max_cost is not None:
+        refuse_cost(found, how.max_cost, batch=how.batch)
 
 
 def _write_results(done: Any, frame: Any) -> str:
@@ -131,10 +89,10 @@ def _write_results(done: Any, frame: Any) -> str:
     return "curves.csv  curves.png  records.db"
 
 
-def _print_curves(runs: list[Any], frame: Any) -> None:
+def _print_curves(runs: list[Any], frame: Any, records: Any) -> None:
     from rich.console import Console
 
-    from icl_harness.report import bank_notes, curve_notes, curve_tables
+    from icl_harness.report import bank_notes, common_errors, curve_notes, curve_tables
 
     if frame.empty:
         typer.echo("no answers yet")
@@ -142,7 +100,10 @@ def _print_curves(runs: list[Any], frame: Any) -> None:
     for table in curve_tables(frame, [one.path for one in runs]):
         console.print(table)
         console.print()
-    for note in (*(n for one in runs for n in bank_notes(one.path, one.header)), *curve_notes(frame)):
+    for one in runs:
+        for note in bank_notes(one.path, one.header):
+            typer.echo(note)
+    for note in curve_notes(frame, common_errors(records)):
         typer.echo(note)
 
 
@@ -157,7 +118,7 @@ def curves(
 
     found, records = load_runs(runs)
     if csv is None:
-        _print_curves(found, table(records))
+        _print_curves(found, table(records), records)
     else:
         write_csv(table(records), sys.stdout if str(csv) == "-" else csv)
 
@@ -179,7 +140,7 @@ def plot(runs: Runs, out: Annotated[Path, typer.Option(help="FILE.png or FILE.sv
 @app.command()
 def compare(
     runs: Runs,
-    by: Annotated[str, typer.Option(help="mode, model, variant or shots")] = "mode",
+    by: Annotated[str, typer.Option(help="mode, model, variant, shots, format or queries_per_request")] = "mode",
     csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
@@ -241,6 +202,27 @@ def show(
 
 
 @app.command()
+def batch(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+    """Show the state of a run's batches, also while it goes on."""
+    from icl_harness.batches import batches
+
+    for line in batches(run_folder):
+        typer.echo(line)
+
+
+@app.command()
+def caches(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them at the provider.")] = False,
+) -> None:
+    """List what a run still keeps in a provider's caches, which cost by the hour."""
+    from icl_harness.caches import caches as kept
+
+    for line in kept(run_folder, delete=delete):
+        typer.echo(line)
+
+
+@app.command()
 def tasks(
     name: Annotated[str | None, typer.Argument(help="Show this task with a rendered 2-shot prompt.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the rows lie.", envvar="ICL_DATA")] = None,
@@ -253,19 +235,6 @@ def tasks(
     lines = describe.task_list() if name is None else describe.task_page(name, data=data, mode=mode, variant=variant)
     for line in lines:
         typer.echo(line)
-
-
-def _model_args(texts: list[str], **named: str | None) -> dict[str, str] | None:
-    """Return what --model-arg and the options that stand for one say; None where they say nothing."""
-    pairs = {name: value for name, value in named.items() if value is not None}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise SpecError(f"--model-arg {text!r}: give it as key=value.")
-        if key in pairs:
-            raise SpecError(f"--model-arg {key} is given twice. Give it once.")
-        pairs[key] = value
-    return pairs or None
 
 
 def main() -> None:

@@ -1,44 +1,86 @@
-"""How many whole shots of a prompt fit into a model's context window (floor 3)."""
+"""A plan: what each cell of a run will take, and whether that is more than the run may cost (floor 3).
+
+Out of planning.py comes a `Plan`, a row for each cell and for each bank that is to be made. Dollars are at most as far
+as the answers go: each is taken to fill its room.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from icl_harness.models.base import Model, Sampling
-from icl_harness.modes import PromptPath
-from icl_harness.prompts import Query
+from icl_harness.errors import SpecError
+from icl_harness.models.api.prices import BATCH_SHARE
 
-
-def reserved_tokens(model: Model, path: PromptPath, queries: Sequence[Query], sampling: Sampling) -> int:
-    """Return the tokens that the longest query and its answer take behind a prefix; 0 where they are not counted."""
-    if model.capabilities.context_window is None:
-        return 0
-    root = path.node(0)
-    if sampling.scoring == "generate":
-        texts, n_new = [q.text for q in queries], sampling.max_tokens
-    else:
-        texts, n_new = [q.text + max(q.continuations, key=len, default="") for q in queries], 0
-    base, longest = model.count_tokens(root), model.count_longest(root, texts)
-    return 0 if base is None or longest is None else longest - base + n_new
+GOLD = ", gold answers for the model's own"  # added to how the tokens of a bank's shots are counted
 
 
-def fitting_shots(model: Model, path: PromptPath, shots: int, reserved: int) -> int | None:
-    """Return the most whole shots, up to `shots`, whose prefix leaves `reserved` tokens in the window; None where not
-    even the prompt without shots fits. `shots` where the model does not tell its window or its tokens."""
-    window = model.capabilities.context_window
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a cell takes that is left to ask; None where it is not known. A bank has no `draw`, its shots are `shots`.
 
-    def fits(k: int) -> bool:
-        if window is None:
-            return True
-        tokens = model.count_tokens(path.node(k))
-        return tokens is None or tokens + reserved <= window
+    `shots_used`: None where the cell is skipped. `longest`: the tokens of its longest prompt and of the room for its
+    answer. `window`: the model's context window; `told_by`: the user, the model itself or the price table. `counted`:
+    how the tokens came about. `seconds`: at the rates given.
+    """
 
-    if fits(shots):
-        return shots
-    if not fits(0):
-        return None
-    low, high = 0, shots  # low fits, high does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    task: str
+    model: str
+    mode: str
+    variant: str
+    shots: int
+    draw: int | None
+    requests: int
+    shots_used: int | None = None
+    longest: int | None = None
+    window: int | None = None
+    told_by: str = ""
+    fits: bool | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    completion_tokens: int = 0
+    usd_cached: float | None = None
+    usd_plain: float | None = None
+    usd_batch: float | None = None
+    usd_output: float | None = None
+    counted: str = ""
+    seconds: float | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the tokens were not counted, or not those of the prompts that will be sent."""
+        return self.counted.startswith("estimate") or self.counted.endswith(GOLD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The rows in the order of the walk, what the run has cost so far, the models that are asked through an API without
+    a known price, and what must be said beside."""
+
+    rows: tuple[Planned, ...]
+    unpriced: tuple[str, ...] = ()
+    spent_usd: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def usd(self, kind: str) -> float | None:
+        """Return the dollars of all rows that have some: `usd_cached`, …; None where none has."""
+        known = [usd for row in self.rows if (usd := getattr(row, kind)) is not None]
+        return sum(known) if known else None
+
+
+def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
+    """Raise `SpecError` where a run would cost more than `most_usd`, or where that cannot be told."""
+    if plan.unpriced:
+        raise SpecError(
+            f"--max-cost: no price is known for {plan.unpriced[0]}; name one with --model-arg "
+            "priced_as=provider/model, or leave --max-cost out."
+        )
+    left = plan.usd("usd_batch" if batch else "usd_cached") or 0.0
+    if plan.spent_usd + left <= most_usd:
+        return
+    parts = f" (${plan.spent_usd:,.2f} spent and ${left:,.2f} to come)" if plan.spent_usd else ""
+    output = (plan.usd("usd_output") or 0.0) * (BATCH_SHARE if batch else 1.0)
+    raise SpecError(
+        f"--max-cost is ${most_usd:,.2f}, and this run may take ${plan.spent_usd + left:,.2f}{parts}, of which "
+        f"${output:,.2f} if every answer fills its room. Give more, or ask for less: see icl plan."
+    )

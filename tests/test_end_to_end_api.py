@@ -16,7 +16,7 @@ import icl_harness
 from icl_harness import ScriptedModel
 from icl_harness.tasks import find_tasks, load_examples
 
-from .models.apis import CLASSES, KEY, every_sdk
+from .models.api.apis import CLASSES, KEY, every_sdk
 from .servers import LoopbackServer
 from .test_end_to_end import TASKS, command_line, read_csv
 
@@ -116,7 +116,7 @@ def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> 
         server.fail_next(*["invalid"] * 6)
         code, out, _ = icl(*command)
         assert code == 1
-        assert "requests failed and are missing; the same command asks them again" in out
+        assert re.search(r"requests failed \(400 .*Invalid value\) and are missing; the same command asks them again", out)
         n_first, failed = len(server.requests), icl_harness.Run("out").records()["status"] == "failed"
         assert read_csv(Path("out/curves.csv"))["n_failed"].sum() == failed.sum() == 6
         assert icl(*command)[0] == 0

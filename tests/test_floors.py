@@ -11,10 +11,24 @@ PACKAGE = Path(icl_harness.__file__).parent
 FLOORS = {
     0: ("errors", "examples", "files", "prompts"),
     1: ("bank", "data", "dialects", "draws", "hub_data", "modes", "scoring", "task_files", "tasks"),
-    2: ("models", "results"),
-    3: ("banking", "experiment", "grid", "lines", "plan", "runner", "turns"),
+    2: ("ledger", "models", "results", "run_file"),
+    3: (
+        "banking",
+        "batches",
+        "caches",
+        "experiment",
+        "fitting",
+        "grid",
+        "groups",
+        "lines",
+        "plan",
+        "planning",
+        "records",
+        "runner",
+        "turns",
+    ),
     4: ("compare", "curves", "stats"),
-    5: ("app", "describe", "plots", "report", "runs"),
+    5: ("app", "describe", "grid_options", "plan_report", "plots", "report", "runs"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = (

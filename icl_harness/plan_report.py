@@ -1,0 +1,148 @@
+"""What a plan says on a terminal and in a CSV file (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.plan import Plan, Planned
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DOLLARS = {"usd_cached": "$ cached", "usd_plain": "$ uncached", "usd_batch": "$ batch"}
+
+
+def plan_frame(plan: Plan) -> pd.DataFrame:
+    """Return one row per cell, and per bank that is to be made: it has no draw."""
+    import pandas as pd
+
+    frame = pd.DataFrame([asdict(row) for row in plan.rows])
+    whole = ["draw", "shots_used", "longest", "window", "prompt_tokens", "cached_tokens", "cache_write_tokens"]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def plan_tables(plan: Plan) -> Iterator[Any]:
+    """Yield a Rich table per task, variant and model: a row per mode and shot count, its draws summed."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    for (task, variant, model), group in groupby(plan.rows, lambda row: (row.task, row.variant, row.model)):
+        rows = list(group)
+        priced = any(row.cached_tokens is not None for row in rows)
+        how = "" if variant == "default" else f", {variant}"
+        n_draws = len({row.draw for row in rows} - {None})
+        summed = f", {n_draws} draws summed" if n_draws > 1 else ""
+        title = escape(f"{task}{how} · {model}{summed}")
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("mode")
+        names = ["shots", "requests", "longest", "tokens"]
+        for name in [*names, *(["cached"] if priced else []), "fits", *(DOLLARS.values() if priced else [])]:
+            table.add_column(name, justify="right")
+        last = None
+        for mode, shots, some in _by_shots(rows):
+            table.add_row("" if mode == last else mode, shots, *_figures(some, priced))
+            last = mode
+        if len({(row.mode, row.shots, row.draw is None) for row in rows}) > 1:
+            table.add_row("all", "", *_figures(rows, priced), style="bold")
+        yield table
+
+
+def _by_shots(rows: Sequence[Planned]) -> Iterator[tuple[str, str, list[Planned]]]:
+    """Yield mode, shots and rows, banks first within their mode."""
+    for mode in dict.fromkeys(row.mode for row in rows):
+        mine = [row for row in rows if row.mode == mode]
+        if banks := [row for row in mine if row.draw is None]:
+            yield mode, "bank", banks
+        for shots in sorted({row.shots for row in mine if row.draw is not None}):
+            yield mode, str(shots), [row for row in mine if row.shots == shots and row.draw is not None]
+
+
+def _figures(rows: Sequence[Planned], priced: bool) -> list[str]:
+    about = "≈" if any(row.estimated for row in rows) else ""
+    requests = sum(row.requests for row in rows)
+    prompts, longest = _sum(rows, "prompt_tokens"), max((row.longest or 0 for row in rows), default=0)
+    cells = [f"{requests:,}", f"{about}{longest:,}" if longest else "-", _count(prompts, about)]
+    if priced:
+        cached = _sum(rows, "cached_tokens") or 0
+        cells.append(f"{cached / prompts:.0%}" if prompts else "-")
+    cells.append(_fits(rows, about))
+    return cells + ([_usd(_sum(rows, kind)) for kind in DOLLARS] if priced else [])
+
+
+def _fits(rows: Sequence[Planned], about: str) -> str:
+    told = [row for row in rows if row.fits is not None]
+    bad = [row for row in told if not row.fits]
+    if not bad:
+        return f"{about}yes" if told else "-"
+    if len({row.shots for row in rows}) > 1:
+        return "no"
+    used = min(row.shots_used if row.shots_used is not None else -1 for row in bad)
+    return f"{about}{used:,} shots" if 0 <= used < bad[0].shots else f"{about}no"
+
+
+def _sum(rows: Sequence[Planned], name: str) -> Any:
+    known = [value for row in rows if (value := getattr(row, name)) is not None]
+    return sum(known) if known else None
+
+
+def _count(n: int | None, about: str) -> str:
+    if n is None:
+        return "-"
+    short = f"{n:,}" if n < 10_000 else f"{n / 1e3:,.0f}k" if n < 10_000_000 else f"{n / 1e6:,.1f}M"
+    return about + short
+
+
+def _usd(usd: float | None) -> str:
+    return "-" if usd is None else f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"
+
+
+def plan_notes(plan: Plan) -> Iterator[str]:
+    """Yield what a reader of the tables must know, and the sums."""
+    asked = [row for row in plan.rows if row.requests]
+    yield from plan.notes
+    if not asked:
+        yield "nothing is left to ask"
+    for how in dict.fromkeys(row.counted for row in asked if row.counted):
+        n = sum(row.counted == how for row in asked)
+        yield f"tokens of {n:,} of {len(asked):,} cells: {how}"
+    yield from _window_notes(plan.rows)
+    for model in plan.unpriced:
+        yield f"{model}: no price is known; name one with --model-arg priced_as=provider/model"
+    output = plan.usd("usd_output")
+    if output is not None:
+        yield (
+            f"dollars are at most: ${_usd(output)} of them (half in batch) if every answer fills its room. cached: a "
+            "draw's prefix is written once and then read; batch: half price, no cache counted on"
+        )
+    yield from _sums(plan, asked)
+
+
+def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
+    for model, window in dict.fromkeys((row.model, row.window) for row in rows if row.told_by == "price table"):
+        yield f"{model}: a window of {window:,} tokens, by the price table; the provider decides what fits"
+
+
+def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
+    parts = [f"{len(asked):,} cells", f"{sum(row.requests for row in asked):,} requests"]
+    prompts = _sum(asked, "prompt_tokens")
+    if prompts is not None:
+        parts.append(f"{'≈' if any(row.estimated for row in asked) else ''}{prompts:,} prompt tokens")
+    if plan.usd("usd_cached") is not None:
+        cached, plain, batch = (_usd(plan.usd(kind)) for kind in DOLLARS)
+        parts.append(f"${cached} with caching, ${plain} without, ${batch} in batch")
+    if plan.spent_usd:
+        parts.append(f"${_usd(plan.spent_usd)} spent so far")
+    seconds = _sum(asked, "seconds")
+    if seconds is not None:
+        parts.append(f"{_duration(seconds)} at the rates given")
+    elif any(row.cached_tokens is not None for row in asked):
+        parts.append("no rate given (--rpm, --tpm), so no time")
+    yield " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,195 @@
+"""Whole runs in batches: the records of a run without, half its bill, states shown, kills survived."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import icl_harness
+from icl_harness.errors import SpecError
+from icl_harness.ledger import Ledger
+from icl_harness.models.anthropic_batches import AnthropicBatches
+from icl_harness.models.api import asks, batch_desk, batches
+from icl_harness.models.api.prices import Tokens, find_price
+from icl_harness.models.google_batches import GoogleBatches
+from icl_harness.models.openai_batches import OpenAIBatches
+
+from .batch_worker import GRID, make_quick
+from .servers import KINDS, LoopbackServer
+from .test_end_to_end import command_line
+
+MODELS = {
+    "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5", "google": "google/gemini-2.5-flash",
+}  # fmt: skip
+N_KILLS = 8
+SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
+SAME = ["mode", "shots", "draw", "query_id", "shots_used", "shot_ids", "status", "answer", "parsed", "score",
+        "prompt_tokens", "completion_tokens", "cost_usd"]  # fmt: skip
+every_provider = pytest.mark.parametrize("provider", list(MODELS))
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch, toy: Path) -> None:
+    for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
+        monkeypatch.setenv(f"{name}_API_KEY", "planted-key-0123456789")
+    for module, name in ((batches, "SETTLE_S"), (batches, "MOST_TRIES"), (batch_desk, "FIRST_POLL_S"),
+                         (batch_desk, "LONGEST_POLL_S"), (batch_desk, "UNSURE_S"), (asks, "FIRST_WAIT_S"),
+                         (asks, "LONGEST_WAIT_S"), (OpenAIBatches, "most_requests"),
+                         (AnthropicBatches, "most_requests"), (GoogleBatches, "most_requests")):  # fmt: skip
+        monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
+    make_quick()
+
+
+def reply(prompt: str) -> str:
+    """Return the parity of the last number, and now and then the wrong one."""
+    number = int(prompt.rstrip().rstrip("->").split()[-1])
+    return " even" if (number % 2 == 0) != (number % 5 == 0) else " odd"
+
+
+def grid(out: str, provider: str, server: LoopbackServer, **how: object) -> pd.DataFrame:
+    args = {"priced_as": MODELS[provider], "timeout_s": "1"}
+    url = server.base_url(provider)
+    run = icl_harness.run("toy", MODELS[provider], out=out, base_url=url, model_args=args, **GRID, **how)
+    return records(run)
+
+
+def records(run: icl_harness.Run) -> pd.DataFrame:
+    frame = run.records()
+    return frame.sort_values(["mode", "shots", "draw", "query_id"]).reset_index(drop=True)
+
+
+def billed_usd(server: LoopbackServer) -> float:
+    total = 0.0
+    for bill in server.bill:
+        price = find_price(bill.provider, bill.model)
+        assert price is not None
+        tokens = Tokens(prompt=bill.input + bill.cache_read, cached=bill.cache_read, completion=bill.output)
+        total += price.cost_usd(tokens, batch=bill.batch) or 0.0
+    return total
+
+
+def times_answered(server: LoopbackServer) -> Counter[str]:
+    """Return how often each request was answered, and so paid for."""
+    return Counter(
+        str(outcome.item.body)
+        for batch in server.batches.values()
+        for outcome in {o.item.name: o for o in batch.outcomes if o.kind == "succeeded"}.values()
+    )
+
+
+@every_provider
+def test_a_run_in_batches_has_the_records_of_one_without_at_half_the_bill(provider: str) -> None:
+    with LoopbackServer(reply) as server:
+        plain = grid("plain", provider, server)
+        whole_usd = billed_usd(server)
+        server.bill.clear()
+        batched = grid("batched", provider, server, batch=True)
+        columns = [name for name in SAME if name != "cost_usd"]
+        pd.testing.assert_frame_equal(plain[columns], batched[columns])
+        assert billed_usd(server) == pytest.approx(whole_usd / 2)
+        assert batched["cost_usd"].sum() == pytest.approx(plain["cost_usd"].sum() / 2)
+        assert set(times_answered(server).values()) == {1}
+        assert {entry.state for entry in Ledger(Path("batched")).batches()} == {"done"}
+
+
+def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    icl = command_line(tmp_path, monkeypatch, capfd)
+    with LoopbackServer(reply, batch_polls=10**6) as server:
+        url = server.base_url("openai")
+        options = ["toy", "--model", "openai/gpt-4.1", "--base-url", url, "--data", "data", "--shots", "0,2", "--draws",
+                   "1", "--modes", "supervised", "--out", "out"]  # fmt: skip
+        assert icl("batch", "nosuch")[0] == 2
+        worker = subprocess.Popen(
+            [sys.executable, "-c", "from tests.batch_worker import make_quick; make_quick()\n"
+             "from icl_harness.app import main; main()", "run", *options, "--batch"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            while len(server.batches) < 3:
+                assert worker.poll() is None, worker.communicate()
+                time.sleep(0.01)
+            code, out, _ = icl("batch", "out")
+            assert code == 0
+            lines = out.splitlines()
+            assert len(lines) == 3
+            assert all(name in line for name, line in zip(server.batches, lines, strict=True))
+            assert all("openai/gpt-4.1" in line and "requests" in line and "MB" in line for line in lines)
+        finally:
+            worker.kill()
+            worker.communicate()
+        server.fail_always("forbidden")
+        code, out, _ = icl("batch", "out")
+        assert code == 0
+        assert out.splitlines()[3].startswith("The states are those last seen: openai/gpt-4.1: 403")
+        server.fail_always(None)
+        code, _, err = icl("run", *options)
+        assert code == 2
+        assert "batches of this run are still out (3; icl batch shows them). Give --batch" in err
+        for batch in server.batches.values():
+            batch.polls_left = 0
+        code, _, err = icl("run", *options, "--batch")
+        assert code == 0, err
+        assert len(server.batches) == 3
+        code, out, _ = icl("batch", "out")
+        assert [line.split("  ")[2] for line in out.splitlines()] == ["in the records"] * 3
+        monkeypatch.delenv("OPENAI_API_KEY")
+        assert icl("batch", "out")[0] == 0
+        assert icl("run", *options)[0] == 0  # nothing is out any more
+
+
+def test_a_run_without_batches_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    icl = command_line(tmp_path, monkeypatch, capfd)
+    icl_harness.run("toy", "baseline/majority", out="out", data="data", shots=[0], draws=1, modes=["supervised"])
+    assert icl("batch", "out")[:2] == (0, "out has handed in no batches.\n")
+    with pytest.raises(SpecError, match="baseline/majority takes no batches"):
+        icl_harness.run("toy", "baseline/majority", out="other", data="data", shots=[0], draws=1, batch=True)
+    with pytest.raises(SpecError, match="--scoring choices"):
+        icl_harness.run("toy", "openai/gpt-4.1", out="other", data="data", shots=[0], batch=True, scoring="choices")
+    assert not Path("other").exists()
+
+
+@every_provider
+def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_records(provider: str) -> None:
+    rng = random.Random(f"{SEED} {provider}")
+    with LoopbackServer(reply) as server:
+        whole = grid("whole", provider, server, batch=True)
+        n_calls = len(server.requests)
+    with LoopbackServer(reply, stall_s=2) as server:
+        server.misbehave(rng.randrange(1000), share=0.3, kinds=KINDS)
+        n_killed = 0
+        for _ in range(N_KILLS):
+            worker = start(provider, server)
+            aim = len(server.requests) + rng.randint(1, 2 * n_calls // N_KILLS + 3)
+            while worker.poll() is None and len(server.requests) < aim:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGKILL)
+                n_killed += 1
+            worker.communicate()
+        said = start(provider, server).communicate()[1]
+        assert n_killed >= N_KILLS / 2, f"seed {SEED}"
+        assert Path("killed/records.db").exists(), said
+        killed = records(icl_harness.Run("killed"))
+        pd.testing.assert_frame_equal(whole[SAME], killed[SAME], obj=f"seed {SEED}")
+        times = times_answered(server)
+        assert set(times.values()) == {1}, f"seed {SEED}"
+        assert len(server.bill) == len(times)
+
+
+def start(provider: str, server: LoopbackServer) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.batch_worker", "killed", MODELS[provider], server.base_url(provider)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
