@@ -59,7 +59,7 @@ async def _tell(
     model_id: str, spec: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
 ) -> list[str]:
     """Return a line for each entry of a model; with a ledger, delete what they stand for."""
-    from icl_harness.models.google import GoogleModel
+    from icl_harness.models.google.gemini import GoogleModel
 
     model = open_model(model_id, base_url=spec["base_url"], model_args=spec["model_args"])
     assert isinstance(model, GoogleModel)  # no other provider's caches have names

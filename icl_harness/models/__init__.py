@@ -67,17 +67,17 @@ def _open_api(provider: str, name: str, id: str, args: dict[str, Any], **how: An
         model: Model = _openai(args.pop("api", "chat"))(name, id=id, **how, **args)
         return model
     if provider == "anthropic":
-        from icl_harness.models.anthropic import AnthropicModel
+        from icl_harness.models.anthropic.messages import AnthropicModel
 
         return AnthropicModel(name, id=id, **how, **args)
     sdk = args.pop("sdk", "genai")
     if sdk == "legacy":
-        from icl_harness.models.google_legacy import GoogleLegacyModel
+        from icl_harness.models.google.legacy import GoogleLegacyModel
 
         return GoogleLegacyModel(name, id=id, **how, **args)
     if sdk != "genai":
         raise ModelError(f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy.")
-    from icl_harness.models.google import GoogleModel
+    from icl_harness.models.google.gemini import GoogleModel
 
     return GoogleModel(name, id=id, **how, **args)
 
@@ -85,15 +85,15 @@ def _open_api(provider: str, name: str, id: str, args: dict[str, Any], **how: An
 def _openai(api: str) -> Any:
     """Return the class that speaks one of OpenAI's ways to ask a model."""
     if api == "chat":
-        from icl_harness.models.openai import OpenAIModel
+        from icl_harness.models.openai.chat import OpenAIModel
 
         return OpenAIModel
     if api == "responses":
-        from icl_harness.models.openai_responses import OpenAIResponsesModel
+        from icl_harness.models.openai.responses import OpenAIResponsesModel
 
         return OpenAIResponsesModel
     if api == "completions":
-        from icl_harness.models.openai_completions import OpenAICompletionsModel
+        from icl_harness.models.openai.completions import OpenAICompletionsModel
 
         return OpenAICompletionsModel
     raise ModelError(f"--model-arg api={api}: unknown. There are api=chat (the default), responses and completions.")

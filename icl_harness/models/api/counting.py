@@ -148,7 +148,7 @@ async def _openai(model: ApiModel, prompt: Turns) -> Any:
 
 
 async def _google(model: ApiModel, prompt: Turns) -> Any:
-    from icl_harness.models.google_caches import faults
+    from icl_harness.models.google.caches import faults
 
     # What the system says is counted as if the user said it: this endpoint takes it in no other way.
     roles = {"assistant": "model"}

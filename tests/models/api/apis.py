@@ -7,12 +7,12 @@ import importlib.util
 
 import pytest
 
-from icl_harness.models.anthropic import AnthropicModel
+from icl_harness.models.anthropic.messages import AnthropicModel
 from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.google import GoogleModel
-from icl_harness.models.google_legacy import GoogleLegacyModel
-from icl_harness.models.openai import OpenAIModel
+from icl_harness.models.google.gemini import GoogleModel
+from icl_harness.models.google.legacy import GoogleLegacyModel
+from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts import Node, Query
 from tests.servers import LoopbackServer
 

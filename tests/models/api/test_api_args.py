@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.args import load_sdk
-from icl_harness.models.openai import OpenAIModel
+from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.openai.chat import OpenAIModel
 from tests.models.api.apis import CLASSES, KEY, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
@@ -24,7 +24,8 @@ def test_a_missing_key_is_one_line_that_names_the_variables(sdk: str, monkeypatc
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ModelError) as caught:
         cls("m", id=f"{cls.provider}/m")
-    assert str(caught.value) == f"{cls.provider}/m needs a key: set {' or '.join(cls.key_names)}, or write it into .env."
+    names = " or ".join(cls.key_names)
+    assert str(caught.value) == f"{cls.provider}/m needs a key: set {names}, or write it into .env."
 
 
 def test_a_compatible_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,8 @@ def test_model_args_are_checked() -> None:
 
 def test_importing_the_back_ends_loads_no_sdk() -> None:
     code = (
-        "import sys, icl_harness.models.openai, icl_harness.models.anthropic, icl_harness.models.google_legacy\n"
+        "import sys, icl_harness.models.openai.chat, icl_harness.models.anthropic.messages\n"
+        "import icl_harness.models.google.gemini, icl_harness.models.google.legacy\n"
         "print(sys.modules.keys() & {'openai', 'anthropic', 'google.genai', 'google.generativeai', 'httpx2'})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

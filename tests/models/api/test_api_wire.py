@@ -7,7 +7,7 @@ import pytest
 from icl_harness.models.api.asks import cut
 from icl_harness.models.api.backend import stops
 from icl_harness.models.base import Sampling
-from icl_harness.models.openai import OpenAIModel
+from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts import Node
 from tests.models.api.apis import KEY, NODE, ask, every_sdk, open_model
 from tests.servers import LoopbackServer

@@ -15,15 +15,15 @@ import pytest
 from icl_harness.errors import AccountError, BudgetSpent, ModelError, ProviderError, SpecError
 from icl_harness.ledger import Ledger
 from icl_harness.models import open_model
-from icl_harness.models.anthropic_batches import AnthropicBatches
+from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.batch_file import Request, Shared, fill_file
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.google_batches import GoogleBatches
-from icl_harness.models.openai_batches import OpenAIBatches
+from icl_harness.models.google.batches import GoogleBatches
+from icl_harness.models.openai.batches import OpenAIBatches
 from icl_harness.prompts import Node, Query
 from tests.models.api.apis import no_legacy
 from tests.servers import LoopbackServer

@@ -12,12 +12,13 @@ import pytest
 
 from icl_harness.errors import AccountError, BudgetSpent
 from icl_harness.ledger import Ledger
-from icl_harness.models import google_caches, google_kept
 from icl_harness.models.api import asks
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.google import GoogleModel
+from icl_harness.models.google import caches as google_caches
+from icl_harness.models.google import kept as google_kept
+from icl_harness.models.google.gemini import GoogleModel
 from icl_harness.prompts import Node
 from tests.servers import LoopbackServer
 

@@ -11,7 +11,7 @@ import pytest
 
 from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.google_legacy import GoogleLegacyModel
+from icl_harness.models.google.legacy import GoogleLegacyModel
 from icl_harness.prompts import Node, Query
 from tests.servers import LoopbackServer
 
@@ -51,7 +51,7 @@ def test_sdk_legacy_is_chosen_by_a_model_arg() -> None:
 
 def test_opening_it_warns_of_nothing() -> None:
     # In a process of its own, since the SDK warns at its first import only.
-    code = "from icl_harness.models.google_legacy import GoogleLegacyModel; GoogleLegacyModel('m', id='google/m')"
+    code = "from icl_harness.models.google.legacy import GoogleLegacyModel; GoogleLegacyModel('m', id='google/m')"
     done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -33,7 +33,7 @@ from icl_harness.models.local.tokens import Branch
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.openai_completions import OpenAICompletionsModel
+    from icl_harness.models.openai.completions import OpenAICompletionsModel
 
 MOST_NEXT = 20  # likeliest next tokens: what vLLM tells unless it is started otherwise
 REFUSED_ECHO = re.compile(r"echo|logprob", re.IGNORECASE)
@@ -67,7 +67,7 @@ class Echo:
             raise
 
     def _read(self, response: Any) -> Reply:
-        from icl_harness.models.openai_completions import read_usage
+        from icl_harness.models.openai.completions import read_usage
 
         usage, found = read_usage(response.usage), response.choices[0].logprobs
         texts, nats = (found.tokens or (), found.token_logprobs or ()) if found else ((), ())
@@ -103,7 +103,7 @@ class Next(Echo):
         return await self.model.post(client, self.model.path, request.fill(query.text), Completion)
 
     def _read(self, response: Any) -> Reply:
-        from icl_harness.models.openai_completions import read_usage
+        from icl_harness.models.openai.completions import read_usage
 
         found = response.choices[0].logprobs
         likeliest_next = (found and found.top_logprobs and found.top_logprobs[0]) or {}

@@ -24,7 +24,7 @@ from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.prices import Tokens
 
 if TYPE_CHECKING:
-    from icl_harness.models.google import GoogleModel
+    from icl_harness.models.google.gemini import GoogleModel
 
 SWEEP_TRIES = 3  # attempts at renewing and deleting: it ends by itself
 SWEEP_S = 30.0

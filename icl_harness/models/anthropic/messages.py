@@ -129,7 +129,7 @@ class AnthropicModel(ApiModel):
 
     def batch_api(self) -> BatchApi:
         """Return the batches of this model."""
-        from icl_harness.models.anthropic_batches import AnthropicBatches
+        from icl_harness.models.anthropic.batches import AnthropicBatches
 
         return AnthropicBatches(self)
 

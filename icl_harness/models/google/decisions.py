@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.decisions import Decisions
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Sampling, Usage
-from icl_harness.models.decisions import Decisions
 from icl_harness.prompts import Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.google import GoogleModel
+    from icl_harness.models.google.gemini import GoogleModel
 
 
 class GoogleDecisions(Decisions):

@@ -16,7 +16,7 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.google import ROLES, GeminiModel
+from icl_harness.models.google.gemini import ROLES, GeminiModel
 from icl_harness.prompts import Query
 
 

@@ -1,7 +1,7 @@
 """Completions, of vLLM and other servers: `openai/NAME --base-url URL --model-arg api=completions` (floor 2).
 
 The model goes on from the prompt's bare text, without a chat's turns; or from its token ids, with `--model-arg
-tokenizer=FOLDER-OR-HUB-ID`, which are computed once per edge of the tree. Choices are weighed as openai_echo.py does.
+tokenizer=FOLDER-OR-HUB-ID`, which are computed once per edge of the tree. Choices are weighed as echo.py does.
 Left out: chat, batches, streams.
 """
 
@@ -22,8 +22,8 @@ from icl_harness.models.api.faults import Reply
 from icl_harness.models.api.tokenizer import load_tokens
 from icl_harness.models.base import Answer, Sampling, Usage
 from icl_harness.models.local.tokens import TokenTree
-from icl_harness.models.openai import MOST_STOPS, OpenAIModel
-from icl_harness.models.openai_echo import Echo, Next, weigh
+from icl_harness.models.openai.chat import MOST_STOPS, OpenAIModel
+from icl_harness.models.openai.echo import Echo, Next, weigh
 from icl_harness.prompts import Node, Query
 
 

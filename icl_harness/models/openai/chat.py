@@ -26,7 +26,7 @@ from icl_harness.models.base import Answer, Sampling, Usage
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.decisions import Decisions
+    from icl_harness.models.api.decisions import Decisions
 
 # Their reasoning is sampled as the provider likes: temperature, stop and seed are refused, and so is `max_tokens`.
 REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
@@ -141,13 +141,13 @@ class OpenAIModel(ApiModel):
         return Body({**self._params(sampling), **self._cache_params(prefix), "messages": messages})
 
     def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
-        from icl_harness.models.decisions import decide
+        from icl_harness.models.api.decisions import decide
 
         return decide(self._decisions, node, queries, sampling)
 
     @cached_property
     def _decisions(self) -> Decisions:
-        from icl_harness.models.openai_decisions import OpenAIDecisions
+        from icl_harness.models.openai.decisions import OpenAIDecisions
 
         return OpenAIDecisions(self)
 
@@ -194,7 +194,7 @@ class OpenAIModel(ApiModel):
 
     def batch_api(self) -> BatchApi:
         """Return the batches of this model."""
-        from icl_harness.models.openai_batches import OpenAIBatches
+        from icl_harness.models.openai.batches import OpenAIBatches
 
         return OpenAIBatches(self)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.models.api.body import Filled, sliced, to_json, to_members
 from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.decisions import Decisions
 from icl_harness.models.api.faults import Reply
 from icl_harness.models.base import Sampling
-from icl_harness.models.decisions import Decisions
-from icl_harness.models.openai_responses import read_usage
+from icl_harness.models.openai.responses import read_usage
 from icl_harness.prompts import Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.openai import OpenAIModel
+    from icl_harness.models.openai.chat import OpenAIModel
 
 
 PARTS = {"assistant": "output_text"}

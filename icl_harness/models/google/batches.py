@@ -19,8 +19,8 @@ from icl_harness.models.api.body import Body, turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Sampling
-from icl_harness.models.google import ROLES
-from icl_harness.models.google_caches import faults as sdk_faults
+from icl_harness.models.google.caches import faults as sdk_faults
+from icl_harness.models.google.gemini import ROLES
 from icl_harness.prompts import Query
 
 ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}

@@ -17,10 +17,10 @@ from icl_harness.ledger import CacheEntry
 from icl_harness.models.api.caching import Prefix, gap_s
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Answer
-from icl_harness.models.google_caches import Caches, is_gone
+from icl_harness.models.google.caches import Caches, is_gone
 
 if TYPE_CHECKING:
-    from icl_harness.models.google import GoogleModel
+    from icl_harness.models.google.gemini import GoogleModel
 
 TTL_S = 600.0  # how long one is kept after it was made or renewed
 GAPS = 6  # and at least as long as so many requests take at the rates given

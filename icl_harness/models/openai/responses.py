@@ -14,7 +14,7 @@ from icl_harness.models.api.body import Body, turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Sampling, Usage
-from icl_harness.models.openai import OpenAIModel
+from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts import Query
 
 FEWEST_TOKENS = 16  # that an answer must be allowed; 400 below it

@@ -1,6 +1,6 @@
 """Gemini through google-genai: `google/NAME` (floor 2).
 
-A prefix that several queries share is kept in a cached content (google_kept.py); the requests then hold only the query,
+A prefix that several queries share is kept in a cached content (kept.py); the requests then hold only the query,
 as a turn of its own. Left out: Vertex AI, streams, tools.
 """
 
@@ -21,12 +21,12 @@ from icl_harness.models.api.body import turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Answer, Sampling, Usage
-from icl_harness.models.google_caches import Caches, faults, is_gone
-from icl_harness.models.google_kept import KeptCache
+from icl_harness.models.google.caches import Caches, faults, is_gone
+from icl_harness.models.google.kept import KeptCache
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.decisions import Decisions
+    from icl_harness.models.api.decisions import Decisions
 
 MOST_STOPS = 5
 LEVELS = ("minimal", "low", "medium", "high", "xhigh")
@@ -185,13 +185,13 @@ class GoogleModel(GeminiModel):
         return kept.told(answer) if kept else answer
 
     def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
-        from icl_harness.models.decisions import decide
+        from icl_harness.models.api.decisions import decide
 
         return decide(self._decisions, node, queries, sampling)
 
     @functools.cached_property
     def _decisions(self) -> Decisions:
-        from icl_harness.models.google_decisions import GoogleDecisions
+        from icl_harness.models.google.decisions import GoogleDecisions
 
         return GoogleDecisions(self)
 
@@ -205,7 +205,7 @@ class GoogleModel(GeminiModel):
 
     def batch_api(self) -> BatchApi:
         """Return the batches of this model."""
-        from icl_harness.models.google_batches import GoogleBatches
+        from icl_harness.models.google.batches import GoogleBatches
 
         return GoogleBatches(self)
 
