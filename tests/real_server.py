@@ -33,7 +33,7 @@ TURNS = """
 {%- for message in messages -%}
 {%- set role = "system" if loop.first else "user" if loop.index0 % 2 else "assistant" -%}
 {%- if message["role"] != role or (loop.last and role != "user") -%}{{ raise_exception("not " + role) }}{%- endif -%}
-{{- " " + message["content"] + "\n" if role == "assistant" else message["content"] -%}
+{{- " " + message["content"] + "\n" if role == "assistant" else message["content"] -}}
 {%- endfor -%}
 """
 START_S = 120.0  # five seconds on an idle machine

@@ -32,6 +32,7 @@ class AnthropicBatches(BatchApi):
 
     most_requests = 100_000
     most_bytes = 256_000_000
+    results_days = 29
     frame = (b'{"requests":[', b",", b"]}")
     names_tokens = False
 

@@ -39,6 +39,7 @@ class AnthropicModel(ApiModel):
         {"effort": word, "thinking_budget": whole(1024), "thinking": one_of("adaptive", "disabled")}
     )
     charges_writes = True
+    paces_cached = False
 
     def __init__(self, name: str, *, id: str, **how: Any) -> None:
         super().__init__(name, id=id, **how)
@@ -123,8 +124,8 @@ class AnthropicModel(ApiModel):
         kept = getattr(used, "cache_creation", None)
         written_1h = (getattr(kept, "ephemeral_1h_input_tokens", None) or 0) if kept else 0
         text = "".join(block.text for block in response.content if block.type == "text")
-        if not text and response.stop_reason == "refusal":
-            return Reply(text=None, usage=usage, written_1h=written_1h, refused="refusal")
+        if response.stop_reason == "refusal":
+            return Reply(text=None, usage=usage, written_1h=written_1h, refused=f"refusal {text}".strip())
         return Reply(text=text, usage=usage, written_1h=written_1h, cut_off=response.stop_reason == "max_tokens")
 
     def batch_api(self) -> BatchApi:

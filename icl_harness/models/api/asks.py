@@ -19,7 +19,7 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply, is_count, one_line, storable
 from icl_harness.models.api.limiter import Slot
 from icl_harness.models.api.prices import Tokens
-from icl_harness.models.base import Answer, Sampling, Status, truncate_at_stop
+from icl_harness.models.base import Answer, Sampling, Status, Usage, truncate_at_stop
 from icl_harness.prompts import Query
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ class Asks:
 
     def shows_cache(self, answer: Answer) -> bool:
         """Whether an answer's usage tells that the prefix, not just that of fewer shots, is cached now."""
-        usage, n_bytes = answer.usage, self.prefix.node.n_bytes
+        return self._is_cached(answer.usage)
+
+    def _is_cached(self, usage: Usage) -> bool:
         kept = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
-        self._warm = kept > 0 and kept >= CACHED_SHARE * n_bytes * self.model.tokens_per_byte
-        return self._warm
+        return kept > 0 and kept >= CACHED_SHARE * self.tokens("")
 
     def tokens(self, query: str) -> int:
         """Return an estimate of the tokens of a prompt."""
@@ -100,10 +101,17 @@ class Asks:
         )
         return self.model.price.cost_usd(counts, batch=self.model.terms.batch)
 
+    def _paced(self, query: str) -> int:
+        """Return the tokens that a request is paced by: some providers do not count what is read from a cache."""
+        free = self.tokens("") if self._warm and not self.model.paces_cached else 0
+        return max(1, self.tokens(query) - free) + self.model.limit(self.sampling)
+
     async def ask(self, query: Query, lost: list[int]) -> Reply:
         """Send until there is a reply; `lost` counts what broke off. Raises `Fault` where there is none, and
         `ProviderError` where no other request was answered meanwhile either."""
-        model = self.model
+        model, budget = self.model, self.model.terms.budget
+        # The whole price is held back, as a cache may miss; what a hit spares is free again once it is there.
+        usd = (self.usd(query.text, cached=False) or 0.0) if budget else 0.0
 
         async def once(slot: Slot) -> Reply:
             try:
@@ -118,8 +126,8 @@ class Asks:
             return await persist(
                 model,
                 once,
-                tokens=self.tokens(query.text) + self.sampling.max_tokens,
-                usd=(self.usd(query.text, cached=self._warm) or 0.0) if model.terms.budget else 0.0,
+                tokens=self._paced(query.text),
+                usd=usd,
                 before=lambda: self.wire._before(self.request),
                 lost=lost,
             )
@@ -130,6 +138,9 @@ class Asks:
                     f"{fault.describe(model.key)}. {model.whereabouts()}"
                 ) from None
             raise
+        finally:
+            if budget:
+                budget.spent_usd += lost[0] * usd  # they may have been charged for
 
     async def _sent(self, query: Query) -> Any:
         try:
@@ -141,10 +152,11 @@ class Asks:
         """Take note of what a reply tells: the server is there, so many tokens, so many dollars."""
         model, usage = self.model, reply.usage
         model.reached, model.n_unanswered = True, 0
-        n_bytes = self.prefix.node.n_bytes + len(query.text.encode())
-        if usage.prompt_tokens and n_bytes:
-            model.tokens_per_byte = usage.prompt_tokens / n_bytes
-            slot.used(usage.prompt_tokens + (usage.completion_tokens or 0))
+        self._warm = self._is_cached(usage)
+        if usage.prompt_tokens:
+            free = 0 if model.paces_cached else usage.cached_tokens or 0
+            slot.used(usage.prompt_tokens - free + (usage.completion_tokens or 0))
+            model.learn(self.prefix.node.n_bytes + len(query.text.encode()), usage.prompt_tokens)
         if model.terms.budget:
             model.terms.budget.spent_usd += model.priced(reply).cost_usd or 0.0
 
@@ -159,7 +171,8 @@ def answer_to(model: ApiModel, sampling: Sampling, query: Query, reply: Reply) -
     if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
         error = f"no answer within {model.limit(sampling)} tokens; give room with --model-arg reasoning_tokens=N"
         return replace(answer, text=None, status="failed", error=error)
-    return replace(answer, text=cut(reply.text, sampling.stop))
+    text = reply.text.lstrip("\n") if model.chats else reply.text  # a chat model may open with newlines: no stop
+    return replace(answer, text=truncate_at_stop(text, sampling.stop) if sampling.stop else reply.text)
 
 
 def missing_answer(model: ApiModel, query: Query, fault: Fault) -> Answer:
@@ -228,11 +241,6 @@ def understood(wire: Wire, response: Any) -> Reply:
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         # SDKs build their classes from any JSON: a body of another shape shows only where it is read.
         raise Fault(f"malformed body: {error}", lost=True) from None
-
-
-def cut(text: str, stop: tuple[str, ...]) -> str:
-    """Return the answer up to its first stop string; newlines that a chat model opens with do not stop it."""
-    return truncate_at_stop(text.lstrip("\n"), stop) if stop else text
 
 
 def backoff_s(attempt: int) -> float:

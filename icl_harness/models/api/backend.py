@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import importlib.metadata
+import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.api.args import find_base_url, find_key, load_sdk, read_args
@@ -33,6 +35,7 @@ from icl_harness.prompts import Node, Query
 
 REASONING_TOKENS = 8192  # room beside the answer for models known to think first
 BYTES_PER_TOKEN = 3  # of English, tokenizers need 4 or more; of digits and code about 3
+TELLING_BYTES = 2000  # of a prompt that tells how many bytes a token has
 MOST_AT_ONCE = 64  # requests in flight, where the provider lets them
 WARM_TRIES = 3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
 
@@ -44,6 +47,8 @@ class ApiModel(Model):
     key_names: ClassVar[tuple[str, ...]]
     base_url_name: ClassVar[str]  # the environment variable that the SDK would read
     sdk: ClassVar[tuple[str, str, str]]  # module, distribution, what to pip install
+    paces_cached: ClassVar[bool] = True  # whether tokens read from a cache count against the account's tokens a minute
+    chats: ClassVar[bool] = True  # whether answers are a chat model's turns
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     scorings: ClassVar[tuple[str, ...]] = ("generate",)
 
@@ -81,7 +86,8 @@ class ApiModel(Model):
         self._client: Any = None
         self._batcher: Batcher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._said_uncached = False
+        self._said_uncached = self._said_short = False
+        self._longest = (0, 0)  # the bytes of the longest prompt that was answered, and its tokens
 
     @abstractmethod
     def _open(self) -> Any:
@@ -124,6 +130,21 @@ class ApiModel(Model):
     def limit(self, sampling: Sampling) -> int:
         """Return the most tokens that an answer may take, reasoning included."""
         return sampling.max_tokens + self.reasoning_tokens
+
+    def learn(self, n_bytes: int, tokens: int) -> None:
+        """Take note of how many tokens a prompt had; what stands around short ones would mislead."""
+        if n_bytes >= TELLING_BYTES:
+            self.tokens_per_byte = tokens / n_bytes
+        if n_bytes <= self._longest[0]:
+            return
+        if n_bytes > 1.5 * self._longest[0] > TELLING_BYTES and tokens <= self._longest[1] and not self._said_short:
+            self._said_short = True
+            self.terms.say(
+                f"{self.id}: the server counts {tokens:,} tokens in a prompt of {n_bytes:,} bytes, no more than in one "
+                f"of {self._longest[0]:,}: it may cut prompts off (num_ctx of Ollama, say). Give --model-arg "
+                "context_window=N."
+            )
+        self._longest = (n_bytes, tokens)
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return an estimate of a token for every 3 bytes; None where no context window is given to compare it with."""
@@ -187,6 +208,17 @@ class ApiModel(Model):
         """Whether a cache may be asked for at all."""
         return True
 
+    def on(self, terms: Terms) -> Self:
+        """Return this model as another that is asked on `terms`, with connections of its own."""
+        other = copy.copy(self)
+        for name, member in inspect.getmembers_static(type(self)):
+            if isinstance(member, cached_property):  # made from this model and its terms
+                vars(other).pop(name, None)
+        other.terms, other._client, other._batcher, other._said_uncached = terms, None, None, False
+        if terms.batch:
+            other.batch_api()
+        return other
+
     @contextlib.asynccontextmanager
     async def _kept(self, prefix: Prefix) -> AsyncGenerator[Prefix, None]:
         """Keep at the provider what it needs for a cached prefix, as long as this lasts. Most need nothing."""
@@ -210,6 +242,8 @@ class ApiModel(Model):
             yield answer
             if answer.usage.prompt_tokens is None:  # it failed
                 continue
+            if answer.usage.prompt_tokens < fewest_tokens(self.provider, self.name):  # it was taken to be longer
+                return
             shown, told = asks.shows_cache(answer), answer.usage.cached_tokens is not None
             if shown or not told:  # a server that tells nothing of caches may have one
                 break

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icl_harness.models.api.limiter import retry_after_s
+from icl_harness.models.api.limiter import capped_s, retry_after_s
 from icl_harness.models.base import Usage
 
 Fate = Literal["account", "overflow", "refused", "transient", "failed"]
@@ -31,8 +31,13 @@ OVERFLOW_TEXT = re.compile(
     re.IGNORECASE,
 )
 ACCOUNT_TEXT = re.compile(r"credit balance is too low|API key not valid|API key expired", re.IGNORECASE)
-FILTER_TEXT = re.compile(r"moderation|flagged", re.IGNORECASE)  # OpenRouter answers 403 to a flagged prompt
+# Without a code of its own: OpenRouter's 403 to a flagged prompt, Anthropic's 400 to an answer that was withheld.
+FILTER_TEXT = {
+    403: re.compile(r"moderation|flagged", re.IGNORECASE),
+    400: re.compile(r"(output|response) (was )?blocked by content filter", re.IGNORECASE),
+}
 SECRET = re.compile(r"(sk-|AIza)[\w*.-]{4,}|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)")
+PIECE = 8  # characters of a key's beginning or end that give it away
 TRANSIENT_STATUS = {408, 409, 429}
 # Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however that is wrapped.
 UNREACHED = {
@@ -81,7 +86,7 @@ class Fault(Exception):
             _message(body) or fallback,
             status=status,
             codes=frozenset(_codes(body)),
-            retry_after_s=retry_after_s(headers),
+            retry_after_s=retry_after_s(headers) or _retry_delay_s(body),
         )
 
     @classmethod
@@ -98,7 +103,7 @@ class Fault(Exception):
     def fate(self) -> Fate:
         """Return what becomes of the request, by the provider's code where it gives one."""
         text = str(self)
-        if self.codes & FILTER_CODES or (self.status == 403 and FILTER_TEXT.search(text)):
+        if self.codes & FILTER_CODES or (self.status in FILTER_TEXT and FILTER_TEXT[self.status].search(text)):
             return "refused"
         if self.codes & OVERFLOW_CODES or self.status == 413:
             return "overflow"
@@ -119,8 +124,9 @@ class Fault(Exception):
 def one_line(text: str, secret: str = "") -> str:
     """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
     text = storable(text)
-    if secret:
-        text = text.replace(secret, "***")
+    for n in range(len(secret), min(len(secret), PIECE) - 1, -1) if secret else ():
+        # What quotes a text may cut it: pydantic shows the beginning and the end of what it cannot read.
+        text = text.replace(secret[:n], "***").replace(secret[-n:], "***")
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
     return text if len(text) <= 300 else text[:299] + "…"
 
@@ -150,6 +156,15 @@ def _message(body: object) -> str:
     if isinstance(body, dict):
         return next(filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), "")
     return body if isinstance(body, str) else ""
+
+
+def _retry_delay_s(body: object) -> float:
+    """Return the wait that Google's error bodies name, as in {"retryDelay": "34s"}; 0 where there is none."""
+    children = body if isinstance(body, list) else list(body.values()) if isinstance(body, dict) else []
+    told = body.get("retryDelay") if isinstance(body, dict) else None
+    if isinstance(told, str) and re.fullmatch(r"[\d.]+s", told):
+        return capped_s(float(told[:-1]))
+    return max(map(_retry_delay_s, children), default=0.0)
 
 
 def _codes(body: object) -> list[str]:

@@ -15,12 +15,12 @@ from typing import IO, Any
 
 from icl_harness.ledger import BatchEntry
 from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, Lines, Seen, field
-from icl_harness.models.api.body import Body, turns
+from icl_harness.models.api.body import Body
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Sampling
 from icl_harness.models.google.caches import faults as sdk_faults
-from icl_harness.models.google.gemini import ROLES
+from icl_harness.models.google.gemini import google_turns
 from icl_harness.prompts import Query
 
 ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}
@@ -34,17 +34,18 @@ class GoogleBatches(BatchApi):
 
     most_requests = 1_000_000  # no limit is told but that of the file
     most_bytes = 2_000_000_000
+    results_days = 2
     frame = (b"", b"\n", b"\n")
 
     def request(self, prefix: Prefix, sampling: Sampling) -> Any:
         params: dict[str, Any] = {}
         contents = []
-        for role, texts in turns(prefix.pieces):
-            parts = [{"text": text} for _, text in texts]
+        for role, texts in google_turns(prefix):
+            parts = [{"text": text} for text in texts]
             if role == "system":
                 params["systemInstruction"] = {"parts": parts}
             else:
-                contents.append({"role": ROLES[role], "parts": parts})
+                contents.append({"role": role, "parts": parts})
         return Body({**params, "contents": contents}), self._config(sampling)
 
     def _config(self, sampling: Sampling) -> dict[str, Any]:
@@ -52,8 +53,9 @@ class GoogleBatches(BatchApi):
 
         config = types.GenerationConfig(**self.model._config(sampling))
         told = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-        if "thinking_budget" in self.model.extras:
-            told["thinkingConfig"] = {"thinkingBudget": self.model.extras["thinking_budget"]}
+        if thinking := self.model.thinking:
+            room = types.ThinkingConfig(**thinking)
+            told["thinkingConfig"] = room.model_dump(mode="json", by_alias=True, exclude_none=True)
         return told
 
     def line(self, custom_id: str, request: Any, query: Query) -> list[bytes]:

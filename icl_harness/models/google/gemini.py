@@ -33,6 +33,7 @@ LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 THINKING = re.compile(r"(models/)?gemini-(2\.5|[3-9])")
 # Why an answer may have no text without the model being at fault: it said nothing, or all its tokens were thoughts.
 EMPTY_BY_ITSELF = {"STOP", "MAX_TOKENS"}
+WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"}  # what text there is was cut off
 ROLES = {"user": "user", "assistant": "model"}
 
 
@@ -70,7 +71,7 @@ class GeminiModel(ApiModel):
         content = (candidate.content and candidate.content.parts) or []
         text = "".join(part.text or "" for part in content if not getattr(part, "thought", None))
         reason = candidate.finish_reason.name if candidate.finish_reason else "STOP"
-        if not text and reason not in EMPTY_BY_ITSELF:
+        if reason in WITHHELD or (not text and reason not in EMPTY_BY_ITSELF):
             return Reply(text=None, usage=usage, refused=reason)
         return Reply(text=text, usage=usage, cut_off=reason == "MAX_TOKENS")
 
@@ -93,10 +94,15 @@ class GoogleModel(GeminiModel):
     extra_args = MappingProxyType({"thinking_budget": whole(-1), "thinking_level": one_of(*LEVELS)})
     scorings = ("generate", "decisions")
 
-    def __init__(self, name: str, **how: Any) -> None:
-        super().__init__(name, **how)
-        self.cached_contents = Caches(self)
-        self._kept_by_name: dict[str, KeptCache] = {}  # by the name that the prefix was given
+    @functools.cached_property
+    def cached_contents(self) -> Caches:
+        """Return what is kept at the provider."""
+        return Caches(self)
+
+    @functools.cached_property
+    def _kept_by_name(self) -> dict[str, KeptCache]:
+        """Return what is kept for the nodes that are asked about, by the name that the prefix was given."""
+        return {}
 
     def _open(self) -> Any:
         from google import genai
@@ -117,9 +123,7 @@ class GoogleModel(GeminiModel):
             yield prefix
             return
         contents, system = _contents(prefix)
-        *before, last = contents
-        shots = [*before, last.model_copy(update={"parts": last.parts[:-1]})] if last.parts[1:] else before
-        whole = {"contents": shots or None, "system_instruction": system}
+        whole = {"contents": contents[:-1] or None, "system_instruction": system}
         name, kept = "", KeptCache(self.cached_contents, self, prefix, whole)
         try:
             await kept.open()
@@ -142,27 +146,29 @@ class GoogleModel(GeminiModel):
             cached_content=prefix.name or None,
             automatic_continuation=False,
         )
-        if thinking := {
-            name: self.extras[name] for name in ("thinking_budget", "thinking_level") if name in self.extras
-        }:
-            config.thinking_config = types.ThinkingConfig(**thinking)
+        if self.thinking:
+            config.thinking_config = types.ThinkingConfig(**self.thinking)
         return contents, config
 
+    @property
+    def thinking(self) -> dict[str, Any]:
+        """Return what the user said of its thinking."""
+        return {name: value for name, value in self.extras.items() if name in ("thinking_budget", "thinking_level")}
+
     def asked(self, request: Any, query: Query) -> tuple[list[Any], Any]:
-        """Return the contents and the config of one query; where its prefix is kept, the query's own turn is all."""
+        """Return the contents and the config of one query; where its prefix is kept, the query's own content is all."""
         from google.genai import types
 
         contents, config = request
-        *before, last = contents
+        asked = types.Content(role="user", parts=[types.Part(text=query.text)])
         own: dict[str, Any] = {"seed": query.seed & 0x7FFFFFFF}  # an int32
         kept = self._kept_of(request)
         name = kept.name if kept else config.cached_content
         if name:
             own |= {"cached_content": name, "system_instruction": None}
-            return [types.Content(role=last.role, parts=[types.Part(text=query.text)])], config.model_copy(update=own)
-        parts = [*last.parts[:-1], types.Part(text=query.text)]  # the last one is the hole
+            return [asked], config.model_copy(update=own)
         own["cached_content"] = None
-        return [*before, types.Content(role=last.role, parts=parts)], config.model_copy(update=own)
+        return [*contents[:-1], asked], config.model_copy(update=own)
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
         contents, config = self.asked(request, query)
@@ -217,14 +223,22 @@ class GoogleModel(GeminiModel):
 
 
 def _contents(prefix: Prefix) -> tuple[list[Any], Any]:
-    """Return the turns of a prefix, of which the last ends in a hole, and what the system says."""
+    """Return the contents of a prefix and what the system says. The last content is a hole: the query has one of its
+    own, whether its prefix is kept or not, so that all points of a curve are asked alike."""
     from google.genai import types
 
     contents, system = [], None
-    for role, texts in turns(prefix.pieces):
-        parts = [types.Part(text=text) for _, text in texts]
+    for role, texts in google_turns(prefix):
+        parts = [types.Part(text=text) for text in texts]
         if role == "system":
             system = types.Content(parts=parts)
         else:
-            contents.append(types.Content(role=ROLES[role], parts=parts))
+            contents.append(types.Content(role=role, parts=parts))
     return contents, system
+
+
+def google_turns(prefix: Prefix) -> list[tuple[str, list[str]]]:
+    """Return the turns of a prefix in Google's roles, and the query's hole as one more."""
+    found = [(ROLES.get(role, role), [text for _, text in texts]) for role, texts in turns(prefix.pieces)]
+    role, texts = found[-1]
+    return [*found[:-1], *([(role, texts[:-1])] if texts[1:] else []), ("user", texts[-1:])]

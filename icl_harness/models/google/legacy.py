@@ -11,12 +11,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from icl_harness.models.api.body import turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.google.gemini import ROLES, GeminiModel
+from icl_harness.models.google.gemini import GeminiModel, google_turns
 from icl_harness.prompts import Query
 
 
@@ -45,12 +44,12 @@ class GoogleLegacyModel(GeminiModel):
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
         contents, system = [], None
-        for role, texts in turns(prefix.pieces):
-            parts = [{"text": text} for _, text in texts]
+        for role, texts in google_turns(prefix):
+            parts = [{"text": text} for text in texts]
             if role == "system":
                 system = {"parts": parts}
             else:
-                contents.append({"role": ROLES[role], "parts": parts})
+                contents.append({"role": role, "parts": parts})
         return contents, {"generation_config": self._config(sampling), "system_instruction": system}
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
@@ -60,8 +59,7 @@ class GoogleLegacyModel(GeminiModel):
 
         service, threads = client
         contents, more = request
-        *before, last = contents
-        asked = [*before, {**last, "parts": [*last["parts"][:-1], {"text": query.text}]}]  # the last one is the hole
+        asked = [*contents[:-1], {"role": "user", "parts": [{"text": query.text}]}]  # the last one is the hole
         message = protos.GenerateContentRequest(
             model=f"models/{self.name.removeprefix('models/')}", contents=asked, **more
         )

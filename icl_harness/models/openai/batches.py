@@ -28,6 +28,7 @@ class OpenAIBatches(BatchApi):
 
     most_requests = 50_000
     most_bytes = 200_000_000
+    results_days = 30
     frame = (b"", b"\n", b"\n")
 
     def __init__(self, model: Any) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from icl_harness.models.api.args import word
 from icl_harness.models.api.backend import ApiModel, stops
 from icl_harness.models.api.batch_api import BatchApi
-from icl_harness.models.api.body import Body, turns
+from icl_harness.models.api.body import HOLE, Body, turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Answer, Sampling, Usage
@@ -129,11 +129,12 @@ class OpenAIModel(ApiModel):
         return params
 
     def _cache_params(self, prefix: Prefix) -> dict[str, Any]:
-        """Return what routes the requests of a draw to where its prefix is kept."""
-        if not prefix.cached or not self.is_own:
-            return {}
-        options = {"prompt_cache_options": {"mode": "explicit"}} if self.charges_writes else {}
-        return {"prompt_cache_key": prefix.key, **options}
+        """Return what routes the requests of a draw to where its prefix is kept.
+
+        Where writes are charged for, the mode is told always: left to itself, the provider writes every whole prompt.
+        """
+        key = {"prompt_cache_key": prefix.key} if prefix.cached and self.is_own else {}
+        return {**key, "prompt_cache_options": {"mode": "explicit"}} if self.charges_writes else key
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
         marks = prefix.breakpoints if self.charges_writes else set()
@@ -152,11 +153,24 @@ class OpenAIModel(ApiModel):
         return OpenAIDecisions(self)
 
     def _content(self, texts: list[tuple[int, str]], marks: set[int]) -> str | list[dict[str, Any]]:
-        """Return a message's content: one string, unless a breakpoint or OpenAI's longest string cuts it."""
-        whole = "".join(text for _, text in texts)
-        if not self.is_own or (len(whole) <= MOST_CHARACTERS and not any(i in marks for i, _ in texts)):
-            return whole
-        return [{"type": self.text_type, "text": text, **(BREAKPOINT if i in marks else {})} for i, text in texts]
+        """Return a message's content.
+
+        OpenAI's own models get the query in a part of its own, cached or not, so that all points of a curve are asked
+        alike; breakpoints and the longest string cut what stands before it. Others get one string: they do not agree
+        on what stands between parts.
+        """
+        if not self.is_own:
+            return "".join(text for _, text in texts)
+        parts: list[dict[str, Any]] = []
+        for i, text in texts:
+            joins = bool(parts) and text != HOLE and len(parts[-1]) == 2  # 2: it ends in no breakpoint
+            if joins and len(parts[-1]["text"]) + len(text) <= MOST_CHARACTERS:
+                parts[-1]["text"] += text
+            else:
+                parts.append({"type": self.text_type, "text": text})
+            if i in marks:
+                parts[-1] |= BREAKPOINT
+        return parts[0]["text"] if len(parts) == 1 and len(parts[0]) == 2 else parts
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
         from openai.types.chat import ChatCompletion
@@ -187,10 +201,9 @@ class OpenAIModel(ApiModel):
             completion_tokens=used.completion_tokens if used else None,  # reasoning is part of it
             reasoning_tokens=thought.reasoning_tokens if thought else None,
         )
-        text = choice.message.content or choice.message.refusal or ""
-        if not text and choice.finish_reason == "content_filter":
-            return Reply(text=None, usage=usage, refused="content_filter")
-        return Reply(text=text, usage=usage, cut_off=choice.finish_reason == "length")
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            return Reply(text=None, usage=usage, refused=choice.message.refusal or "content_filter")
+        return Reply(text=choice.message.content or "", usage=usage, cut_off=choice.finish_reason == "length")
 
     def batch_api(self) -> BatchApi:
         """Return the batches of this model."""

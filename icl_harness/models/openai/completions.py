@@ -30,6 +30,7 @@ from icl_harness.prompts import Node, Query
 class OpenAICompletionsModel(OpenAIModel):
     """`openai/NAME` by way of /completions. `tree`: where the prompt is sent as token ids."""
 
+    chats = False
     path = "/completions"
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = MappingProxyType({"tokenizer": word})
     scorings: ClassVar[tuple[str, ...]] = ("generate", "choices", "choices-normalised")

@@ -105,12 +105,19 @@ class Next(Echo):
     def _read(self, response: Any) -> Reply:
         from icl_harness.models.openai.completions import read_usage
 
-        found = response.choices[0].logprobs
-        likeliest_next = (found and found.top_logprobs and found.top_logprobs[0]) or {}
-        nats = {int(name[9:]): nat for name, nat in likeliest_next.items() if re.fullmatch(r"token_id:\d+", name)}
+        nats = _by_id(response.choices[0].logprobs)
         if not all(map(math.isfinite, nats.values())):
             raise ValueError("a log-probability is none")
         return Reply(text="", usage=read_usage(response.usage), told=(nats,) if nats else ())
+
+
+def _by_id(found: Any) -> dict[int, float]:
+    """Return id -> nats of the likeliest next tokens: vLLM names them token_id:ID, llama.cpp tells as a chat would."""
+    if found and found.top_logprobs:
+        named = (found.top_logprobs[0] or {}).items()
+        return {int(name[9:]): nat for name, nat in named if re.fullmatch(r"token_id:\d+", name)}
+    told = getattr(found, "content", None) or [{}]  # a field beside those of the SDK's class
+    return {token["id"]: token["logprob"] for token in told[0].get("top_logprobs", ()) if "id" in token}
 
 
 async def weigh(

@@ -56,10 +56,10 @@ class OpenAIResponsesModel(OpenAIModel):
         final = [item for item in messages if getattr(item, "phase", None) != "commentary"]
         parts = [part for item in final for part in item.content]
         text = "".join(part.text for part in parts if part.type == "output_text")
-        text = text or "".join(part.refusal for part in parts if part.type == "refusal")
+        refusal = "".join(part.refusal for part in parts if part.type == "refusal")
         why = response.incomplete_details.reason if response.status == "incomplete" else None
-        if not text and why == "content_filter":
-            return Reply(text=None, usage=usage, refused=why)
+        if refusal or why == "content_filter":
+            return Reply(text=None, usage=usage, refused=refusal or "content_filter")
         return Reply(text=text, usage=usage, cut_off=why == "max_output_tokens")
 
     def describe(self) -> dict[str, Any]:

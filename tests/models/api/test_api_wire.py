@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from icl_harness.models.api.asks import cut
 from icl_harness.models.api.backend import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.chat import OpenAIModel
@@ -112,5 +111,3 @@ def test_every_stop_string_cuts_also_those_that_are_not_sent(sdk: str) -> None:
 
 def test_stops_leave_out_what_is_blank_and_cuts_do_not() -> None:
     assert stops(Sampling(stop=("\n", "a")), 4) == ["a"]
-    assert cut("\n\nyes\nno", ["\n"]) == "yes"
-    assert cut("\nyes", []) == "\nyes"

@@ -115,14 +115,13 @@ def test_withheld_text_is_missing_and_so_is_an_answer_that_never_began(sdk: str)
 
 
 @every_sdk
-def test_a_refusal_in_words_is_the_answer(sdk: str) -> None:
+def test_a_refusal_that_the_provider_marks_is_no_answer(sdk: str) -> None:
     with LoopbackServer() as server:
         server.fail_next("refused")
         [answer] = ask(open_model(sdk, server))
-    if sdk in {"google", "legacy"}:  # Gemini refuses without words
-        assert answer.error == "refused: SAFETY"
-    else:
-        assert answer.text == "I cannot help with that."
+    assert (answer.status, answer.text) == ("refused", None)
+    # Gemini refuses without words
+    assert ("SAFETY" if sdk in {"google", "legacy"} else "I cannot help with that") in (answer.error or "")
 
 
 MESSAGES = [

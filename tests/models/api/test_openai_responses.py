@@ -118,7 +118,8 @@ def test_turns_of_a_chat_keep_their_roles(server: LoopbackServer) -> None:
 def test_an_older_model_is_sent_a_key_for_its_draw_alone(server: LoopbackServer) -> None:
     ask(responses(server, "gpt-5"), 3, SAMPLING, shots(150))
     body = server.requests[0].body
-    assert isinstance(body["input"][0]["content"], str)
+    [message] = body["input"]
+    assert [set(part) for part in message["content"]] == [{"type", "text"}] * 2, "prefix and query, without breakpoints"
     assert "prompt_cache_options" not in body
     assert body["prompt_cache_key"]
 
@@ -135,9 +136,10 @@ def test_an_answer_that_is_none_says_why(server: LoopbackServer, fault: str, sta
     assert error in answer.error
 
 
-def test_words_of_refusal_are_the_answer_as_in_chat_completions(server: LoopbackServer) -> None:
+def test_words_of_refusal_are_no_answer(server: LoopbackServer) -> None:
     server.fail_next("refused")
-    assert ask(responses(server))[0].text == "I cannot help with that."
+    [answer] = ask(responses(server))
+    assert (answer.status, answer.error) == ("refused", "refused: I cannot help with that")
 
 
 class Commenting(ResponsesWire):
