@@ -24,7 +24,8 @@ PASSING_REWARD = 1.0  # the reward of a correct answer
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from, `problem` is the
-    problem's content hash. An attempt that no repetition can make succeed has an `error` and no reward."""
+    problem's content hash. An attempt that no repetition can make succeed has an `error` and no reward. `failed`: it
+    was charged for and is made again, what it cost then counts with the one that takes its place."""
 
     id: str
     sample: int
@@ -39,6 +40,7 @@ class Attempt:
     completion_tokens: int | None = None
     cost_usd: float | None = None
     kept: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,13 @@ class Bank:
 
 def mark_kept(attempts: Iterable[Attempt]) -> Bank:
     """Return the bank of these attempts, in order of problem and sample, with one kept per solved problem."""
-    ordered = sorted({(a.id, a.sample): a for a in attempts}.values(), key=lambda a: (a.id, a.sample))
+    last: dict[tuple[str, int], Attempt] = {}
+    for attempt in attempts:
+        was = last.get((attempt.id, attempt.sample))
+        in_vain = was.cost_usd or 0.0 if was is not None and was.failed else 0.0
+        cost = attempt.cost_usd + in_vain if attempt.cost_usd is not None else in_vain or None
+        last[attempt.id, attempt.sample] = replace(attempt, cost_usd=cost)
+    ordered = sorted(last.values(), key=lambda a: (a.id, a.sample))
     solved: set[str] = set()
     marked = []
     for attempt in ordered:

@@ -160,7 +160,7 @@ def bank_asks(experiment: Experiment, line: Line, attempts: Sequence[Attempt]) -
         experiment.templates[task.name], mode, gold_shots(source, mode), variables,
         format=spec.format, cuts=(len(source),),
     )  # fmt: skip
-    done = {(a.id, a.sample) for a in attempts}
+    done = {(a.id, a.sample) for a in attempts if not a.failed}
     # Whichever draw comes first makes the bank of all.
     seed = stable_seed("bank", spec.seed, task.name, line.draw if task.per_draw else 0)
     asks = [(e, s) for e in problems for s in range(spec.bank_samples) if (e.id, s) not in done]
@@ -185,7 +185,7 @@ async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Pat
                 new = _attempts(answers, examples, task, node, model)
                 append_attempts(partial, new)
                 attempts += new
-                n_failed += len(answers) - len(new)
+                n_failed += sum(answer.status == "failed" for answer in answers)
                 error = next((a.error for a in answers if a.error), error)
                 count(queries=len(answers), tokens=sum(spent_tokens(answer.usage) for answer in answers))
                 await asyncio.sleep(0)  # lets Ctrl-C in
@@ -200,11 +200,12 @@ async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Pat
 def _attempts(
     answers: Sequence[Answer], examples: dict[str, Example], task: Task, node: Node, model: Model
 ) -> list[Attempt]:
-    """Score answers. A failed request is no attempt and is asked again, unless asking again cannot help."""
+    """Score answers. A failed request is asked again, unless that cannot help; it is kept only for what it cost."""
     reward = task.reward or task.scorer
     made = []
     for answer in answers:
-        if answer.status == "failed":
+        failed = answer.status == "failed"
+        if failed and not answer.usage.cost_usd:
             continue
         example = examples[answer.query_id]
         text = answer.text
@@ -223,6 +224,7 @@ def _attempts(
                 prompt_tokens=answer.usage.prompt_tokens,
                 completion_tokens=answer.usage.completion_tokens,
                 cost_usd=answer.usage.cost_usd,
+                failed=failed,
             )
         )
     return made

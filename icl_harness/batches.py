@@ -21,6 +21,7 @@ from icl_harness.models.api.batch_desk import Desk
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.terms import Terms
 from icl_harness.results import RunStore
+from icl_harness.run_file import servers
 
 STATES = {"making": "not confirmed", "done": "in the records", "gone": "not at the provider"}
 
@@ -28,7 +29,7 @@ STATES = {"making": "not confirmed", "done": "in the records", "gone": "not at t
 def batches(folder: Path) -> list[str]:
     """Return the batches of a run, oldest first, a line each. Raises `StoreError`."""
     store = RunStore.open(folder)
-    spec = store.header["spec"]
+    header = store.header
     store.close()
     with contextlib.closing(Ledger(folder)) as ledger:
         entries = ledger.batches()
@@ -39,7 +40,7 @@ def batches(folder: Path) -> list[str]:
         is_open = [entry for entry in its if entry.state == "open"]
         try:
             if is_open:
-                told |= asyncio.run(_look(model, spec, is_open))
+                told |= asyncio.run(_look(model, header, is_open))
         except IclError as error:
             notes.append(f"The states are those last seen: {error}")
     rows = [_row(entry, told[entry.token]) for entry in entries]
@@ -59,10 +60,10 @@ def refuse_to_leave(folder: Path) -> None:
         )
 
 
-async def _look(model_id: str, spec: Mapping[str, Any], entries: Sequence[BatchEntry]) -> dict[str, dict[str, Any]]:
+async def _look(model_id: str, header: Mapping[str, Any], entries: Sequence[BatchEntry]) -> dict[str, dict[str, Any]]:
     """Return what the provider says of batches, by token."""
-    terms = Terms(batch=True)
-    model: Any = open_model(model_id, base_url=spec["base_url"], model_args=spec["model_args"], terms=terms)
+    url, args = servers(header)[model_id], header["spec"]["model_args"]
+    model: Any = open_model(model_id, base_url=url, model_args=args, terms=Terms(batch=True))
     desk, found = Desk(model, Ledger()), {}
     try:
         for entry in entries:

@@ -1,13 +1,15 @@
 """What a run keeps in caches at its providers: `icl caches` lists it and deletes it (floor 3).
 
 In: a run folder. Out: a line for each cache of its ledger: whether the provider still has it, and until when. A run
-deletes its caches itself; what stays was left by a crash, and ends by itself.
+deletes its caches itself; what stays was left by a crash, and ends by itself. One that the provider does not show
+before its time is over is kept in the ledger: another key, or another server, may show it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -19,12 +21,15 @@ from icl_harness.ledger import CacheEntry, Ledger
 from icl_harness.models import open_model
 from icl_harness.models.api.faults import Fault
 from icl_harness.results import RunStore
+from icl_harness.run_file import servers
+
+UNCONFIRMED_S = 3600.0  # how long one may last whose making was not confirmed
 
 
 def caches(folder: Path, *, delete: bool = False) -> list[str]:
     """Return what a run keeps, a line each; with `delete` it is deleted. Raises `StoreError`, `ProviderError`."""
     store = RunStore.open(folder)
-    spec = store.header["spec"]
+    header = store.header
     store.close()
     with contextlib.closing(Ledger(folder)) as ledger, _claimed(folder) as free:
         if delete and not free:
@@ -34,7 +39,7 @@ def caches(folder: Path, *, delete: bool = False) -> list[str]:
             return [f"{folder} keeps no caches at a provider."]
         lines = [] if free else [f"{folder}: a run is going on, which deletes its caches itself."]
         for model, its in groupby(entries, key=lambda entry: entry.model):
-            lines += asyncio.run(_tell(model, spec, list(its), ledger if delete else None))
+            lines += asyncio.run(_tell(model, header, list(its), ledger if delete else None))
         return lines
 
 
@@ -56,12 +61,12 @@ def _claimed(folder: Path) -> Iterator[bool]:
 
 
 async def _tell(
-    model_id: str, spec: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
+    model_id: str, header: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
 ) -> list[str]:
     """Return a line for each entry of a model; with a ledger, delete what they stand for."""
     from icl_harness.models.google.gemini import GoogleModel
 
-    model = open_model(model_id, base_url=spec["base_url"], model_args=spec["model_args"])
+    model = open_model(model_id, base_url=servers(header)[model_id], model_args=header["spec"]["model_args"])
     assert isinstance(model, GoogleModel)  # no other provider's caches have names
     try:
         there = await model.cached_contents.find_all()
@@ -71,7 +76,8 @@ async def _tell(
             if ledger is not None:
                 if found is not None:
                     await model.cached_contents.delete(found.name)
-                ledger.cache_gone(entry.token)
+                if found is not None or _has_ended(entry):
+                    ledger.cache_gone(entry.token)
             lines.append(_line(entry, found, deleted=ledger is not None))
         return lines
     except Fault as fault:
@@ -81,13 +87,22 @@ async def _tell(
         await model.close()
 
 
+def _has_ended(entry: CacheEntry) -> bool:
+    return time.time() >= (entry.expires or entry.made + UNCONFIRMED_S)
+
+
 def _line(entry: CacheEntry, found: Any, *, deleted: bool) -> str:
     name = found.name if found else entry.name or "(never confirmed)"
     tokens = "" if entry.tokens is None else f"{entry.tokens:,} tokens  "
-    if found is None:
+    if found is not None:
+        state = "deleted" if deleted else f"until {_stamp(found.expire_time.timestamp())}"
+    elif _has_ended(entry):
         state = "not there any more"
-    elif deleted:
-        state = "deleted"
     else:
-        state = f"until {datetime.fromtimestamp(found.expire_time.timestamp()):%Y-%m-%d %H:%M:%S}"
+        until = f"until {_stamp(entry.expires)}" if entry.expires else "if it was made at all"
+        state = f"not shown to this key by this server; there {until} unless it was deleted"
     return f"{name}  {entry.model}  {entry.shots:,} shots  {tokens}{state}"
+
+
+def _stamp(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"

@@ -22,6 +22,7 @@ from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.grid import Spec
 from icl_harness.models import open_model
+from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
 from icl_harness.models.replicas import Replica, is_local
@@ -54,7 +55,7 @@ class Experiment:
     """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the caller's to close.
 
     With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and values there. APIs
-    are asked on `terms`.
+    are asked on `terms`, those of the caller's too, which are left as they are.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Experiment:
         if kv_cache is not None and not any(name == "demo" or name.startswith("hf/") for name in spec.models):
             raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
         self._kv_cache = kv_cache
-        self._terms = terms
+        self._terms = terms or Terms()
         self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
@@ -133,7 +134,8 @@ class Experiment:
 
     async def close(self) -> None:
         """Close the models that were opened here."""
-        opened = {id(model): model for (name, _), model in self._models.items() if name not in self._given}
+        given = list(self._given.values())
+        opened = {id(model): model for model in self._models.values() if model not in given}
         for model in opened.values():
             await model.close()
 
@@ -225,12 +227,16 @@ class Experiment:
 
     def _open(self, name: str, task: Task) -> Model:
         known = self._given.get(name) or self._replicas.get(name)
-        if known is not None:
+        if known is not None and not isinstance(known, ApiModel):
+            if self.batch:
+                raise SpecError(f"{name} takes no batches: they are a way to ask APIs. Leave --batch out.")
             return known
         if not name.startswith("baseline/"):  # these are a task's own
             for (opened, _), model in self._models.items():
                 if opened == name:
                     return model
+        if isinstance(known, ApiModel):
+            return known.on(self._terms)
         return open_model(
             name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
             kv_cache=self._kv_cache, terms=self._terms,

@@ -3,7 +3,7 @@
 In: a line, a model, a run store. Out: records in the store, and a bank where the line is reinforced. What the store
 holds is not asked again, so a line that was left can be walked once more, with another worker, say. What becomes of
 shots that are too many for the window, the spec's policy says: before asking where the back end tells its window
-(`fit`), else when the provider refuses the longest request of a cell.
+(`fit`), else when the provider refuses a request of a cell. All answers of a cell are to the same shots.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from icl_harness.grid import Spec
 from icl_harness.groups import Ask, group_sampling, make_asks
 from icl_harness.models.base import Answer, Model, Sampling, Usage, spent_tokens
 from icl_harness.modes import PromptPath
-from icl_harness.prompts import Node
+from icl_harness.prompts import Node, Query
 from icl_harness.records import add_usage, copied_records, missing_records, scored_records
 from icl_harness.results import Cell, RunStore
 from icl_harness.turns import Place, Turns
 
 NO_ANSWER = "the back end gave no answer"
+TAKEN_BACK = "to be asked again with fewer shots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,8 @@ class Shared:
 class Asked:
     """What the cells of a line have in common: the requests, and the prefixes that they hang off.
 
-    Where only the provider can tell what fits, the longest request is the first. `reserved`: the tokens that the
-    longest and its answer take.
+    Where only the provider can tell what fits, the longest request, in bytes, is the first. `reserved`: the tokens
+    that the longest and its answer take.
     """
 
     path: PromptPath
@@ -115,67 +116,85 @@ class LineWalk:
 
     def _pending(self, cell: Cell, asks: Sequence[Ask]) -> list[Ask]:
         done = self.shared.store.done(cell)
-        return [ask for ask in asks if any((q.id, q.sample) not in done for q in ask.members)]
+        return [ask for ask in asks if any(_key(query) not in done for query in ask.members)]
 
     def _go_on(self, cell: Cell, asked: Asked, fitted: int, pending: list[Ask]) -> tuple[int, list[Ask]]:
         """Return shots and requests of a cell that was left: where shots were dropped, it goes on with as many."""
         found = self.shared.store.answers_by_shots(cell)
         if not found or max(found) >= fitted:
             return fitted, pending
-        if sum(found.values()) > len(asked.asks[0].members):
+        left = {_key(ask.query) for ask in pending}
+        answered = [ask for ask in asked.asks if _key(ask.query) not in left]
+        if len(answered) > 1:
             return max(found), pending
-        return fitted, list(asked.asks)  # it was left in the search, which goes on with the longest
+        return fitted, [*answered, *pending]  # it was left in the search, which goes on with the same request
 
     async def _ask_or_drop(self, cell: Cell, asked: Asked, shots: int, asks: Sequence[Ask]) -> None:
-        """Ask a cell; where the provider finds the prompts too long, do as the policy says. No shots fit: -1."""
-        policy = self.shared.experiment.spec.on_overflow
-        left = asks if shots < 0 else await self._ask(cell, asked, asked.path.node(shots), asks)
-        if left and policy == "error":
-            raise SpecError(
-                f"{self.place.line}: {cell.shots:,} shots do not fit into the context window of {self.model.id}. "
-                "Ask for fewer, or use --on-overflow drop or skip."
-            )
-        if left and (policy == "skip" or shots < 0):
+        """Ask a cell; where the provider finds a prompt too long, do as the policy says. No shots fit: -1."""
+        policy, place = self.shared.experiment.spec.on_overflow, self.place
+        if shots >= 0:
+            too_long = await self._ask(cell, asked, asked.path.node(shots), asks)
+            if too_long is None:
+                return
+            if policy == "error":
+                raise SpecError(
+                    f"{place.line}: {cell.shots:,} shots do not fit into the context window of {self.model.id}. "
+                    "Ask for fewer, or use --on-overflow drop or skip."
+                )
+            asks = [too_long, *(ask for ask in asked.asks if ask is not too_long)]
+            self._take_back(cell, asked, asks[1:])
+        if shots < 0 or policy == "skip":
             error = f"{cell.shots} shots do not fit into the context window"
-            self._miss(cell, asked.path.node(0), left, Answer(query_id="", status="overflow", error=error))
-        elif left:
-            async with self.place.searching:  # at the same time another cell may be
-                most = self.place.most_shots
-                if most is None or most >= shots:
-                    most = await self._search(cell, asked, left, shots)
-                    self.place.most_shots = most
-            if most is not None:
-                await self._ask_or_drop(cell, asked, most, self._pending(cell, left))
+            self._miss(cell, asked.path.node(0), asks, Answer(query_id="", status="overflow", error=error))
+            return
+        async with place.searching:  # at the same time another cell may be
+            most = place.most_shots
+            if most is None or most >= shots:
+                most = await self._search(cell, asked, asks, shots)
+            if most is None:
+                return
+            place.most_shots = most
+        self._take_back(cell, asked, asks[:1], but=most)
+        await self._ask_or_drop(cell, asked, most, self._pending(cell, asks))
+
+    def _take_back(self, cell: Cell, asked: Asked, asks: Sequence[Ask], but: int | None = None) -> None:
+        """Have requests asked again whose answers are to other shots than the cell is to have (`but`), and so of no
+        use; what they cost stays.
+        """
+        done = self.shared.store.done(cell)
+        stale = [ask for ask in asks if any(done.get(_key(query), but) != but for query in ask.members)]
+        self._miss(cell, asked.path.node(0), stale, Answer(query_id="", status="failed", error=TAKEN_BACK), again=True)
 
     async def _search(self, cell: Cell, asked: Asked, left: Sequence[Ask], too_many: int) -> int | None:
-        """Return the most whole shots with which the provider takes the longest request, the first of those left; -1
-        where it takes none, and None where it fails, and with it the cell.
+        """Return the most whole shots with which the provider takes the first of the requests left, which was refused;
+        -1 where it takes none, and None where it fails, and with it the cell.
 
         Its refusals are free and its answers are kept at once: the last one is the cell's, with what all of them took.
         """
         store, line, longest = self.shared.store, self.place.line, left[0]
-        low, high, found = -1, too_many, store.answers_by_shots(cell)
+        low, high, spent, n_lost = -1, too_many, Usage(), 0
         for shots in self.shared.experiment.spec.shots:
             low = max([low, *(k for k in store.answers_by_shots(self._cell(shots)) if k < too_many)])
-        spent, n_lost = Usage(), 0
-        if low in found:  # by a search that was broken off
-            known = store.answered(cell, asked.path.node(low)).get(longest.query.text, {})
-            for query in longest.members:
-                spent = add_usage(spent, known[query.id].usage)
         while high - low > 1:
             middle = (low + high) // 2
-            answer = await self._ask_one(asked, asked.path.node(middle), longest)
-            if answer.status == "failed":
-                self._miss(cell, asked.path.node(middle), left, answer)
-                return None
+            node = asked.path.node(middle)
+            answer = await self._ask_one(asked, node, longest)
             n_lost += answer.n_lost
             if answer.status == "overflow":
                 high = middle
                 continue
-            self.count(tokens=spent_tokens(answer.usage), queries=0 if low in found else len(longest.members))
-            low, spent, found = middle, add_usage(spent, answer.usage), {middle: 1}
-            kept = replace(answer, usage=spent, n_lost=n_lost)
-            store.add(cell, scored_records(line.task, asked.path.node(low), longest, kept, asked.examples))
+            self.count(tokens=spent_tokens(answer.usage))
+            # Its tokens are summed here, its dollars by the store.
+            spent = add_usage(spent, answer.usage)
+            kept = replace(answer, usage=replace(spent, cost_usd=answer.usage.cost_usd), n_lost=n_lost)
+            store.add(cell, scored_records(line.task, node, longest, kept, asked.examples))
+            if answer.status == "failed":
+                self.count(queries=len(longest.members))
+                self._miss(cell, node, left[1:], Answer(query_id="", status="failed", error=answer.error))
+                return None
+            low, n_lost = middle, 0
+        if not self._pending(cell, [longest]):
+            self.count(queries=len(longest.members))
         return low
 
     async def _ask_one(self, asked: Asked, node: Node, ask: Ask) -> Answer:
@@ -185,35 +204,38 @@ class LineWalk:
                     return answer
         return Answer(query_id=ask.query.id, sample=ask.query.sample, status="failed", error=NO_ANSWER)
 
-    async def _ask(self, cell: Cell, asked: Asked, node: Node, asks: Sequence[Ask]) -> list[Ask]:
-        """Ask behind one node and store the answers as they come.
+    async def _ask(self, cell: Cell, asked: Asked, node: Node, asks: Sequence[Ask]) -> Ask | None:
+        """Ask behind one node, greedily each text once; return a request that the provider finds too long."""
+        if asked.sampling.temperature != 0:
+            return await self._ask_all(cell, asked, node, asks)
+        # Episodes ask other queries: hardly any is copied, and a batch is not to wait hours for another.
+        apart = self.all_at_once and self.place.line.task.per_draw
+        await self.shared.turns.wait(self.place, node, cell.shots, other_lines=not apart)
+        asks = self._copy(cell, asked, node, asks)
+        if asked.sampling.scoring != "generate":  # of choices, the store does not hold all that a copy may need
+            return await self._ask_all(cell, asked, node, asks)
+        firsts, twins = _distinct(asks)
+        too_long = await self._ask_all(cell, asked, node, firsts)
+        if too_long is None and twins:
+            too_long = await self._ask_all(cell, asked, node, self._copy(cell, asked, node, twins))
+        return too_long
 
-        Return the requests that are left where the first is too long for the provider; of others, which are shorter,
-        that is recorded as it is told.
-        """
-        if asked.sampling.temperature == 0:
-            # Episodes ask other queries: hardly any is copied, and a batch is not to wait hours for another.
-            apart = self.all_at_once and self.place.line.task.per_draw
-            await self.shared.turns.wait(self.place, node, cell.shots, other_lines=not apart)
-            asks = self._copy(cell, asked, node, asks)
-        waiting = {(ask.query.id, ask.query.sample): ask for ask in asks}
-        first, too_long = next(iter(waiting), None), dict[tuple[str, int], Answer]()
+    async def _ask_all(self, cell: Cell, asked: Asked, node: Node, asks: Sequence[Ask]) -> Ask | None:
+        """Ask behind one node and store the answers as they come."""
+        waiting, too_long = {_key(ask.query): ask for ask in asks}, list[Ask]()
         if asks:
             async with aclosing(self.model.answers(node, [ask.query for ask in asks], asked.sampling)) as stream:
                 async for answers in stream:
                     new = {_key(a): a for a in answers if _key(a) in waiting}  # the first answer to a query counts
-                    too_long |= {key: a for key, a in new.items() if a.status == "overflow"}
-                    taken = [(waiting.pop(key), a) for key, a in new.items() if a.status != "overflow"]
-                    self._keep(cell, asked, node, taken)
-                    if first in too_long and not self.all_at_once:
+                    taken = [(waiting.pop(key), answer) for key, answer in new.items()]
+                    too_long += [ask for ask, answer in taken if answer.status == "overflow"]
+                    self._keep(cell, asked, node, [(ask, a) for ask, a in taken if a.status != "overflow"])
+                    if too_long and not self.all_at_once:
                         break  # a batch is paid for: it is taken to its end
                     await asyncio.sleep(0)  # a back end that never waits would not let Ctrl-C in
-        if first in too_long:
-            return list(waiting.values())
-        self._keep(cell, asked, node, [(waiting.pop(key), a) for key, a in too_long.items()])
-        if waiting:
+        if waiting and not too_long:
             self._miss(cell, node, list(waiting.values()), Answer(query_id="", status="failed", error=NO_ANSWER))
-        return []
+        return max(too_long, key=_n_bytes, default=None)
 
     def _copy(self, cell: Cell, asked: Asked, node: Node, asks: Sequence[Ask]) -> list[Ask]:
         """Store the answers that the run was given to the same words behind the same prefix; return the other asks."""
@@ -234,11 +256,13 @@ class LineWalk:
             self.shared.store.add(cell, records)
             self.count(queries=len(records), tokens=sum(spent_tokens(a.usage) for _, a in answered))
 
-    def _miss(self, cell: Cell, node: Node, asks: Sequence[Ask], answer: Answer) -> None:
-        """Record requests that were not asked, or not answered, as missing: with the status and error of `answer`."""
+    def _miss(self, cell: Cell, node: Node, asks: Sequence[Ask], answer: Answer, *, again: bool = False) -> None:
+        """Record requests that have no answer as missing: with the status and error of `answer`. `again`: they had
+        one, and are counted once more when they are asked again.
+        """
         records = [record for ask in asks for record in missing_records(node, ask, answer)]
         self.shared.store.add(cell, records)
-        self.count(queries=len(records))
+        self.count(queries=-len(records) if again else len(records))
 
 
 def make_asked(experiment: Experiment, line: Line, model: Model, path: PromptPath) -> Asked:
@@ -248,7 +272,7 @@ def make_asked(experiment: Experiment, line: Line, model: Model, path: PromptPat
     seed = stable_seed(experiment.spec.seed, line.task.name, line.draw)
     asks = make_asks([path.query(example, seed=seed) for example in examples.values()], n)
     if model.capabilities.context_window is None or model.count_tokens(path.node(0)) is None:
-        longest = max(asks, key=lambda ask: len(ask.query.text))
+        longest = max(asks, key=_n_bytes)
         asks.remove(longest)
         asks.insert(0, longest)
     sampling = group_sampling(experiment.sampling(line.task), n)
@@ -279,5 +303,16 @@ def fit(model: Model, path: PromptPath, shots: int, reserved: int, where: str, o
     return fitted if on_overflow == "drop" else None
 
 
-def _key(answer: Answer) -> tuple[str, int]:
-    return answer.query_id, answer.sample
+def _key(one: Query | Answer) -> tuple[str, int]:
+    return (one.id if isinstance(one, Query) else one.query_id), one.sample
+
+
+def _n_bytes(ask: Ask) -> int:
+    return len(ask.query.text.encode())  # nearer to its tokens than its characters, where scripts differ
+
+
+def _distinct(asks: Sequence[Ask]) -> tuple[list[Ask], list[Ask]]:
+    """Return the first request of each text, and those of the same texts; groups are all distinct."""
+    firsts: dict[str, Ask] = {}
+    twins = [ask for ask in asks if not ask.is_group and firsts.setdefault(ask.query.text, ask) is not ask]
+    return [ask for ask in asks if ask.is_group or firsts[ask.query.text] is ask], twins

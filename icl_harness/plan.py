@@ -1,7 +1,7 @@
 """A plan: what each cell of a run will take, and whether that is more than the run may cost (floor 3).
 
-Out of planning.py comes a `Plan`, a row for each cell and for each bank that is to be made. Dollars are at most as far
-as the answers go: each is taken to fill its room.
+Out of planning.py comes a `Plan`, a row for each cell and for each bank that is to be made. The dollars of prompts are
+those that will be; those of answers are at most, as if each filled its room.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api.prices import BATCH_SHARE
 
 GOLD = ", gold answers for the model's own"  # added to how the tokens of a bank's shots are counted
 
@@ -19,8 +18,9 @@ class Planned:
     """What a cell takes that is left to ask; None where it is not known. A bank has no `draw`, its shots are `shots`.
 
     `shots_used`: None where the cell is skipped. `longest`: the tokens of its longest prompt and of the room for its
-    answer. `window`: the model's context window; `told_by`: the user, the model itself or the price table. `counted`:
-    how the tokens came about. `seconds`: at the rates given.
+    answer. `window`: the model's context window; `told_by`: the user, the model itself or the price table. `usd_plain`,
+    `usd_cached`, `usd_batch`: of the prompts, in three ways; `usd_output`: of the answers at most (half in batch).
+    `counted`: how the tokens came about. `seconds`: at the rates given.
     """
 
     task: str
@@ -69,7 +69,10 @@ class Plan:
 
 
 def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
-    """Raise `SpecError` where a run would cost more than `most_usd`, or where that cannot be told."""
+    """Raise `SpecError` where a run would cost more than `most_usd`, or where that cannot be told.
+
+    The prompts count, and the answers do not: what they will cost is not known, and the run stops in time.
+    """
     if plan.unpriced:
         raise SpecError(
             f"--max-cost: no price is known for {plan.unpriced[0]}; name one with --model-arg "
@@ -78,9 +81,9 @@ def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
     left = plan.usd("usd_batch" if batch else "usd_cached") or 0.0
     if plan.spent_usd + left <= most_usd:
         return
-    parts = f" (${plan.spent_usd:,.2f} spent and ${left:,.2f} to come)" if plan.spent_usd else ""
-    output = (plan.usd("usd_output") or 0.0) * (BATCH_SHARE if batch else 1.0)
+    spent = f"${plan.spent_usd:,.2f} are spent and " if plan.spent_usd else ""
+    way = "in batch" if batch else "with caching"
     raise SpecError(
-        f"--max-cost is ${most_usd:,.2f}, and this run may take ${plan.spent_usd + left:,.2f}{parts}, of which "
-        f"${output:,.2f} if every answer fills its room. Give more, or ask for less: see icl plan."
+        f"--max-cost is ${most_usd:,.2f}: {spent}the prompts alone take ${left:,.2f} {way}. Give more, or ask for "
+        "less: see icl plan."
     )

@@ -12,7 +12,7 @@ from icl_harness.plan import Plan, Planned
 if TYPE_CHECKING:
     import pandas as pd
 
-DOLLARS = {"usd_cached": "$ cached", "usd_plain": "$ uncached", "usd_batch": "$ batch"}
+DOLLARS = {"usd_cached": "$ cached", "usd_plain": "$ uncached", "usd_batch": "$ batch", "usd_output": "$ answers ≤"}
 
 
 def plan_frame(plan: Plan) -> pd.DataFrame:
@@ -31,14 +31,14 @@ def plan_tables(plan: Plan) -> Iterator[Any]:
 
     for (task, variant, model), group in groupby(plan.rows, lambda row: (row.task, row.variant, row.model)):
         rows = list(group)
-        priced = any(row.cached_tokens is not None for row in rows)
+        priced = any(row.usd_plain is not None for row in rows)
         how = "" if variant == "default" else f", {variant}"
         n_draws = len({row.draw for row in rows} - {None})
         summed = f", {n_draws} draws summed" if n_draws > 1 else ""
         title = escape(f"{task}{how} · {model}{summed}")
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("mode")
-        names = ["shots", "requests", "longest", "tokens"]
+        names = ["shots", "requests", "longest+room", "prompt tokens"]
         for name in [*names, *(["cached"] if priced else []), "fits", *(DOLLARS.values() if priced else [])]:
             table.add_column(name, justify="right")
         last = None
@@ -104,19 +104,17 @@ def plan_notes(plan: Plan) -> Iterator[str]:
     asked = [row for row in plan.rows if row.requests]
     yield from plan.notes
     if not asked:
-        yield "nothing is left to ask"
+        spent = f"; ${_usd(plan.spent_usd)} spent" if plan.spent_usd else ""
+        yield f"nothing is left to ask{spent}"
+        return
     for how in dict.fromkeys(row.counted for row in asked if row.counted):
         n = sum(row.counted == how for row in asked)
         yield f"tokens of {n:,} of {len(asked):,} cells: {how}"
     yield from _window_notes(plan.rows)
     for model in plan.unpriced:
         yield f"{model}: no price is known; name one with --model-arg priced_as=provider/model"
-    output = plan.usd("usd_output")
-    if output is not None:
-        yield (
-            f"dollars are at most: ${_usd(output)} of them (half in batch) if every answer fills its room. cached: a "
-            "draw's prefix is written once and then read; batch: half price, no cache counted on"
-        )
+    if any(row.cached_tokens == 0 and row.shots and row.usd_plain is not None for row in asked):
+        yield "cached 0 %: the prefix is shorter than what the provider caches at least, or one query alone asks it"
     yield from _sums(plan, asked)
 
 
@@ -127,20 +125,19 @@ def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
 
 def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
     parts = [f"{len(asked):,} cells", f"{sum(row.requests for row in asked):,} requests"]
-    prompts = _sum(asked, "prompt_tokens")
+    prompts, seconds = _sum(asked, "prompt_tokens"), _sum(asked, "seconds")
     if prompts is not None:
         parts.append(f"{'≈' if any(row.estimated for row in asked) else ''}{prompts:,} prompt tokens")
-    if plan.usd("usd_cached") is not None:
-        cached, plain, batch = (_usd(plan.usd(kind)) for kind in DOLLARS)
-        parts.append(f"${cached} with caching, ${plain} without, ${batch} in batch")
-    if plan.spent_usd:
-        parts.append(f"${_usd(plan.spent_usd)} spent so far")
-    seconds = _sum(asked, "seconds")
     if seconds is not None:
-        parts.append(f"{_duration(seconds)} at the rates given")
-    elif any(row.cached_tokens is not None for row in asked):
-        parts.append("no rate given (--rpm, --tpm), so no time")
+        parts.append(f"{_duration(seconds)} at the rates given (a batch may take a day)")
     yield " · ".join(parts)
+    if plan.usd("usd_cached") is not None:
+        cached, plain, batch, output = (plan.usd(kind) or 0.0 for kind in DOLLARS)
+        yield f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, ${_usd(batch)} in batch"
+        room = max(row.completion_tokens // row.requests for row in asked)
+        yield f"answers: at most ${_usd(output)}, half of it in batch, if each filled its room of {room:,} tokens"
+    if plan.spent_usd:
+        yield f"${_usd(plan.spent_usd)} spent so far"
 
 
 def _duration(seconds: float) -> str:

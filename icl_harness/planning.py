@@ -234,9 +234,11 @@ class _Planner:
         row = replace(row, longest=count.prefix + max(count.queries) + room, counted=count.how)
         if foresight is None:
             return replace(row, prompt_tokens=row.requests * count.prefix + sum(count.queries))
-        tokens = row.requests * (count.prefix + sampling.max_tokens) + sum(count.queries)
-        seconds = None if self._experiment.batch else _seconds(foresight.rates, row.requests, tokens)
-        return replace(row, seconds=seconds, **vars(foresight.ask(node, count, room)))
+        row = replace(row, **vars(foresight.ask(node, count, room)))
+        tokens = (row.prompt_tokens or 0) + row.completion_tokens
+        if not foresight.paces_cached:
+            tokens -= row.cached_tokens or 0
+        return replace(row, seconds=None if self._experiment.batch else _seconds(foresight.rates, row.requests, tokens))
 
 
 def _foresee(model: Model) -> Foresight | None:

@@ -138,6 +138,10 @@ def curve_notes(curves: pd.DataFrame, errors: Mapping[tuple[Any, ...], str] | No
         if n_unparsed := rows["n_unparsed"].sum():
             share = f"{n_unparsed / rows['n_ok'].sum():.0%}"
             yield f"{task} {model} {mode}: {share} of the answers could not be parsed and count as wrong"
+    if (spent := curves["cost_usd"].sum()) >= 0.005:  # half a cent
+        prompts, cached = ((curves[name] * curves["n_ok"]).sum() for name in ("prompt_tokens", "cached_tokens"))
+        share = f", {cached / prompts:.0%} of the prompt tokens read from caches" if prompts else ""
+        yield f"${spent:,.2f} spent on these answers{share}"
     if n_lost := curves["n_lost"].sum():
         yield (
             f"{n_lost} requests broke off once they were sent; the provider may have charged for them, cost_usd leaves "

@@ -25,40 +25,28 @@ from icl_harness.files import write_atomically
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts import Node, Prompt, join_turns
 from icl_harness.run_file import RECORDS_FILE, RUN_FILE, check_same, claim, read_header
+from icl_harness.tables import connect, refuse_another_version, told
 
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2  # of the tables; 1 knew neither formats nor groups
-
-SCHEMA = f"""
-PRAGMA user_version = {VERSION};
-CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE nodes (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, shot_ids TEXT NOT NULL, text_ids TEXT NOT NULL,
-    roles TEXT NOT NULL
-);
-CREATE TABLE cells (
-    id INTEGER PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL, variant TEXT NOT NULL,
-    format TEXT NOT NULL, queries_per_request INTEGER NOT NULL, shots INTEGER NOT NULL, draw INTEGER NOT NULL,
-    metric TEXT NOT NULL, UNIQUE (task, model, mode, variant, format, queries_per_request, shots, draw)
-);
-CREATE TABLE records (
-    cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
-    node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts, shots_used INTEGER NOT NULL,
-    status TEXT NOT NULL, answer TEXT, parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
-    prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER, completion_tokens INTEGER,
-    reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL, n_lost INTEGER NOT NULL,
-    PRIMARY KEY (cell, query_id, sample)
-) WITHOUT ROWID;
-CREATE INDEX records_by_prompt ON records (node, query_text);
-"""
-
-TABLES = {"texts", "nodes", "cells", "records"}
 USAGE = (
     "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "cost_usd",
 )  # fmt: skip
 CELL = ("task", "model", "mode", "variant", "format", "queries_per_request", "shots", "draw", "metric")
+KEY = ("cell", "query_id", "sample")
+REPLACED = (
+    "node", "query_text", "shots_used", "status", "answer", "parsed", "score", "gold_nll", "error", "reused",
+    *USAGE[:-1], "latency_s",
+)  # fmt: skip
+
+# A record that takes another's place keeps what that one took: it was paid for, if in vain.
+ADD = f"""
+INSERT INTO records ({", ".join((*KEY, *REPLACED, "cost_usd", "n_lost"))})
+VALUES ({", ".join("?" * len((*KEY, *REPLACED, "cost_usd", "n_lost")))})
+ON CONFLICT DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in REPLACED)},
+    cost_usd = coalesce(cost_usd + excluded.cost_usd, cost_usd, excluded.cost_usd), n_lost = n_lost + excluded.n_lost
+"""
 
 EXPORT = f"""
 SELECT {", ".join(f"c.{name}" for name in CELL)}, r.query_id, r.sample, r.shots_used,
@@ -129,10 +117,10 @@ class RunStore:
         found = read_header(path)
         if header is not None:
             check_same(path, found or {}, header)
-        with _told(path):
+        with told(path):
             connection = sqlite3.connect(path / RECORDS_FILE, timeout=30)
             try:
-                _refuse_another_version(connection, path)
+                refuse_another_version(connection, path)
                 connection.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
             except (sqlite3.Error, StoreError):
                 connection.close()
@@ -150,7 +138,7 @@ class RunStore:
             undo.callback(lock.release)
             try:
                 found = read_header(path)
-                connection = undo.enter_context(contextlib.closing(_connect(path / RECORDS_FILE)))
+                connection = undo.enter_context(contextlib.closing(connect(path / RECORDS_FILE)))
                 if found is not None:
                     check_same(path, found, header)
                 else:
@@ -172,11 +160,12 @@ class RunStore:
         if self._lock is not None:
             self._lock.release()
 
-    def done(self, cell: Cell) -> set[tuple[str, int]]:
-        """Return (query id, sample) of what need not be asked again; failed requests are asked again."""
-        find = "SELECT query_id, sample FROM records WHERE cell = ? AND status != 'failed'"
-        with _told(self.path):
-            return set(self._db.execute(find, (self._find_cell(cell),)).fetchall())
+    def done(self, cell: Cell) -> dict[tuple[str, int], int]:
+        """Return (query id, sample) -> shots used of what need not be asked again; failed requests are asked again."""
+        find = "SELECT query_id, sample, shots_used FROM records WHERE cell = ? AND status != 'failed'"
+        with told(self.path):
+            rows = self._db.execute(find, (self._find_cell(cell),)).fetchall()
+        return {(query_id, sample): shots for query_id, sample, shots in rows}
 
     def answered(self, cell: Cell, node: Node) -> dict[str, dict[str, Known]]:
         """Return query text -> query id -> the answer that was given to it behind a prefix.
@@ -202,19 +191,22 @@ class RunStore:
         return dict(self._db.execute(find, (self._find_cell(cell),)).fetchall())
 
     def add(self, cell: Cell, records: Sequence[Record]) -> None:
-        """Store records of one cell, all or none. Raises `StoreError` where the disk is full, say."""
-        with _told(self.path), self._db:
+        """Store records of one cell, all or none. Raises `StoreError` where the disk is full, say.
+
+        One that takes another's place, which failed, say, adds to its own `cost_usd` and `n_lost` what that one has:
+        they are sums over all that was asked for it, its tokens are those of the last answer.
+        """
+        with told(self.path), self._db:
             cell_id = self._cell_id(cell)
             node_ids = {node.hash: self._node_id(node) for node in {r.prompt.node for r in records}}
             rows = [_row(record, cell_id, node_ids, self._text_id(record.prompt.query.text)) for record in records]
-            marks = ",".join("?" * len(rows[0]))
-            self._db.executemany(f"INSERT OR REPLACE INTO records VALUES ({marks})", rows)
+            self._db.executemany(ADD, rows)
 
     def records(self) -> pd.DataFrame:
         """Return all records, in the order of the grid; `shot_ids` is a list."""
         import pandas as pd
 
-        with _told(self.path):
+        with told(self.path):
             frame = pd.read_sql_query(EXPORT, self._db)
         lists = {text: json.loads(text) for text in frame["shot_ids"].unique()}
         frame["shot_ids"] = frame["shot_ids"].map(lists)
@@ -281,51 +273,10 @@ class RunStore:
         return int(row[0])
 
 
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn the database's errors into one line that names the folder."""
-    try:
-        yield
-    except Exception as error:
-        cause = error.__cause__ or error  # pandas wraps the database's errors with the whole query
-        if not isinstance(cause, sqlite3.Error):
-            raise
-        raise StoreError(f"{path / RECORDS_FILE} cannot be read or written: {cause}.") from error
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    """Open the database for writing, made where there is none. Raises `StoreError` where it is another's, untouched."""
-    # In a notebook the walk runs in a thread of its own; no two threads ever use the store at once.
-    connection = sqlite3.connect(file, timeout=30, check_same_thread=False)
-    try:
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and tables != TABLES:
-            raise StoreError(f"{file} is not a run's records. Choose another --out.")
-        if tables:
-            _refuse_another_version(connection, file.parent)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
-        if not tables:
-            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-    except (sqlite3.Error, StoreError):
-        connection.close()
-        raise
-    return connection
-
-
-def _refuse_another_version(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
-        made = "an earlier" if version < VERSION else "a later"
-        raise StoreError(
-            f"{path} was made by {made} version of icl-harness. Read it with that one, or choose another --out."
-        )
-
-
 def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:
     answer, usage, node = record.answer, record.answer.usage, record.prompt.node
     return (
         cell_id, answer.query_id, answer.sample, node_ids[node.hash], text_id, node.n_shots,
         answer.status, answer.text, record.parsed, record.score, record.gold_nll, answer.error, int(record.reused),
-        *(getattr(usage, name) for name in USAGE), answer.latency_s, answer.n_lost,
+        *(getattr(usage, name) for name in USAGE[:-1]), answer.latency_s, usage.cost_usd, answer.n_lost,
     )  # fmt: skip

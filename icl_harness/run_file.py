@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,16 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return header
 
 
+def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return where each model is asked, as the spec or the environment said; None for its provider's own server."""
+    return {name: told.get("base_url") for name, told in header.get("models", {}).items()}
+
+
 def check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
     """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers of one run not."""
     parts = {"spec": "spec", "data": "data", "prompts": "wording or scoring of the task", "weights": "model's weights"}
-    for part, what in parts.items():
-        old, new = found[part], header[part]
+    pairs = [(part, what, found[part], header[part]) for part, what in parts.items()]
+    for part, what, old, new in [*pairs, ("servers", "server", servers(found), servers(header))]:
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
                 if part == "data":

@@ -24,6 +24,7 @@ from icl_harness.models.workers import Workers
 from icl_harness.plan import Plan, refuse_cost
 from icl_harness.planning import make_plan, spent_usd
 from icl_harness.results import Cell, RunStore
+from icl_harness.run_file import servers
 from icl_harness.runner import Watch, refuse_overflow, run_async, run_experiment
 
 if TYPE_CHECKING:
@@ -250,9 +251,13 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
         return
     asked = set(mine["spec"]) - {"tasks", "models", "modes", "variants", "shots", "draws", "on_overflow", "bank"}
     differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
-    for part, what in (("prompts", "wording or scoring"), ("weights", "weights")):
-        both = set(mine[part]) & set(theirs[part])
-        differing += [f"{what} of {name}" for name in sorted(both) if mine[part][name] != theirs[part][name]]
+    for what, ours, others in (
+        ("wording or scoring", mine["prompts"], theirs["prompts"]),
+        ("weights", mine["weights"], theirs["weights"]),
+        ("server", servers(mine), servers(theirs)),
+    ):
+        both = set(ours) & set(others)
+        differing += [f"{what} of {name}" for name in sorted(both) if ours[name] != others[name]]
     if differing:
         raise StoreError(f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)}).")
     if _keys(frame, cell) & _keys(other_frame, cell):

@@ -3,10 +3,10 @@
 import sys
 
 import icl_harness
-from icl_harness.models.anthropic_batches import AnthropicBatches
+from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
-from icl_harness.models.google_batches import GoogleBatches
-from icl_harness.models.openai_batches import OpenAIBatches
+from icl_harness.models.google.batches import GoogleBatches
+from icl_harness.models.openai.batches import OpenAIBatches
 
 GRID = {"data": "data", "modes": ["supervised", "reinforced"], "shots": [0, 2, 5], "draws": 2, "bank_samples": 1}
 

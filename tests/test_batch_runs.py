@@ -15,11 +15,11 @@ import pytest
 import icl_harness
 from icl_harness.errors import SpecError
 from icl_harness.ledger import Ledger
-from icl_harness.models.anthropic_batches import AnthropicBatches
+from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.prices import Tokens, find_price
-from icl_harness.models.google_batches import GoogleBatches
-from icl_harness.models.openai_batches import OpenAIBatches
+from icl_harness.models.google.batches import GoogleBatches
+from icl_harness.models.openai.batches import OpenAIBatches
 
 from .batch_worker import GRID, make_quick
 from .servers import KINDS, LoopbackServer

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -141,9 +142,33 @@ def test_one_that_has_ended_is_told_and_forgotten(icl, server, stopper) -> None:
         worker.kill()
         worker.wait()
     server.cached_contents.clear()
+    with sqlite3.connect("out/ledger.db") as db:
+        db.execute("UPDATE caches SET expires = expires - 3600")
+    db.close()
     assert "not there any more" in icl("caches", "out")[1]
     assert icl("caches", "out", "--delete")[0] == 0
     assert "no caches" in icl("caches", "out")[1]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_one_that_this_key_is_not_shown_is_told_and_not_forgotten(icl, server, stopper, confirmed: bool) -> None:
+    with running(server, stopper) as worker:
+        worker.kill()
+        worker.wait()
+    if not confirmed:
+        with sqlite3.connect("out/ledger.db") as db:
+            db.execute("UPDATE caches SET name = NULL, tokens = NULL, expires = NULL")
+        db.close()
+    kept = dict(server.cached_contents)
+    server.cached_contents.clear()  # as another key sees it
+    for options in ((), ("--delete",), ()):
+        code, out, _ = icl("caches", "out", *options)
+        assert (code, out.count("\n")) == (0, 1)
+        assert "2 shots" in out
+        assert "not shown to this key by this server" in out
+    server.cached_contents.update(kept)
+    assert icl("caches", "out", "--delete")[1].split()[-1] == "deleted"
+    assert server.cached_contents == {}
 
 
 def test_a_provider_that_refuses_is_one_line(icl, server, stopper) -> None:

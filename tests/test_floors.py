@@ -11,7 +11,7 @@ PACKAGE = Path(icl_harness.__file__).parent
 FLOORS = {
     0: ("errors", "examples", "files", "prompts"),
     1: ("bank", "data", "dialects", "draws", "hub_data", "modes", "scoring", "task_files", "tasks"),
-    2: ("ledger", "models", "results", "run_file"),
+    2: ("ledger", "models", "results", "run_file", "tables"),
     3: (
         "banking",
         "batches",

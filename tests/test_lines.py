@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from icl_harness.compare import compare
 from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError
 from icl_harness.experiment import Experiment
 from icl_harness.grid import Spec
+from icl_harness.models.base import Answer
 from icl_harness.results import RunStore
 from icl_harness.runner import run_experiment
 from icl_harness.runs import load_runs
@@ -135,6 +138,179 @@ class TestRefusedByTheProvider:
         records = go(Provider(FIVE_SHOTS), draws=1, shots=[8]).records()
         assert (records["status"] == "ok").all()
         assert set(records["shots_used"]) == {5}
+
+
+@pytest.fixture
+def one_dense(toy: Path) -> None:
+    """Make one query longer than the others in bytes, and another in tokens."""
+    path = toy / "data/toy/test.jsonl"
+    text = path.read_text().replace("n 105", "n 105 " + "or so".replace(" ", "-") * 9)
+    path.write_text(text.replace("n 108", "n 108 a b c d e"))
+
+
+FOUR_SHOTS = 4 + 4 * 4 + 8 + 3  # with the dense query; with any other six fit
+
+
+@pytest.mark.usefixtures("toy", "one_dense")
+class TestAnotherIsTheLongest:
+    """The provider refuses a query that was not thought to be the longest, when others are answered already."""
+
+    def test_the_whole_cell_goes_down_to_the_shots_that_the_refused_query_has_room_for(self) -> None:
+        model = Provider(FOUR_SHOTS)
+        records = go(model, shots=[2, 5, 6, 16], draws=2).records()
+        assert (records["status"] == "ok").all()
+        assert records.groupby("shots")["shots_used"].unique().map(list).to_dict() == {2: [2], 5: [4], 6: [4], 16: [4]}
+        assert all(map(lambda used, ids: len(ids) == used, records["shots_used"], records["shot_ids"]))
+        assert records["cost_usd"].sum() == model.paid, "what was answered in vain is paid for, too"
+        assert max(Counter(model.asked).values()) == 2, "once in each draw"
+
+    def test_copies_of_another_line_do_not_keep_shots_that_the_rest_of_the_cell_cannot_have(self) -> None:
+        go(Provider(100), shots=[5], draws=1)  # that provider took all five
+        database = sqlite3.connect("out/records.db")
+        database.execute("UPDATE cells SET draw = 1")  # as of another line: the same words behind the same prefix
+        database.execute("DELETE FROM records WHERE query_id IN ('test105', 'test108')")
+        database.commit()
+        database.close()
+        records = go(Provider(FOUR_SHOTS), shots=[5], draws=1).records()
+        records = records[records["draw"] == 0]
+        assert set(records["shots_used"]) == {4}
+        assert (records["status"] == "ok").all()
+
+    def test_a_batch_keeps_a_cell_at_one_count_too(self) -> None:
+        model = Provider(FOUR_SHOTS)
+        records = TestAllAtOnce().walk(model, shots=[2, 5, 16], draws=1).records()
+        assert set(zip(records["shots"], records["shots_used"], strict=True)) == {(2, 2), (5, 4), (16, 4)}
+        assert records["cost_usd"].sum() == model.paid
+
+    @pytest.mark.parametrize("n", range(1, 26))
+    def test_a_run_left_at_any_moment_shows_one_count_and_goes_on_to_the_same_records(self, n) -> None:
+        class Stopped(Provider):
+            def say(self, prompt: Prompt) -> str:
+                if len(self.asked) == n:
+                    raise AccountError("stopped")
+                return super().say(prompt)
+
+        whole = go(Provider(FOUR_SHOTS), out="whole", shots=[6], draws=1).records()
+        first, second = Stopped(FOUR_SHOTS), Provider(FOUR_SHOTS)
+        with pytest.raises(AccountError):
+            go(first, shots=[6], draws=1)
+        left = icl_harness.Run("out").records()
+        assert left[left["status"] == "ok"]["shots_used"].nunique() <= 1
+        assert left["cost_usd"].sum() == first.paid
+        records = go(second, shots=[6], draws=1).records()
+        same = ["query_id", "shots_used", "node_hash", "answer", "score", "status"]
+        assert records[same].equals(whole[same])
+        assert records["cost_usd"].sum() == first.paid + second.paid
+
+    def test_skip_leaves_the_whole_cell_out_and_error_stops(self) -> None:
+        model = Provider(FOUR_SHOTS)
+        records = go(model, shots=[2, 5], draws=1, on_overflow="skip").records()
+        assert records.groupby("shots")["status"].unique().map(list).to_dict() == {2: ["ok"], 5: ["overflow"]}
+        assert records["cost_usd"].sum() == model.paid
+        with pytest.raises(SpecError, match="5 shots do not fit"):
+            go(Provider(FOUR_SHOTS), out="error", shots=[2, 5], draws=1, on_overflow="error")
+
+    def test_the_progress_ends_at_its_whole(self) -> None:
+        seen = []
+        for policy in ("drop", "skip"):
+            go(Provider(FOUR_SHOTS), out=policy, shots=[2, 5, 16], draws=1, on_overflow=policy, watch=seen.append)
+            assert (seen[-1].queries_done, seen[-1].cells_done) == (seen[-1].queries, seen[-1].cells)
+
+    def test_the_longest_is_that_of_the_most_bytes(self, toy: Path) -> None:
+        path = toy / "data/toy/test.jsonl"
+        path.write_text(path.read_text().replace("n 107", "n 107 " + "\u4e00" * 30))
+        model = Provider(1000)
+        go(model, shots=[2], draws=1)
+        assert model.asked[0] == (2, "test107")
+
+
+class Charging(Provider):
+    """A provider that charges for what fails, too."""
+
+    def __init__(self, fails: Callable[[Prompt], bool], most_words: int = 10_000) -> None:
+        super().__init__(most_words)
+        self.fails = fails
+
+    async def answers(self, node, queries, sampling):
+        by_id = {query.id: query for query in queries}
+        async for answers in super().answers(node, queries, sampling):
+            yield [self.cut(a, Prompt(node, by_id[a.query_id])) for a in answers]
+
+    def cut(self, answer: Answer, prompt: Prompt) -> Answer:
+        if answer.status != "ok" or not self.fails(prompt):
+            return answer
+        return replace(answer, status="failed", text=None, error="cut off while thinking", n_lost=1)
+
+
+@pytest.mark.usefixtures("toy")
+class TestPaidInVain:
+    @pytest.mark.parametrize("n", [1, 5])
+    def test_the_records_sum_up_to_the_bill_whatever_failed_and_was_asked_again(self, n) -> None:
+        paid, n_failed = 0, 0
+        for fails in (lambda p: True, lambda p: "n 107" in p.query.text, lambda p: False):
+            model = Charging(fails)
+            model.reply = lambda p, model=model: model.say(Prompt(p.node, replace(p.query, input="n 1")))
+            records = go(model, draws=2, shots=[0, 4], queries_per_request=n).records()
+            paid += model.paid
+            n_failed += (records["status"] == "failed").sum()
+            assert records["cost_usd"].sum() == pytest.approx(paid, rel=1e-12)
+        assert (records["status"] == "ok").all()
+        assert n_failed > len(records), "every query of the first run, and some of the second"
+
+    @pytest.mark.parametrize("n", [1, 5])
+    def test_a_search_that_fails_is_charged_once(self, n) -> None:
+        model = Charging(lambda p: p.node.n_shots == 5)
+        model.reply = lambda p: too_long_above(6, p)
+        records = go(model, draws=1, shots=[8], queries_per_request=n).records()
+        assert (records["status"] == "failed").all()
+        assert records["cost_usd"].sum() == pytest.approx(model.paid, rel=1e-12)
+        assert records["n_lost"].sum() == 1
+
+
+def too_long_above(shots: int, prompt: Prompt) -> str:
+    if prompt.node.n_shots > shots:
+        raise ContextOverflow("prompt is too long")
+    return " even"
+
+
+@pytest.mark.usefixtures("toy")
+class TestTheSameQueryTwice:
+    @pytest.fixture(autouse=True)
+    def three_texts(self, toy: Path) -> None:
+        path = toy / "data/toy/test.jsonl"
+        path.write_text(
+            re.sub(r'"n 1(\d\d)"', lambda match: f'"n {100 + int(match[1]) % 4 // 2 * 2}"', path.read_text())
+        )
+
+    def test_a_greedy_prompt_is_asked_once_within_a_cell_too(self) -> None:
+        listener = Listener()
+        records = go(ScriptedModel(listener), draws=2).records()
+        assert max(Counter(listener.texts).values()) == 1
+        assert (records["status"] == "ok").all()
+        assert len(records) == 3 * 2 * N_QUERIES
+        assert (~records["reused"]).sum() == len(listener.texts)
+
+    def test_a_copy_is_scored_by_its_own_gold_answer(self) -> None:
+        go(ScriptedModel(lambda p: " even"), shots=[2], draws=1)
+        scores = icl_harness.Run("out").records().set_index("query_id")["score"]
+        assert scores.to_dict() == {f"test{i}": float(i % 2 == 0) for i in range(100, 100 + N_QUERIES)}
+
+    def test_where_the_first_fails_each_of_the_others_is_asked(self) -> None:
+        def once(prompt: Prompt) -> str:
+            if prompt.query.id == "test100":
+                raise ProviderError("503")
+            return right(prompt)
+
+        records = go(ScriptedModel(once), shots=[2], draws=1).records()
+        assert records[records["status"] == "failed"]["query_id"].tolist() == ["test100"]
+        listener = Listener()
+        assert (go(ScriptedModel(listener), shots=[2], draws=1).records()["status"] == "ok").all()
+        assert listener.texts == [], "it is copied now"
+
+    def test_sampled_answers_are_asked_for_each(self) -> None:
+        listener = Listener()
+        go(ScriptedModel(listener), shots=[2], draws=1, temperature=0.7)
+        assert len(listener.texts) == N_QUERIES
 
 
 class Chatty(ScriptedModel):
@@ -291,7 +467,8 @@ class TestAllAtOnce:
     def walk(self, model: ScriptedModel, **options) -> icl_harness.Run:
         options = {"shots": [0, 2, 8], "draws": 3, "data": "data", "modes": ["supervised"], **options}
         spec = Spec.from_dict({"tasks": "toy", "models": [model.id], **options}, "test")
-        experiment = Experiment(spec, {model.id: model}, batch=True)
+        experiment = Experiment(spec, {model.id: model})
+        experiment.batch = True  # a scripted model takes none; its cells are asked as if it did
         store = RunStore.create_or_resume(Path("batch"), experiment.header())
         try:
             run_experiment(experiment, store)

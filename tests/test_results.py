@@ -71,7 +71,7 @@ def test_each_way_of_asking_is_a_cell_of_its_own(tmp_path: Path) -> None:
     store = RunStore.create_or_resume(tmp_path / "run", HEADER)
     cells = [cell(1), replace(cell(1), format="chat"), replace(cell(1), queries_per_request=5)]
     for one in cells:
-        assert store.done(one) == set()
+        assert store.done(one) == {}
         store.add(one, [record(path_of(1)[1], "q1")])
     assert {c for c, _ in store.prompts("q1")} == set(cells)
     assert store.records()[["format", "queries_per_request"]].values.tolist() == [["chat", 1], ["text", 1], ["text", 5]]
@@ -97,7 +97,7 @@ def test_a_refused_record_is_done(tmp_path: Path) -> None:
     store = RunStore.create_or_resume(tmp_path / "run", HEADER)
     refused = Answer(query_id="q1", status="refused", error="the filter")
     store.add(cell(0), [Record(prompt=Prompt(path_of(0)[0], Query(id="q1", text="?")), answer=refused)])
-    assert store.done(cell(0)) == {("q1", 0)}
+    assert store.done(cell(0)) == {("q1", 0): 0}
     assert store.answers_by_shots(cell(0)) == {}
     store.close()
 
@@ -152,10 +152,26 @@ def test_a_failed_record_is_not_done_and_is_replaced(tmp_path: Path) -> None:
     node = path_of(0)[0]
     failed = Answer(query_id="q1", status="failed", error="503")
     store.add(cell(0), [Record(prompt=Prompt(node, Query(id="q1", text="question q1?")), answer=failed)])
-    assert store.done(cell(0)) == set()
+    assert store.done(cell(0)) == {}
     store.add(cell(0), [record(node, "q1")])
-    assert store.done(cell(0)) == {("q1", 0)}
+    assert store.done(cell(0)) == {("q1", 0): 0}
     assert store.count() == 1
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"), [(0.5, 0.25, 0.75), (None, 0.25, 0.25), (0.5, None, 0.5), (None, None, None)]
+)
+def test_what_a_failed_answer_cost_is_kept_when_it_is_asked_again(tmp_path: Path, first, second, both) -> None:
+    store = RunStore.create_or_resume(tmp_path / "run", HEADER)
+    prompt = Prompt(path_of(0)[0], Query(id="q1", text="question q1?"))
+    took = [Usage(completion_tokens=n, cost_usd=usd) for n, usd in ((9000, first), (3, second))]
+    failed = Answer(query_id="q1", status="failed", error="cut off", usage=took[0], n_lost=2)
+    store.add(cell(0), [Record(prompt=prompt, answer=failed)])
+    ok = Answer(query_id="q1", text="x", usage=took[1], n_lost=1)
+    store.add(cell(0), [Record(prompt=prompt, answer=ok, parsed="x", score=1.0)])
+    assert store.answered(cell(0), prompt.node)["question q1?"]["q1"].usage == Usage(completion_tokens=3, cost_usd=both)
+    assert store.records()[["status", "n_lost"]].values.tolist() == [["ok", 3]]
     store.close()
 
 

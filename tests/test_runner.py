@@ -2,14 +2,19 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import icl_harness
 from icl_harness import Prompt, ScriptedModel
+from icl_harness.banking import bank_usd
 from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError, StoreError
 from icl_harness.results import RunStore
 from icl_harness.runs import load_runs
@@ -110,6 +115,39 @@ class TestWalk:
             return go(ScriptedModel(right), shots=[0], draws=1)
 
         assert len(asyncio.run(cell()).records()) == N_QUERIES
+
+    def test_ctrl_c_in_a_notebook_stops_the_asking(self, toy: Path) -> None:
+        cell = """
+            import asyncio, signal, threading
+            import icl_harness
+
+            asked = []
+
+            def reply(prompt):
+                asked.append(prompt)
+                if len(asked) == 3:
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                return " even"
+
+            class Slow(icl_harness.ScriptedModel):
+                async def answers(self, node, queries, sampling):
+                    async for answers in super().answers(node, queries, sampling):
+                        await asyncio.sleep(20 if len(asked) == 3 else 0)
+                        yield answers
+
+            async def notebook():
+                try:
+                    icl_harness.run("toy", Slow(reply), out="out", data="data", modes=["supervised"], shots=[0, 2, 8])
+                except KeyboardInterrupt:
+                    print("stopped", threading.active_count(), len(asked))
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            asyncio.new_event_loop().run_until_complete(notebook())
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(cell)], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["stopped", "1", "3"]
+        assert len(icl_harness.Run("out").records()) == 2, "what was answered is kept"
+        assert len(go(ScriptedModel(right), draws=3).records()) == 3 * 3 * N_QUERIES
 
     def test_show_gives_the_very_prompt_that_was_sent(self) -> None:
         listener = Listener()
@@ -267,6 +305,33 @@ class TestReinforced:
         listener = Listener()
         go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=1)
         assert Counter(p.query.id for p in listener.prompts if p.query.id.startswith("train")) == {"train7": 4}
+
+    def test_what_failed_attempts_cost_is_in_the_sum_before_and_after_they_are_made_again(self) -> None:
+        class Dear(ScriptedModel):
+            def __init__(self, fails: set[str]) -> None:
+                super().__init__(right)
+                self.fails, self.paid = fails, 0
+
+            async def answers(self, node, queries, sampling):
+                async for answers in super().answers(node, queries, sampling):
+                    for answer in answers:
+                        self.paid += 1
+                        usage = replace(answer.usage, cost_usd=1.0)
+                        cut = {"status": "failed", "text": None, "error": "cut off"}
+                        yield [replace(answer, usage=usage, **(cut if answer.query_id in self.fails else {}))]
+
+        model, bank = Dear({"train7", "train9"}), {"modes": ["reinforced"], "shots": [40], "draws": 1}
+        for fails in ({"train7", "train9"}, {"train7"}):
+            model.fails = fails
+            with pytest.raises(ProviderError, match=f"{4 * len(fails)} of .* requests for the bank failed"):
+                go(model, **bank)
+            experiment = SimpleNamespace(spec=SimpleNamespace(bank=None))
+            assert bank_usd(experiment, Path("out")) == model.paid
+        model.fails = set()
+        records = go(model, **bank).records()
+        assert bank_usd(experiment, Path("out")) + records["cost_usd"].sum() == model.paid
+        assert set(records["shots_used"]) == {40}, "an attempt that failed is no attempt"
+        assert model.paid == 160 + 8 + 4 + N_QUERIES
 
     def test_a_problem_that_can_never_be_answered_is_an_unsolved_one(self) -> None:
         def reply(prompt: Prompt) -> str:

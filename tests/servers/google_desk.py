@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .accounts import Bill
 from .batches import Batch, File, Item, Outcome, cancel, find_batch, open_batch, page, poll
-from .google_wire import V1, CachedContent, contents_of, get
+from .google_wire import V1, CachedContent, GeminiWire, contents_of, get
 from .handler import stamp
 from .wire import Json, Refused, Reply
 
@@ -37,6 +37,8 @@ def create_cache(server: LoopbackServer, call: Call) -> Reply:
     if n < minimum:
         message = f"Cached content is too small. total_token_count={n}, min_total_token_count={minimum}"
         raise Refused("invalid", message)
+    if server.context_window is not None and n > server.context_window:
+        raise Refused("overflow", GeminiWire.too_long(n, server.context_window))
     expires = now + seconds(get(given, "ttl", "3600s"))
     name = server.new_id("cachedContents/c")
     cached = CachedContent(name, model, blocks, n, now, expires, get(given, "displayName"))

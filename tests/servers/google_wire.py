@@ -97,7 +97,8 @@ class GeminiWire(Wire):
                 raise Refused("invalid", "CachedContent can not be used with GenerateContent request setting "
                               "system_instruction, tools or tool_config.")  # fmt: skip
 
-    def too_long(self, n: int, window: int) -> str:
+    @staticmethod
+    def too_long(n: int, window: int) -> str:
         return f"The input token count ({n}) exceeds the maximum number of tokens allowed ({window})."
 
     def plan(self, request: Request) -> Plan:

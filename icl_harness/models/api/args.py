@@ -107,7 +107,10 @@ def _dotenv() -> dict[str, str | None]:
         return {}
     from dotenv import dotenv_values
 
-    return dotenv_values(".env")
+    try:
+        return dotenv_values(".env", encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ModelError(".env cannot be read: it is no UTF-8 text. Save it as UTF-8.") from None
 
 
 def find_base_url(given: str | None, variable: str, id: str) -> str | None:

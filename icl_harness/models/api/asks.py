@@ -55,7 +55,17 @@ class Asks:
         self.prefix = prefix
         self.sampling = sampling
         self.request: Any = self.wire._request(prefix, sampling)
+        self._say_slow()
         self._warm = False  # an answer has shown that the prefix is cached
+
+    def _say_slow(self) -> None:
+        rate, tokens = self.model.terms.rates.tpm, self.tokens("") + self.model.limit(self.sampling)
+        if rate and tokens > rate:
+            self.model.say_once(
+                f"{self.model.id}: a request takes {tokens:,} tokens with the room for its answer, more than --tpm "
+                f"{rate:,.0f}: one goes every {60 * tokens / rate:,.0f} s.",
+                "slow",
+            )
 
     async def answer(self, query: Query) -> Answer:
         """Ask one query. Raises `ProviderError` where no further request can succeed."""
@@ -118,6 +128,9 @@ class Asks:
                 reply = understood(self.wire, await self._sent(query))
             except Fault as fault:
                 model.n_unanswered = model.n_unanswered + 1 if fault.fate == "transient" else 0
+                if model.n_unanswered == UNANSWERED // 2 and model.reached:
+                    told = fault.describe(model.key)
+                    model.say_once(f"{model.id}: {told}; trying again. Ctrl-C keeps what is answered.", "waits")
                 raise
             self._learn(query, reply, slot)
             return reply

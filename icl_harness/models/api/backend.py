@@ -27,7 +27,7 @@ from icl_harness.models.api.batches import Batcher
 from icl_harness.models.api.caching import Prefix, fewest_tokens, prefix_of, ttl_for
 from icl_harness.models.api.fan_out import fan_out
 from icl_harness.models.api.faults import Fault, Reply, one_line
-from icl_harness.models.api.limiter import Limiter, limiter_of
+from icl_harness.models.api.limiter import Limiter, Rates, limiter_of
 from icl_harness.models.api.prices import Price, Tokens, find_price
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
@@ -86,7 +86,7 @@ class ApiModel(Model):
         self._client: Any = None
         self._batcher: Batcher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._said_uncached = self._said_short = False
+        self._said = set[str]()
         self._longest = (0, 0)  # the bytes of the longest prompt that was answered, and its tokens
 
     @abstractmethod
@@ -137,12 +137,12 @@ class ApiModel(Model):
             self.tokens_per_byte = tokens / n_bytes
         if n_bytes <= self._longest[0]:
             return
-        if n_bytes > 1.5 * self._longest[0] > TELLING_BYTES and tokens <= self._longest[1] and not self._said_short:
-            self._said_short = True
-            self.terms.say(
+        if n_bytes > 1.5 * self._longest[0] > TELLING_BYTES and tokens <= self._longest[1]:
+            self.say_once(
                 f"{self.id}: the server counts {tokens:,} tokens in a prompt of {n_bytes:,} bytes, no more than in one "
                 f"of {self._longest[0]:,}: it may cut prompts off (num_ctx of Ollama, say). Give --model-arg "
-                "context_window=N."
+                "context_window=N.",
+                "short",
             )
         self._longest = (n_bytes, tokens)
 
@@ -214,7 +214,7 @@ class ApiModel(Model):
         for name, member in inspect.getmembers_static(type(self)):
             if isinstance(member, cached_property):  # made from this model and its terms
                 vars(other).pop(name, None)
-        other.terms, other._client, other._batcher, other._said_uncached = terms, None, None, False
+        other.terms, other._client, other._batcher, other._said = terms, None, None, set()
         if terms.batch:
             other.batch_api()
         return other
@@ -251,18 +251,22 @@ class ApiModel(Model):
             self._say_uncached(asks, len(rest))
 
     def _say_uncached(self, asks: Asks, n_left: int) -> None:
-        if self._said_uncached:
-            return
-        self._said_uncached = True
         shots = asks.prefix.node.n_shots
         dear, cheap = (asks.usd("", cached=cached) for cached in (False, True))
         price = (
             "" if dear is None or cheap is None else f", up to ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
         )
-        self.terms.say(
+        self.say_once(
             f"{self.id}: caching does not take at {shots:,} shots, as the usage shows; the {n_left:,} queries left of "
-            f"this cell pay for the whole prompt{price}, and so may later ones. Ctrl-C stops."
+            f"this cell pay for the whole prompt{price}, and so may later ones. Ctrl-C stops.",
+            "uncached",
         )
+
+    def say_once(self, note: str, kind: str) -> None:
+        """Tell the user what should be known at once, the first time that it is of this kind."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self.terms.say(note)
 
     def connected(self) -> Any:
         """Return the client of the running event loop."""
@@ -275,7 +279,8 @@ class ApiModel(Model):
     def limiter(self) -> Limiter:
         """Return the limiter of the account, which all its models share."""
         account = f"{self.provider} {self.base_url} {hash(self.key)}"
-        return limiter_of(account, self.terms.rates, self.most)
+        # A plan asks what is counted, not what is paced.
+        return limiter_of(account, Rates() if self.terms.keyless else self.terms.rates, self.most)
 
     def http_client(self, kind: Any = None) -> Any:
         """Return a new HTTP client for the SDK: of its own kind, or httpx2's."""

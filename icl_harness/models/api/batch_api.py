@@ -48,6 +48,7 @@ class BatchApi(ABC):
     most_requests: ClassVar[int]  # in one batch
     most_bytes: ClassVar[int]
     frame: ClassVar[tuple[bytes, bytes, bytes]]  # what stands before the requests, between them, and after them
+    results_days: ClassVar[int]  # that a batch is kept once it has ended
     names_tokens: ClassVar[bool] = True  # whether the token can be seen at a batch, not only at its results
 
     def __init__(self, model: ApiModel) -> None:

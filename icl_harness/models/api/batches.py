@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -19,7 +20,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from icl_harness.errors import AccountError, ProviderError, SpecError
-from icl_harness.ledger import new_token
+from icl_harness.ledger import BatchEntry, new_token
 from icl_harness.models.api.asks import answer_to, missing_answer, understood
 from icl_harness.models.api.batch_desk import Batch, Desk
 from icl_harness.models.api.batch_file import Request, Shared, fill_file
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SETTLE_S = 1.0  # requests are handed in once no more have come for this long
 MOST_TRIES = 4  # batches that one request may be in
+WINDOW_DAYS = 1  # that a batch may take
 
 
 class Batcher:
@@ -40,8 +42,8 @@ class Batcher:
     def __init__(self, model: ApiModel) -> None:
         if model.terms.ledger is None:
             raise SpecError(
-                f"{model.id}: batches are written down in a run's folder before they are handed in. Name the model by "
-                "its id, as in run(tasks, 'openai/gpt-5', batch=True)."
+                f"{model.id}: batches are written down in a run's folder before they are handed in. Ask in a run, as "
+                "in run(tasks, model, batch=True)."
             )
         self.model = model
         self.ledger = model.terms.ledger
@@ -204,7 +206,8 @@ class Batcher:
 
     async def _see(self, batch: Batch[Request]) -> None:
         seen = await self.desk.end_of(batch)
-        if seen is None:  # it was never handed in, or is there no more
+        if seen is None:  # it was never handed in, or is kept no more
+            self._refuse_to_lose(batch.entry)
             self.ledger.batch_is(batch.entry.token, "gone")
             self._again(batch)
             return
@@ -218,6 +221,15 @@ class Batcher:
                 self._again(batch)
         for number in wanted & batch.claims.keys():
             self._end(batch, number, seen.fault or Fault(f"the batch is {seen.state}, without an answer to this"))
+
+    def _refuse_to_lose(self, entry: BatchEntry) -> None:
+        """Raise `SpecError` for a batch that the provider must still have: handed in again, it is paid for twice."""
+        api = self.desk.api
+        if entry.name is not None and time.time() < entry.made + 86_400 * (WINDOW_DAYS + api.results_days):
+            raise SpecError(
+                f"{self.model.id}: the provider knows no batch {entry.name}, which this run has handed in. Is this the "
+                "key and the server that it was handed in with? If it was deleted there, start anew with another --out."
+            )
 
     async def _landed(self, batches: Iterable[Batch[Request]], *, all_of_them: bool = False) -> bool:
         """Wait until one of those batches that are underway has ended, or all; return whether there was one."""
@@ -264,7 +276,7 @@ class Batcher:
         reply = understood(model, response)
         answer = answer_to(model, request.shared.sampling, request.query, reply)
         if reply.usage.prompt_tokens and request.n_bytes:
-            model.tokens_per_byte = reply.usage.prompt_tokens / request.n_bytes
+            model.learn(request.n_bytes, reply.usage.prompt_tokens)
         if model.terms.budget is not None:
             model.terms.budget.spent_usd += answer.usage.cost_usd or 0.0
         return answer

@@ -24,7 +24,8 @@ STEP = 128  # tokens: what OpenAI's automatic caches grow by
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """What the requests of a cell take; dollars are None without a price, and at most as far as the answers go."""
+    """What the requests of a cell take; dollars are None without a price: those of the prompts in three ways, and those
+    of the answers at most."""
 
     prompt_tokens: int
     cached_tokens: int = 0
@@ -32,7 +33,7 @@ class Foreseen:
     usd_cached: float | None = None
     usd_plain: float | None = None
     usd_batch: float | None = None
-    usd_output: float | None = None  # part of `usd_cached` and `usd_plain`
+    usd_output: float | None = None  # half as much in a batch
 
 
 def caching_of(model: ApiModel) -> Caching:
@@ -58,6 +59,11 @@ class Foresight:
         """Return the account's rates, as far as the user gave them."""
         return self._model.terms.rates
 
+    @property
+    def paces_cached(self) -> bool:
+        """Whether tokens that are read from a cache count against those rates."""
+        return self._model.paces_cached
+
     def ask(self, node: Node, count: Count, completion: int) -> Foreseen:
         """Return what it takes to ask the queries that were counted; `completion`: the room for each answer."""
         model, n = self._model, len(count.queries)
@@ -82,12 +88,12 @@ class Foresight:
             return {}
         plain = Tokens(prompt=rest.prompt, completion=rest.completion)
         made = price.input_usd(Tokens(prompt=extra, written=extra)) or 0.0
-        usd, usd_in = price.cost_usd, price.input_usd
+        usd = price.input_usd
         return {
             "usd_cached": (usd(first) or 0.0) + (n - 1) * (usd(rest) or 0.0) + made,
             "usd_plain": n * (usd(plain) or 0.0),
             "usd_batch": n * (usd(plain, batch=True) or 0.0),
-            "usd_output": n * ((usd(plain) or 0.0) - (usd_in(plain) or 0.0)),
+            "usd_output": n * ((price.cost_usd(plain) or 0.0) - (usd(plain) or 0.0)),
         }
 
     def _cached(self, node: Node, prefix: int, n: int) -> tuple[int, int, int, int]:

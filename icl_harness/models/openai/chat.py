@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from icl_harness.models.api.args import word
 from icl_harness.models.api.backend import ApiModel, stops
 from icl_harness.models.api.batch_api import BatchApi
-from icl_harness.models.api.body import HOLE, Body, turns
+from icl_harness.models.api.body import Body, turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Answer, Sampling, Usage
@@ -34,7 +34,6 @@ OWN_NAMES = re.compile(r"(gpt-|o\d|chatgpt)(?!.*oss)")  # of OpenAI's own models
 EXPLICIT_CACHE = re.compile(r"gpt-(5\.([6-9]|\d\d)|[6-9])")  # take breakpoints, and charge for what they write
 MOST_STOPS = 4
 BREAKPOINT = {"prompt_cache_breakpoint": {"mode": "explicit"}}
-MOST_CHARACTERS = 1_000_000  # of one string; 1,048,576 are taken at most
 
 
 class OpenAIModel(ApiModel):
@@ -155,22 +154,13 @@ class OpenAIModel(ApiModel):
     def _content(self, texts: list[tuple[int, str]], marks: set[int]) -> str | list[dict[str, Any]]:
         """Return a message's content.
 
-        OpenAI's own models get the query in a part of its own, cached or not, so that all points of a curve are asked
-        alike; breakpoints and the longest string cut what stands before it. Others get one string: they do not agree
-        on what stands between parts.
+        OpenAI's own models get it in parts, cut at the grid's shot counts and before the query, cached or not: so all
+        points of a curve are asked alike, and a larger shot count goes on where the smaller ended. Others get one
+        string, as they do not agree on what stands between parts.
         """
-        if not self.is_own:
+        if not self.is_own or (len(texts) == 1 and texts[0][0] not in marks):
             return "".join(text for _, text in texts)
-        parts: list[dict[str, Any]] = []
-        for i, text in texts:
-            joins = bool(parts) and text != HOLE and len(parts[-1]) == 2  # 2: it ends in no breakpoint
-            if joins and len(parts[-1]["text"]) + len(text) <= MOST_CHARACTERS:
-                parts[-1]["text"] += text
-            else:
-                parts.append({"type": self.text_type, "text": text})
-            if i in marks:
-                parts[-1] |= BREAKPOINT
-        return parts[0]["text"] if len(parts) == 1 and len(parts[0]) == 2 else parts
+        return [{"type": self.text_type, "text": text, **(BREAKPOINT if i in marks else {})} for i, text in texts]
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
         from openai.types.chat import ChatCompletion

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,19 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(monkeypat
         OpenAIModel("m", id="openai/m")
     assert "geheim" not in str(caught.value)
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    assert OpenAIModel("m", id="openai/m").key == KEY
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_of_keys_that_is_no_utf_8_is_one_line(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    Path(".env").write_text(f"# clé\nOPENAI_API_KEY={KEY}\n", encoding=encoding)
+    with pytest.raises(ModelError, match=r"^\.env cannot be read: it is no UTF-8 text\."):
+        OpenAIModel("m", id="openai/m")
+    Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n", encoding="utf-8-sig")
     assert OpenAIModel("m", id="openai/m").key == KEY
 
 

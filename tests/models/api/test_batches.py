@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import sqlite3
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -398,15 +399,25 @@ def test_a_batch_that_was_never_made_is_made_where_another_run_has_one_alike(tmp
 
 
 @every_provider
-def test_a_batch_that_is_no_more_at_the_provider_is_handed_in_again(provider: str, tmp_path: Path) -> None:
+def test_a_batch_is_handed_in_again_once_the_provider_keeps_it_no_more(provider: str, tmp_path: Path) -> None:
     cells = cells_of(2)
     with serving() as server:
         run = Run(tmp_path, server, provider)
         with crashing("before it has ended", provider):
             run.go(cells)
         server.batches.clear()
+        for _ in range(2):
+            with pytest.raises(SpecError, match=r"knows no batch .+ Is this the key and the server") as caught:
+                run.go(cells)
+            assert "\n" not in str(caught.value)
+        assert not server.batches
+        assert run.states == ["open"]
+        with sqlite3.connect(tmp_path / "ledger.db") as db:
+            db.execute("UPDATE batches SET made = made - ?", [86_400 * (1 + APIS[provider].results_days)])
+        db.close()
         run.go(cells)
         run.check(cells)
+        assert run.states == ["gone", "done"]
 
 
 @every_provider

@@ -119,7 +119,7 @@ def test_an_older_model_is_sent_a_key_for_its_draw_alone(server: LoopbackServer)
     ask(responses(server, "gpt-5"), 3, SAMPLING, shots(150))
     body = server.requests[0].body
     [message] = body["input"]
-    assert [set(part) for part in message["content"]] == [{"type", "text"}] * 2, "prefix and query, without breakpoints"
+    assert [set(part) for part in message["content"]] == [{"type", "text"}] * 2, "prefix and query, no breakpoints"
     assert "prompt_cache_options" not in body
     assert body["prompt_cache_key"]
 
