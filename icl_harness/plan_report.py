@@ -38,7 +38,7 @@ def plan_tables(plan: Plan) -> Iterator[Any]:
         title = escape(f"{task}{how} · {model}{summed}")
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("mode")
-        names = ["shots", "requests", "longest+room", "prompt tokens"]
+        names = ["shots", "requests", "longest", "tokens"]
         for name in [*names, *(["cached"] if priced else []), "fits", *(DOLLARS.values() if priced else [])]:
             table.add_column(name, justify="right")
         last = None

@@ -30,6 +30,7 @@ from icl_harness.models.api.faults import Fault, Reply, one_line
 from icl_harness.models.api.limiter import Limiter, Rates, limiter_of
 from icl_harness.models.api.prices import Price, Tokens, find_price
 from icl_harness.models.api.terms import Terms
+from icl_harness.models.api.warming import warm
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
 from icl_harness.prompts import Node, Query
 
@@ -37,7 +38,6 @@ REASONING_TOKENS = 8192  # room beside the answer for models known to think firs
 BYTES_PER_TOKEN = 3  # of English, tokenizers need 4 or more; of digits and code about 3
 TELLING_BYTES = 2000  # of a prompt that tells how many bytes a token has
 MOST_AT_ONCE = 64  # requests in flight, where the provider lets them
-WARM_TRIES = 3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
 
 
 class ApiModel(Model):
@@ -176,7 +176,7 @@ class ApiModel(Model):
             return
         async with self._kept(self.prefix(node, len(queries))) as prefix:
             asks, rest = Asks(self, prefix, sampling), list(queries)
-            async for answer in self._warm(asks, rest):
+            async for answer in warm(asks, rest):
                 yield [answer]
             stream = fan_out(asks.answer, rest, self.most)
             async with contextlib.aclosing(stream):  # so that a consumer who closes this one cancels what flies
@@ -231,36 +231,6 @@ class ApiModel(Model):
     def _after(self, request: Any, answer: Answer) -> Answer:
         """Return an answer as it is told, with what else it cost. Most cost nothing else."""
         return answer
-
-    async def _warm(self, asks: Asks, rest: list[Query]) -> AsyncGenerator[Answer, None]:
-        """Ask queries alone, taking them off `rest`, until an answer shows that the prefix is cached."""
-        if not asks.prefix.cached:
-            return
-        shown, told = False, False
-        for _ in range(min(WARM_TRIES, len(rest))):
-            answer = await asks.answer(rest.pop(0))
-            yield answer
-            if answer.usage.prompt_tokens is None:  # it failed
-                continue
-            if answer.usage.prompt_tokens < fewest_tokens(self.provider, self.name):  # it was taken to be longer
-                return
-            shown, told = asks.shows_cache(answer), answer.usage.cached_tokens is not None
-            if shown or not told:  # a server that tells nothing of caches may have one
-                break
-        if rest and told and not shown:
-            self._say_uncached(asks, len(rest))
-
-    def _say_uncached(self, asks: Asks, n_left: int) -> None:
-        shots = asks.prefix.node.n_shots
-        dear, cheap = (asks.usd("", cached=cached) for cached in (False, True))
-        price = (
-            "" if dear is None or cheap is None else f", up to ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
-        )
-        self.say_once(
-            f"{self.id}: caching does not take at {shots:,} shots, as the usage shows; the {n_left:,} queries left of "
-            f"this cell pay for the whole prompt{price}, and so may later ones. Ctrl-C stops.",
-            "uncached",
-        )
 
     def say_once(self, note: str, kind: str) -> None:
         """Tell the user what should be known at once, the first time that it is of this kind."""
