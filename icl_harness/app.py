@@ -92,7 +92,7 @@ def _write_results(done: Any, frame: Any) -> str:
 def _print_curves(runs: list[Any], frame: Any, records: Any) -> None:
     from rich.console import Console
 
-    from icl_harness.report import bank_notes, common_errors, curve_notes, curve_tables
+    from icl_harness.report import bank_notes, common_errors, curve_notes, curve_tables, unfinished_note
 
     if frame.empty:
         typer.echo("no answers yet")
@@ -103,7 +103,7 @@ def _print_curves(runs: list[Any], frame: Any, records: Any) -> None:
     for one in runs:
         for note in bank_notes(one.path, one.header):
             typer.echo(note)
-    for note in curve_notes(frame, common_errors(records)):
+    for note in (*curve_notes(frame, common_errors(records)), *unfinished_note([r.header for r in runs], len(records))):
         typer.echo(note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,17 @@ def _point(rows: pd.DataFrame) -> str:
 def _number(value: float) -> str:
     text = f"{value:.3f}"
     return text[1:] if text.startswith("0.") else text
+
+
+def unfinished_note(headers: Sequence[dict[str, Any]], n_records: int) -> Iterator[str]:
+    """Yield how much of the grids of these runs there is, unless it is all."""
+    n_all = 0
+    for header in headers:
+        spec = header["spec"]
+        cells = [len(spec[name]) for name in ("models", "modes", "variants", "shots")]
+        n_all += math.prod([*cells, spec["draws"]]) * sum(task["n_queries"] for task in header["tasks"].values())
+    if n_records < n_all:
+        yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same icl run goes on"
 
 
 def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:

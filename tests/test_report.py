@@ -3,7 +3,7 @@
 import pandas as pd
 
 from icl_harness.curves import curves
-from icl_harness.report import common_errors, curve_notes
+from icl_harness.report import common_errors, curve_notes, unfinished_note
 
 from .test_curves import missing, record
 
@@ -51,3 +51,11 @@ def test_notes_name_chats_and_groups() -> None:
         "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompts did not fit the context window "
         "and are missing"
     ]
+
+
+def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
+    spec = {"models": ["demo"], "modes": ["supervised", "unsupervised"], "variants": ["default"], "shots": [0, 4, 16]}
+    header = {"spec": {**spec, "draws": 2}, "tasks": {"toy": {"n_queries": 10}, "other": {"n_queries": 5}}}
+    assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
+    [note] = unfinished_note([header, header], 200)
+    assert note == "unfinished: 200 of 360 answers so far; the same icl run goes on"
