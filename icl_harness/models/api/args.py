@@ -70,13 +70,15 @@ COMMON_ARGS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def read_args(given: Mapping[str, str], extra: Mapping[str, Callable[[str], Any]], id: str) -> dict[str, Any]:
-    """Return the values of `--model-arg`. Raises `ModelError` naming what is allowed."""
+def read_args(
+    given: Mapping[str, str], extra: Mapping[str, Callable[[str], Any]], id: str, others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the values of `--model-arg`; `others` were read before. Raises `ModelError` naming what is allowed."""
     readers = {**COMMON_ARGS, **extra}
     values = {}
     for name, text in given.items():
         if name not in readers:
-            known = ", ".join(sorted(readers))
+            known = ", ".join(sorted({*readers, *others}))
             raise ModelError(f"{id} has no model-arg {name!r}; it takes {known}.{nearest(name, readers)}")
         try:
             values[name] = readers[name](text)

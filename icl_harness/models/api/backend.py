@@ -50,6 +50,7 @@ class ApiModel(Model):
     paces_cached: ClassVar[bool] = True  # whether tokens read from a cache count against the account's tokens a minute
     chats: ClassVar[bool] = True  # whether answers are a chat model's turns
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    chosen_by: ClassVar[tuple[str, ...]] = ()  # the model-args that chose this class
     scorings: ClassVar[tuple[str, ...]] = ("generate",)
 
     def __init__(
@@ -59,7 +60,7 @@ class ApiModel(Model):
         self.id = id
         self.terms = terms or Terms()
         self.base_url = find_base_url(base_url, self.base_url_name, id)
-        self.extras = args = read_args(model_args, self.extra_args, id)
+        self.extras = args = read_args(model_args, self.extra_args, id, self.chosen_by)
         self.most: int = args.pop("concurrency", MOST_AT_ONCE)
         self.timeout_s: float = args.pop("timeout_s", 600.0)
         self.max_retries: int = args.pop("max_retries", 8)

@@ -43,6 +43,7 @@ class GeminiModel(ApiModel):
     provider = "google"
     key_names = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     base_url_name = "GOOGLE_GEMINI_BASE_URL"
+    chosen_by = ("sdk",)
 
     def _reasons(self) -> bool:
         return THINKING.match(self.name) is not None

@@ -45,6 +45,7 @@ class OpenAIModel(ApiModel):
     sdk = ("openai", "openai", "openai")
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = MappingProxyType({"reasoning_effort": word})
     scorings: ClassVar[tuple[str, ...]] = ("generate", "decisions")
+    chosen_by = ("api",)
     path = "/chat/completions"
     text_type = "text"
 

@@ -75,6 +75,8 @@ def test_model_args_are_checked() -> None:
     )
     with pytest.raises(ModelError, match=r"no model-arg 'concurency'; it takes .*timeout_s.* Nearest: concurrency"):
         opened(concurency="3")
+    with pytest.raises(ModelError, match="it takes api, concurrency"):
+        opened(thinking="8")
     for name, text in {"concurrency": "0", "timeout_s": "nan", "max_retries": "x", "send_temperature": "maybe"}.items():
         with pytest.raises(ModelError, match=f"model-arg {name} is {text!r}; it must be (a|yes)"):
             opened(**{name: text})
