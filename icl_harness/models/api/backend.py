@@ -201,8 +201,7 @@ class ApiModel(Model):
         """Return a node as it is sent: cached, where several queries share it and the provider caches as little."""
         tokens = round(node.n_bytes * self.tokens_per_byte)
         worth_it = n_queries > 1 and tokens >= fewest_tokens(self.provider, self.name)
-        ttl = ttl_for(tokens, self.terms.rates, batch=self.terms.batch)
-        return prefix_of(node, cached=worth_it and self.caches, ttl=ttl)
+        return prefix_of(node, cached=worth_it and self.caches, ttl=ttl_for(tokens, self.terms.rates))
 
     @property
     def caches(self) -> bool:

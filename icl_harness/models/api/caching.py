@@ -64,12 +64,12 @@ def fewest_tokens(provider: str, model: str) -> int:
     return next(n for name, n in FEWEST_TOKENS[provider] if re.search(name, model))
 
 
-def ttl_for(tokens: int, rates: Rates, *, batch: bool) -> Ttl:
-    """Return how long a cache must last from one read to the next: a read renews it.
+def ttl_for(tokens: int, rates: Rates) -> Ttl:
+    """Return how long a cache must last: from the request that writes it to the next, each read renewing it.
 
-    A batch may take its time, and so does a request that takes minutes of the account's budget of tokens.
+    That next one waits for the whole prefix's share of the account's tokens, even where reads do not count.
     """
-    return "1h" if batch or gap_s(tokens, rates) > KEPT_S else "5m"
+    return "1h" if gap_s(tokens, rates) > KEPT_S else "5m"
 
 
 def gap_s(tokens: int, rates: Rates) -> float:

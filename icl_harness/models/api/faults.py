@@ -15,7 +15,9 @@ from icl_harness.models.base import Usage
 
 Fate = Literal["account", "overflow", "refused", "transient", "failed"]
 
-OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error", "request_too_large"}
+OVERFLOW_CODES = {
+    "context_length_exceeded", "exceed_context_size_error", "request_too_large", "string_above_max_length",
+}  # fmt: skip
 FILTER_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
 ACCOUNT_CODES = {
     "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "account_deactivated",

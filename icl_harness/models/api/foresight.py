@@ -71,7 +71,7 @@ class Foresight:
             model.tokens_per_byte = count.prefix / node.n_bytes  # as its answers will tell
         total = n * count.prefix + sum(count.queries)
         read, written, others, extra = self._cached(node, count.prefix, n)
-        is_long = ttl_for(count.prefix, model.terms.rates, batch=False) == "1h" and model.provider == "anthropic"
+        is_long = ttl_for(count.prefix, model.terms.rates) == "1h" and model.provider == "anthropic"
         mean, written_1h = round(total / n), written if is_long else 0
         first = Tokens(prompt=mean, cached=read, written=written, written_1h=written_1h, completion=completion)
         rest = Tokens(prompt=mean, cached=others, completion=completion)
