@@ -77,7 +77,7 @@ def records(out: str) -> pd.DataFrame:
     return icl_harness.Run(out).records()
 
 
-@pytest.mark.parametrize("name", ["chat", "messages", "gemini"])
+@pytest.mark.parametrize("name", ["chat", "responses", "messages", "gemini"])
 def test_a_run_killed_at_30_instants_under_faults_ends_the_same_and_pays_twice_for_what_was_in_flight(
     toy: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
