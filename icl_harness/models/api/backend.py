@@ -195,7 +195,7 @@ class ApiModel(Model):
 
     def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
         """Yield the likeliest choices, where `scorings` names more than generation."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.id} names scorings that it cannot do")
 
     def prefix(self, node: Node, n_queries: int) -> Prefix:
         """Return a node as it is sent: cached, where several queries share it and the provider caches as little."""
