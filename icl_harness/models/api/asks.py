@@ -133,6 +133,9 @@ class Asks:
                     model.say_once(f"{model.id}: {told}; trying again. Ctrl-C keeps what is answered.", "waits")
                 raise
             self._learn(query, reply, slot)
+            if budget:
+                cost = model.priced(reply).cost_usd
+                budget.spent_usd += usd if cost is None else cost  # a usage that is not told is no gift
             return reply
 
         try:
@@ -162,7 +165,7 @@ class Asks:
             raise Fault("malformed body: nested too deeply", lost=True) from None
 
     def _learn(self, query: Query, reply: Reply, slot: Slot) -> None:
-        """Take note of what a reply tells: the server is there, so many tokens, so many dollars."""
+        """Take note of what a reply tells: the server is there, the prefix is cached or not, so many tokens."""
         model, usage = self.model, reply.usage
         model.reached, model.n_unanswered = True, 0
         self._warm = self._is_cached(usage)
@@ -170,8 +173,6 @@ class Asks:
             free = 0 if model.paces_cached else usage.cached_tokens or 0
             slot.used(usage.prompt_tokens - free + (usage.completion_tokens or 0))
             model.learn(self.prefix.node.n_bytes + len(query.text.encode()), usage.prompt_tokens)
-        if model.terms.budget:
-            model.terms.budget.spent_usd += model.priced(reply).cost_usd or 0.0
 
 
 def answer_to(model: ApiModel, sampling: Sampling, query: Query, reply: Reply) -> Answer:

@@ -48,6 +48,7 @@ class ApiModel(Model):
     base_url_name: ClassVar[str]  # the environment variable that the SDK would read
     sdk: ClassVar[tuple[str, str, str]]  # module, distribution, what to pip install
     paces_cached: ClassVar[bool] = True  # whether tokens read from a cache count against the account's tokens a minute
+    caches: ClassVar[bool] = True  # whether a cache may be asked for at all
     chats: ClassVar[bool] = True  # whether answers are a chat model's turns
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     chosen_by: ClassVar[tuple[str, ...]] = ()  # the model-args that chose this class
@@ -202,11 +203,6 @@ class ApiModel(Model):
         tokens = round(node.n_bytes * self.tokens_per_byte)
         worth_it = n_queries > 1 and tokens >= fewest_tokens(self.provider, self.name)
         return prefix_of(node, cached=worth_it and self.caches, ttl=ttl_for(tokens, self.terms.rates))
-
-    @property
-    def caches(self) -> bool:
-        """Whether a cache may be asked for at all."""
-        return True
 
     def on(self, terms: Terms) -> Self:
         """Return this model as another that is asked on `terms`, with connections of its own."""

@@ -22,6 +22,7 @@ from icl_harness.prompts import Query
 class GoogleLegacyModel(GeminiModel):
     """`google/NAME` through the old SDK."""
 
+    caches = False
     sdk = ("google.generativeai", "google-generativeai", "icl-harness[gemini-legacy]")
 
     def __init__(

@@ -182,16 +182,7 @@ class OpenAIModel(ApiModel):
 
     def _read(self, response: Any) -> Reply:
         choice = response.choices[0]
-        used = response.usage
-        read = used and used.prompt_tokens_details
-        thought = used and used.completion_tokens_details
-        usage = Usage(
-            prompt_tokens=used.prompt_tokens if used else None,
-            cached_tokens=read.cached_tokens if read else None,
-            cache_write_tokens=getattr(read, "cache_write_tokens", None) if read else None,
-            completion_tokens=used.completion_tokens if used else None,  # reasoning is part of it
-            reasoning_tokens=thought.reasoning_tokens if thought else None,
-        )
+        usage = read_usage(response.usage)
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return Reply(text=None, usage=usage, refused=choice.message.refusal or "content_filter")
         return Reply(text=choice.message.content or "", usage=usage, cut_off=choice.finish_reason == "length")
@@ -204,3 +195,17 @@ class OpenAIModel(ApiModel):
 
     async def _close(self, client: Any) -> None:
         await client.close()
+
+
+def read_usage(used: Any) -> Usage:
+    """Return the usage of a completion, of a chat or not."""
+    if used is None:
+        return Usage()
+    read, thought = used.prompt_tokens_details, used.completion_tokens_details
+    return Usage(
+        prompt_tokens=used.prompt_tokens,
+        cached_tokens=read.cached_tokens if read else None,
+        cache_write_tokens=getattr(read, "cache_write_tokens", None) if read else None,
+        completion_tokens=used.completion_tokens,  # reasoning is part of it
+        reasoning_tokens=thought.reasoning_tokens if thought else None,
+    )

@@ -20,9 +20,9 @@ from icl_harness.models.api.body import HOLE, Body, Filled, sliced, to_json, to_
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Reply
 from icl_harness.models.api.tokenizer import load_tokens
-from icl_harness.models.base import Answer, Sampling, Usage
+from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.local.tokens import TokenTree
-from icl_harness.models.openai.chat import MOST_STOPS, OpenAIModel
+from icl_harness.models.openai.chat import MOST_STOPS, OpenAIModel, read_usage
 from icl_harness.models.openai.echo import Echo, Next, weigh
 from icl_harness.prompts import Node, Query
 
@@ -75,7 +75,7 @@ class OpenAICompletionsModel(OpenAIModel):
 
     def _read(self, response: Any) -> Reply:
         choice, usage = response.choices[0], read_usage(response.usage)
-        if not choice.text and choice.finish_reason == "content_filter":
+        if choice.finish_reason == "content_filter":
             return Reply(text=None, usage=usage, refused="content_filter")
         return Reply(text=choice.text, usage=usage, cut_off=choice.finish_reason == "length")
 
@@ -114,17 +114,3 @@ class IdsBody:
         whole = branch.n_shared == len(self.ids)
         prefix = self._whole if whole else sliced(self._prefix[: self._ends[branch.n_shared]])
         return Filled((self._head, *prefix, b",".join(b"%d" % i for i in branch.own) + b"]" + to_members(own) + b"}"))
-
-
-def read_usage(used: Any) -> Usage:
-    """Return the usage of a completion."""
-    if used is None:
-        return Usage()
-    read, thought = used.prompt_tokens_details, used.completion_tokens_details
-    return Usage(
-        prompt_tokens=used.prompt_tokens,
-        cached_tokens=read.cached_tokens if read else None,
-        cache_write_tokens=read.cache_write_tokens if read else None,
-        completion_tokens=used.completion_tokens,
-        reasoning_tokens=thought.reasoning_tokens if thought else None,
-    )

@@ -30,6 +30,7 @@ from icl_harness.models.base import Answer, Sampling, Usage, sum_usage
 from icl_harness.models.local.asks import likeliest, need_choices
 from icl_harness.models.local.choices import Candidate, candidate
 from icl_harness.models.local.tokens import Branch
+from icl_harness.models.openai.chat import read_usage
 from icl_harness.prompts import Node, Query
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ class Echo:
             raise
 
     def _read(self, response: Any) -> Reply:
-        from icl_harness.models.openai.completions import read_usage
-
         usage, found = read_usage(response.usage), response.choices[0].logprobs
         texts, nats = (found.tokens or (), found.token_logprobs or ()) if found else ((), ())
         told = tuple(zip(texts, nats, strict=True))
@@ -103,8 +102,6 @@ class Next(Echo):
         return await self.model.post(client, self.model.path, request.fill(query.text), Completion)
 
     def _read(self, response: Any) -> Reply:
-        from icl_harness.models.openai.completions import read_usage
-
         nats = _by_id(response.choices[0].logprobs)
         if not all(map(math.isfinite, nats.values())):
             raise ValueError("a log-probability is none")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from icl_harness.errors import BudgetSpent
 from icl_harness.models.api.caching import fewest_tokens, ttl_for
 from icl_harness.models.api.limiter import Rates
-from icl_harness.models.api.terms import Terms
+from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.prompts import Node
-from tests.models.api.apis import ask, open_model
+from tests import servers
+from tests.models.api.apis import ask, no_legacy, open_model
 from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
@@ -63,6 +65,32 @@ def test_no_string_is_longer_than_openai_takes_and_each_ends_where_a_shot_does(n
     assert "".join(texts) == node.text + "word0 ->"
     assert all(text.endswith("\n") for text in texts[:-1])
     assert len(texts) > 4
+
+
+@no_legacy
+def test_the_old_sdk_of_google_asks_for_no_cache_and_none_goes_alone() -> None:
+    notes: list[str] = []
+    with LoopbackServer(lambda _: "fine", cache_minimum=10) as server:
+        model = open_model("legacy", server, "gemini-2.5-flash")
+        model.terms = Terms(say=notes.append)
+        assert {answer.text for answer in ask(model, 6, node=long_node(4))} == {"fine"}
+    assert model.prefix(long_node(4), 6).cached is False
+    assert notes == []
+
+
+def test_an_answer_whose_usage_is_not_told_is_held_against_the_dollars_at_its_whole_price(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = servers.OpenAIWire.answer
+    monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *args: {**told(*args), "usage": None})
+    budget = Budget(0.02)
+    with LoopbackServer(lambda _: "fine") as server:
+        model = open_model("openai", server, priced_as="openai/gpt-4o-mini")
+        model.terms = Terms(budget=budget)
+        with pytest.raises(BudgetSpent):
+            ask(model, 50, node=long_node(1))  # some 16,000 tokens each, at $0.15 a million
+    assert 0.015 < budget.spent_usd <= 0.02
+    assert 4 < len(server.requests) < 10
 
 
 def test_a_string_that_another_server_finds_too_long_is_an_overflow() -> None:
