@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import threading
 from collections.abc import Mapping
@@ -95,14 +96,17 @@ class Parity:
 
 
 class Watched(Misbehaviour):
-    """Misbehaviour that keeps which path met which fault."""
+    """Misbehaviour that keeps which path met which fault; stalls more than `most_stalls` are answers lost at once."""
 
-    def __init__(self, seed: int, share: float, kinds: tuple[str, ...]) -> None:
+    def __init__(self, seed: int, share: float, kinds: tuple[str, ...], most_stalls: float = math.inf) -> None:
         super().__init__(seed, share, kinds)
+        self.most_stalls = most_stalls
         self.log: list[tuple[str, str]] = []
 
     def of_request(self, method: str, path: str, body: bytes) -> str | None:
         fault = super().of_request(method, path, body)
+        if fault == "stall" and sum(kind == "stall" for _, kind in self.log) >= self.most_stalls:
+            fault = "lost"
         if fault is not None:
             self.log.append((path, fault))
         return fault

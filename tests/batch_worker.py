@@ -22,7 +22,7 @@ def make_quick() -> None:
 
 def main(out: str, model: str, url: str) -> None:
     make_quick()
-    args = {"priced_as": model, "timeout_s": "1", "max_retries": "100"}
+    args = {"priced_as": model, "timeout_s": "3", "max_retries": "100"}
     icl_harness.run("toy", model, out=out, base_url=url, model_args=args, batch=True, **GRID)
 
 

@@ -54,7 +54,7 @@ def reply(prompt: str) -> str:
 
 
 def grid(out: str, provider: str, server: LoopbackServer, **how: object) -> pd.DataFrame:
-    args = {"priced_as": MODELS[provider], "timeout_s": "1"}
+    args = {"priced_as": MODELS[provider], "timeout_s": "30"}
     url = server.base_url(provider)
     run = icl_harness.run("toy", MODELS[provider], out=out, base_url=url, model_args=args, **GRID, **how)
     return records(run)
@@ -165,7 +165,7 @@ def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_
     with LoopbackServer(reply) as server:
         whole = grid("whole", provider, server, batch=True)
         n_calls = len(server.requests)
-    with LoopbackServer(reply, stall_s=2) as server:
+    with LoopbackServer(reply, stall_s=4) as server:
         server.misbehave(rng.randrange(1000), share=0.3, kinds=KINDS)
         n_killed = 0
         for _ in range(N_KILLS):

@@ -38,7 +38,8 @@ def numerals(ids: list[int]) -> str:
 class LoopbackServer:
     """The server; a context manager. What it may be told, beside `reply(prompt)`:
 
-    - `delay_s`, its latency; `retry_after`, what a 429 of `fail_next` or `misbehave` says; `stall_s`, that of a stall;
+    - `delay_s`, its latency; `retry_after`, what a 429 of `fail_next` or `misbehave` says; `stall_s`, how long
+      a slow answer is late, and a stall before it breaks off;
     - `count`, the tokens of a text; `clock`, in seconds; `cache_minimum`, in tokens, or by model;
     - `rpm` and `tpm`, requests and tokens a minute; `context_window`, in tokens; `max_string`, in characters (OpenAI);
     - `explicit_models`, those whose caches OpenAI writes at breakpoints only;
@@ -257,7 +258,9 @@ class LoopbackServer:
             raise Refused(str(fault), "")
         self.weigh(wire, request)
         self.admit(wire, request)
-        time.sleep(self.delay_s + 1.0 * (fault == "slow"))
+        time.sleep(self.delay_s)
+        if fault == "slow":
+            self.closing.wait(self.stall_s)
         body, bill = self.answered(wire, request, fault)
         assert request.plan is not None
         self.ledger.commit(request.plan)
