@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from icl_harness.errors import IclError
+from icl_harness.errors import IclError, nearest
 from icl_harness.files import write_atomically
 from icl_harness.grid_options import grid, takes
 
@@ -21,17 +22,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Runs = Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)]
+OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table here; '-' is standard output.")]
+CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
+CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
 STOPPED = 130  # the exit code of Ctrl-C
-TABLE_WIDTH = 110  # of a plan, at least
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
 
 
 @app.command()
 @takes(grid)
 def run(asked: Any) -> None:
-    """Run a grid and leave records, curves.csv and curves.png in the run folder. The same command goes on with it."""
+    """Run a grid, or go on with it. Records, curves.csv and curves.png are left in the run folder."""
     from icl_harness.curves import curves as table
-    from icl_harness.report import progress_bar
+    from icl_harness.report import HELD, print_curves, progress_bar, tell
     from icl_harness.runs import execute
 
     spec, folder, how = asked
@@ -40,9 +45,10 @@ def run(asked: Any) -> None:
     records = done.records()
     frame = table(records)
     files = _write_results(done, frame)
-    _print_curves([done], frame, records)
+    print_curves([done], frame, records)
     by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
-    typer.echo(f"{folder}/  {files}   (icl compare {folder} --by {by}, icl export {folder})")
+    hints = [f"icl compare {folder} --by {by}".replace(" ", HELD), f"icl export {folder}".replace(" ", HELD)]
+    tell(f"{folder}/  {files}   ({', '.join(hints)})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
@@ -50,27 +56,26 @@ def run(asked: Any) -> None:
 @app.command()
 @takes(grid)
 def plan(
-    asked: Any, csv: Annotated[Path | None, typer.Option(help="Write every cell here; '-' is standard output.")] = None
+    asked: Any,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every cell here; '-' is standard output.")
+    ] = None,
 ) -> None:
-    """Say what a run will take, or what is left of one: requests, tokens, what fits, dollars, time. Asks no model."""
-    from rich.console import Console
-
+    """Say what a run will take, or what is left of it. Requests, tokens, what fits, dollars, time. Asks no model."""
     from icl_harness.plan import refuse_cost
     from icl_harness.plan_report import plan_frame, plan_notes, plan_tables
+    from icl_harness.report import print_tables, tell
     from icl_harness.runs import plan_run
 
     spec, folder, how = asked
     found = plan_run(spec, folder, how)
     if csv is not None:
-        plan_frame(found).to_csv(sys.stdout if str(csv) == "-" else csv, index=False, lineterminator="\n")
+        text = plan_frame(found).to_csv(index=False, lineterminator="\n")
+        sys.stdout.write(text) if str(csv) == "-" else write_atomically(csv, text.encode())
     else:
-        console = Console(soft_wrap=True)
-        console.width = max(console.width, TABLE_WIDTH)  # a narrow terminal wraps the lines: no number is cut off
-        for table in plan_tables(found):
-            console.print(table)
-            console.print()
+        print_tables(plan_tables(found))
         for note in plan_notes(found):
-            typer.echo(note)
+            tell(note)
     if how.max_cost is not None:
         refuse_cost(found, how.max_cost, batch=how.batch)
 
@@ -89,42 +94,27 @@ def _write_results(done: Any, frame: Any) -> str:
     return "curves.csv  curves.png  records.db"
 
 
-def _print_curves(runs: list[Any], frame: Any, records: Any) -> None:
-    from rich.console import Console
-
-    from icl_harness.report import bank_notes, common_errors, curve_notes, curve_tables, unfinished_note
-
-    if frame.empty:
-        typer.echo("no answers yet")
-    console = Console(soft_wrap=True)
-    for table in curve_tables(frame, [one.path for one in runs]):
-        console.print(table)
-        console.print()
-    for one in runs:
-        for note in bank_notes(one.path, one.header):
-            typer.echo(note)
-    for note in (*curve_notes(frame, common_errors(records)), *unfinished_note([r.header for r in runs], len(records))):
-        typer.echo(note)
-
-
 @app.command()
-def curves(
-    runs: Runs, csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None
-) -> None:
+def curves(runs: Runs, csv: Csv = None) -> None:
     """Show the curves of one or more runs, finished or not."""
     from icl_harness.curves import curves as table
     from icl_harness.curves import write_csv
+    from icl_harness.report import print_curves
     from icl_harness.runs import load_runs
 
     found, records = load_runs(runs)
     if csv is None:
-        _print_curves(found, table(records), records)
+        print_curves(found, table(records), records)
     else:
         write_csv(table(records), sys.stdout if str(csv) == "-" else csv)
 
 
 @app.command()
-def plot(runs: Runs, out: Annotated[Path, typer.Option(help="FILE.png or FILE.svg")], title: str | None = None) -> None:
+def plot(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="FILE.png or FILE.svg")],
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
+) -> None:
     """Draw the curves of one or more runs in one picture."""
     from icl_harness.curves import curves as table
     from icl_harness.plots import plot as draw
@@ -140,28 +130,39 @@ def plot(runs: Runs, out: Annotated[Path, typer.Option(help="FILE.png or FILE.sv
 @app.command()
 def compare(
     runs: Runs,
-    by: Annotated[str, typer.Option(help="mode, model, variant, shots, format or queries_per_request")] = "mode",
-    csv: Annotated[Path | None, typer.Option(help="Write the table here; '-' is standard output.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="mode, model, variant, shots, format or queries_per_request. [mode]",
+            show_default=False,
+        ),
+    ] = "mode",
+    csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
     from icl_harness.compare import compare as paired
     from icl_harness.curves import write_csv
+    from icl_harness.report import difference_tables, print_tables
     from icl_harness.runs import load_runs
 
     frame = paired(load_runs(runs)[1], by=by)
     if csv is not None:
         write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+    elif frame.empty:
+        typer.echo("nothing to compare: no query was answered on both sides in the same draw")
     else:
-        typer.echo(frame.to_string(index=False, float_format="{:.3f}".format))
+        print_tables(difference_tables(frame))
 
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run_folder: OneRun,
     form: Annotated[
-        str | None, typer.Option("--format", help="csv, jsonl or parquet. [as the file's name ends, else csv]")
+        str | None,
+        typer.Option("--format", metavar="FORM", help="csv, jsonl or parquet. [as the file's name ends, else csv]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File. [standard output]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="[standard output]")] = None,
 ) -> None:
     """Give the records of a run, finished or not: one row per answer."""
     from icl_harness.runs import FORMS, Run
@@ -177,16 +178,16 @@ def export(
 
 @app.command()
 def show(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    query: Annotated[str, typer.Option(help="Query id.")],
-    task: str | None = None,
-    model: str | None = None,
-    mode: str | None = None,
-    variant: str | None = None,
-    shots: int | None = None,
-    draw: int | None = None,
+    run_folder: OneRun,
+    query: Annotated[str, typer.Option(metavar="ID", help="The query.")],
+    task: CellName = None,
+    model: CellName = None,
+    mode: CellName = None,
+    variant: CellName = None,
+    shots: CellNumber = None,
+    draw: CellNumber = None,
 ) -> None:
-    """Print the very prompt that was sent for a query; narrow the cell down by its fields."""
+    """Print the very prompt that was sent for a query. Of several cells that asked it, the options choose one."""
     from icl_harness.runs import Run, find_prompts
 
     asked = {"task": task, "model": model, "mode": mode, "variant": variant, "shots": shots, "draw": draw}
@@ -202,39 +203,52 @@ def show(
 
 
 @app.command()
-def batch(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+def batch(run_folder: OneRun) -> None:
     """Show the state of a run's batches, also while it goes on."""
-    from icl_harness.batches import batches
+    from icl_harness.batches import NUMBERS, batches
+    from icl_harness.report import aligned
 
-    for line in batches(run_folder):
+    rows, notes = batches(run_folder)
+    for line in (*aligned(rows, NUMBERS), *notes):
         typer.echo(line)
 
 
 @app.command()
 def caches(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run_folder: OneRun,
     delete: Annotated[bool, typer.Option("--delete", help="Delete them at the provider.")] = False,
 ) -> None:
-    """List what a run still keeps in a provider's caches, which cost by the hour."""
+    """List what a run still keeps in a provider's caches. Keeping them costs by the hour."""
+    from icl_harness.caches import NUMBERS
     from icl_harness.caches import caches as kept
+    from icl_harness.report import aligned
 
-    for line in kept(run_folder, delete=delete):
+    rows, notes = kept(run_folder, delete=delete)
+    for line in (*notes, *aligned(rows, NUMBERS)):
         typer.echo(line)
 
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="Show this task with a rendered 2-shot prompt.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the rows lie.", envvar="ICL_DATA")] = None,
-    mode: Annotated[str, typer.Option(help="Mode of the rendered prompt.")] = "supervised",
-    variant: Annotated[str, typer.Option(help="Variant of the rendered prompt.")] = "default",
+    name: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="Show this one, with a rendered 2-shot prompt.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the rows lie.", envvar="ICL_DATA")] = None,
+    mode: Annotated[str, typer.Option(metavar="MODE", help="Of the rendered prompt.")] = "supervised",
+    variant: Annotated[str, typer.Option(metavar="NAME", help="Of the rendered prompt.")] = "default",
 ) -> None:
     """List the tasks, or show one."""
     from icl_harness import describe
+    from icl_harness.report import tell
 
-    lines = describe.task_list() if name is None else describe.task_page(name, data=data, mode=mode, variant=variant)
-    for line in lines:
-        typer.echo(line)
+    if name is None:
+        rows = list(describe.task_list())
+        width = max(len(task) for task, _ in rows)
+        for task, about in rows:
+            tell(f"{task:<{width}}  {about}", indent=" " * (width + 2))
+    else:
+        page = list(describe.task_page(name, data=data, mode=mode, variant=variant))  # whole, or what is wrong alone
+        typer.echo("\n".join(page))
 
 
 def main() -> None:
@@ -244,7 +258,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that knows no UTF-8 gets question marks
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code == STOPPED:  # typer makes an exit code of Ctrl-C
@@ -253,10 +266,10 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        sys.exit(_say(error, usage_error))
+        sys.exit(_say(error, arguments))
 
 
-def _say(error: BaseException, usage_error: type[Exception]) -> int:
+def _say(error: BaseException, arguments: list[str]) -> int:
     """Print one line and return the exit code: 2 for what the user can mend, 1 for the rest."""
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of a pipe has had enough
@@ -264,11 +277,45 @@ def _say(error: BaseException, usage_error: type[Exception]) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
         return STOPPED
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    if not isinstance(error, IclError | OSError | usage_error):
+    known = isinstance(error, IclError | OSError | USAGE_ERROR)
+    text = _usage(error, arguments) if isinstance(error, USAGE_ERROR) else str(error)
+    if not known:
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     again = " Run the same command again to go on." if isinstance(error, IclError) and error.resumable else ""
     typer.echo(f"icl: {' '.join(text.split())}{again}", err=True)
-    if isinstance(error, IclError):
-        return error.exit_code
-    return 2 if isinstance(error, OSError | usage_error) else 1
+    return error.exit_code if isinstance(error, IclError) else 2 if known else 1
+
+
+def _usage(error: Any, arguments: list[str]) -> str:
+    """Return what is wrong with a command line in the words of the other errors, not in typer's."""
+    commands = [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]
+    asked = arguments[0]
+    if asked not in commands and not asked.startswith("-"):
+        return f"there is no command {asked!r}.{nearest(asked, commands)} Known: {', '.join(commands)}."
+    see = f"`icl {asked} --help`" if asked in commands else "`icl --help`"
+    kind, said, param = type(error).__name__, error.format_message(), getattr(error, "param", None)
+    if kind == "NoSuchOption":
+        option, known = error.option_name, error.possibilities or ()
+        return f"there is no option {option}.{nearest(option, known)} {see} lists all."
+    if kind == "BadOptionUsage":
+        wrong = "takes no value, and one is given" if "not take" in said else "takes a value, and none is given"
+        return f"{error.option_name} {wrong}. {see} lists all."
+    if kind == "MissingParameter":
+        return f"{_name(param)} is missing. {see} shows what is taken."
+    if kind == "BadParameter" and ("integer" in said or "number" in said or "float" in said):
+        given = [after for option, after in pairwise([*_split(arguments), ""]) if option == _name(param)]
+        takes_one = "a whole number" if "integer" in said else "a number"
+        return f"{_name(param)} is {given[-1] if given else ''!r}; it takes {takes_one}."
+    if "extra argument" in said:  # "Got unexpected extra argument (b)"
+        said = f"too many arguments: {said[said.rindex('(') + 1 :].rstrip(')')}"
+    return f"{said.rstrip('.')}. {see} shows what is taken."
+
+
+def _name(param: Any) -> str:
+    """Return what help calls an option or an argument."""
+    return str(param.opts[-1] if param.opts[-1].startswith("-") else param.metavar or param.name)
+
+
+def _split(arguments: list[str]) -> list[str]:
+    """Return `--option=value` as two."""
+    return [part for text in arguments for part in (text.split("=", 1) if text.startswith("--") else [text])]

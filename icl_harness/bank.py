@@ -25,7 +25,8 @@ PASSING_REWARD = 1.0  # the reward of a correct answer
 class Attempt:
     """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from, `problem` is the
     problem's content hash. An attempt that no repetition can make succeed has an `error` and no reward. `failed`: it
-    was charged for and is made again, what it cost then counts with the one that takes its place."""
+    was charged for and is made again, what it cost then counts with the one that takes its place. `item`: its id in
+    the batch that it came out of."""
 
     id: str
     sample: int
@@ -41,6 +42,7 @@ class Attempt:
     cost_usd: float | None = None
     kept: bool = False
     failed: bool = False
+    item: str | None = None
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,11 @@ async def _make_bank(experiment: Experiment, line: Line, model: Model, path: Pat
     node, queries, examples = asked.node, asked.queries, {example.id: example for example in asked.problems}
     count(unforeseen=len(queries), doing=f"{line}: bank of {len(examples)} problems")
     n_failed, error = 0, None
+    items = {attempt.item for attempt in attempts if attempt.item}  # a run that was killed is given them again
     if queries:
         async with aclosing(model.answers(node, queries, asked.sampling)) as stream:
             async for answers in stream:
-                new = _attempts(answers, examples, task, node, model)
+                new = [a for a in _attempts(answers, examples, task, node, model) if a.item not in items]
                 append_attempts(partial, new)
                 attempts += new
                 n_failed += sum(answer.status == "failed" for answer in answers)
@@ -225,6 +226,7 @@ def _attempts(
                 completion_tokens=answer.usage.completion_tokens,
                 cost_usd=answer.usage.cost_usd,
                 failed=failed,
+                item="{}-{}".format(*answer.place) if answer.place else None,
             )
         )
     return made

@@ -1,6 +1,6 @@
 """The batches of a run: `icl batch` shows how far they are (floor 3).
 
-In: a run folder. Out: a line for each batch of its ledger, with what the provider says of it now, where it can be
+In: a run folder. Out: a row for each batch of its ledger, with what the provider says of it now, where it can be
 asked. Nothing is written, so it may be called while the run goes on.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from icl_harness.errors import IclError, ProviderError, SpecError
-from icl_harness.ledger import BatchEntry, Ledger
+from icl_harness.errors import IclError, ProviderError, SpecError, StoreError
+from icl_harness.ledger import LEDGER_FILE, BatchEntry, Ledger
 from icl_harness.models import open_model
 from icl_harness.models.api.batch_desk import Desk
 from icl_harness.models.api.faults import Fault
@@ -26,15 +27,19 @@ from icl_harness.run_file import servers
 STATES = {"making": "not confirmed", "done": "in the records", "gone": "not at the provider"}
 
 
-def batches(folder: Path) -> list[str]:
-    """Return the batches of a run, oldest first, a line each. Raises `StoreError`."""
+HEADING = ("batch", "model", "state", "requests", "done", "failed", "MB", "handed in")
+NUMBERS = (3, 4, 5, 6)  # columns of the heading
+
+
+def batches(folder: Path) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return a heading and a row per batch of a run, oldest first, and what must be said below. Raises `StoreError`."""
     store = RunStore.open(folder)
     header = store.header
     store.close()
-    with contextlib.closing(Ledger(folder)) as ledger:
+    with ledger_of(folder) as ledger:
         entries = ledger.batches()
     if not entries:
-        return [f"{folder} has handed in no batches."]
+        return [], [f"{folder} has handed in no batches."]
     told, notes = {entry.token: entry.told for entry in entries}, []
     for model, its in groupby(sorted(entries, key=lambda entry: entry.model), key=lambda entry: entry.model):
         is_open = [entry for entry in its if entry.state == "open"]
@@ -43,15 +48,25 @@ def batches(folder: Path) -> list[str]:
                 told |= asyncio.run(_look(model, header, is_open))
         except IclError as error:
             notes.append(f"The states are those last seen: {error}")
-    rows = [_row(entry, told[entry.token]) for entry in entries]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return lines + notes
+    return [HEADING, *(_row(entry, told[entry.token]) for entry in entries)], notes
+
+
+@contextlib.contextmanager
+def ledger_of(folder: Path) -> Iterator[Ledger]:
+    """Give the ledger of a run, and close it. Raises `StoreError` where it is damaged."""
+    try:
+        with contextlib.closing(Ledger(folder)) as ledger:
+            yield ledger
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{folder / LEDGER_FILE} cannot be read: {error}. It names the batches and caches that the run has at its "
+            "providers: put it back, or move it away and look there."
+        ) from error
 
 
 def refuse_to_leave(folder: Path) -> None:
     """Raise `SpecError` where a run has batches at a provider, whose requests would be asked, and paid for, twice."""
-    with contextlib.closing(Ledger(folder)) as ledger:
+    with ledger_of(folder) as ledger:
         left = [entry for entry in ledger.batches() if entry.state in ("making", "open")]
     if left:
         raise SpecError(
@@ -79,12 +94,14 @@ async def _look(model_id: str, header: Mapping[str, Any], entries: Sequence[Batc
 
 def _row(entry: BatchEntry, told: Mapping[str, Any]) -> tuple[str, ...]:
     state = STATES.get(entry.state) or str(told.get("state", ""))
-    counts = [f"{told[name]:,} {name}" for name in ("done", "failed") if told.get(name) is not None]
+    done, failed = (f"{told[name]:,}" if told.get(name) is not None else "-" for name in ("done", "failed"))
     return (
         entry.name or "(no name yet)",
         entry.model,
         state.lower().replace("_", " "),
-        ", ".join([*counts, f"{entry.n_requests:,} requests"]),
-        f"{entry.n_bytes / 1e6:,.1f} MB",
+        f"{entry.n_requests:,}",
+        done,
+        failed,
+        f"{entry.n_bytes / 1e6:,.1f}",
         f"{datetime.fromtimestamp(entry.made):%Y-%m-%d %H:%M}",
     )

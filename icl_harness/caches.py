@@ -1,6 +1,6 @@
 """What a run keeps in caches at its providers: `icl caches` lists it and deletes it (floor 3).
 
-In: a run folder. Out: a line for each cache of its ledger: whether the provider still has it, and until when. A run
+In: a run folder. Out: a row for each cache of its ledger: whether the provider still has it, and until when. A run
 deletes its caches itself; what stays was left by a crash, and ends by itself. One that the provider does not show
 before its time is over is kept in the ledger: another key, or another server, may show it.
 """
@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from icl_harness.batches import ledger_of
 from icl_harness.errors import AccountError, ProviderError, StoreError
 from icl_harness.ledger import CacheEntry, Ledger
 from icl_harness.models import open_model
@@ -23,24 +24,27 @@ from icl_harness.models.api.faults import Fault
 from icl_harness.results import RunStore
 from icl_harness.run_file import servers
 
+HEADING = ("cache", "model", "shots", "tokens", "state")
+NUMBERS = (2, 3)  # columns of the heading
 UNCONFIRMED_S = 3600.0  # how long one may last whose making was not confirmed
 
 
-def caches(folder: Path, *, delete: bool = False) -> list[str]:
-    """Return what a run keeps, a line each; with `delete` it is deleted. Raises `StoreError`, `ProviderError`."""
+def caches(folder: Path, *, delete: bool = False) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the heading and a row for each that a run keeps, and what must be said before; with `delete` they are
+    deleted. Raises `StoreError`, `ProviderError`."""
     store = RunStore.open(folder)
     header = store.header
     store.close()
-    with contextlib.closing(Ledger(folder)) as ledger, _claimed(folder) as free:
+    with ledger_of(folder) as ledger, _claimed(folder) as free:
         if delete and not free:
             raise StoreError(f"{folder}: a run is going on, which deletes its caches itself. Wait for it, or stop it.")
         entries = sorted(ledger.caches(), key=lambda entry: entry.model)
         if not entries:
-            return [f"{folder} keeps no caches at a provider."]
-        lines = [] if free else [f"{folder}: a run is going on, which deletes its caches itself."]
+            return [], [f"{folder} keeps no caches at a provider."]
+        rows: list[tuple[str, ...]] = [HEADING]
         for model, its in groupby(entries, key=lambda entry: entry.model):
-            lines += asyncio.run(_tell(model, header, list(its), ledger if delete else None))
-        return lines
+            rows += asyncio.run(_tell(model, header, list(its), ledger if delete else None))
+        return rows, [] if free else [f"{folder}: a run is going on, which deletes its caches itself."]
 
 
 @contextlib.contextmanager
@@ -62,15 +66,15 @@ def _claimed(folder: Path) -> Iterator[bool]:
 
 async def _tell(
     model_id: str, header: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
-) -> list[str]:
-    """Return a line for each entry of a model; with a ledger, delete what they stand for."""
+) -> list[tuple[str, ...]]:
+    """Return a row for each entry of a model; with a ledger, delete what they stand for."""
     from icl_harness.models.google.gemini import GoogleModel
 
     model = open_model(model_id, base_url=servers(header)[model_id], model_args=header["spec"]["model_args"])
     assert isinstance(model, GoogleModel)  # no other provider's caches have names
     try:
         there = await model.cached_contents.find_all()
-        lines = []
+        rows = []
         for entry in entries:
             found = there.get(entry.token)
             if ledger is not None:
@@ -78,8 +82,8 @@ async def _tell(
                     await model.cached_contents.delete(found.name)
                 if found is not None or _has_ended(entry):
                     ledger.cache_gone(entry.token)
-            lines.append(_line(entry, found, deleted=ledger is not None))
-        return lines
+            rows.append(_row(entry, found, deleted=ledger is not None))
+        return rows
     except Fault as fault:
         kind = AccountError if fault.fate == "account" else ProviderError
         raise kind(f"{model_id}: {fault.describe(model.key)}.") from None
@@ -91,9 +95,9 @@ def _has_ended(entry: CacheEntry) -> bool:
     return time.time() >= (entry.expires or entry.made + UNCONFIRMED_S)
 
 
-def _line(entry: CacheEntry, found: Any, *, deleted: bool) -> str:
+def _row(entry: CacheEntry, found: Any, *, deleted: bool) -> tuple[str, ...]:
     name = found.name if found else entry.name or "(never confirmed)"
-    tokens = "" if entry.tokens is None else f"{entry.tokens:,} tokens  "
+    tokens = "-" if entry.tokens is None else f"{entry.tokens:,}"
     if found is not None:
         state = "deleted" if deleted else f"until {_stamp(found.expire_time.timestamp())}"
     elif _has_ended(entry):
@@ -101,7 +105,7 @@ def _line(entry: CacheEntry, found: Any, *, deleted: bool) -> str:
     else:
         until = f"until {_stamp(entry.expires)}" if entry.expires else "if it was made at all"
         state = f"not shown to this key by this server; there {until} unless it was deleted"
-    return f"{name}  {entry.model}  {entry.shots:,} shots  {tokens}{state}"
+    return name, entry.model, f"{entry.shots:,}", tokens, state
 
 
 def _stamp(seconds: float) -> str:

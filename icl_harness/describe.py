@@ -15,21 +15,20 @@ from icl_harness.tasks import Task, find_tasks, labels_of, list_tasks, load_exam
 N_SHOTS = 2
 
 
-def task_list() -> Iterator[str]:
-    """Yield a line per task: name, what it asks, metric, chance level, variants; then its subsets."""
+def task_list() -> Iterator[tuple[str, str]]:
+    """Yield each task's name and what it asks, metric, chance level, variants; then, without a name, its subsets."""
     families: dict[str, list[Task]] = {}
     for task in list_tasks():
         families.setdefault(task.name.partition(":")[0], []).append(task)
-    width = max(map(len, families))
     for name, members in families.items():
         first = members[0]
         levels = [task.chance for task in members if task.chance is not None]
         chance = f", chance {min(levels):.3g}" + (f" to {max(levels):.3g}" if max(levels) > min(levels) else "")
         more = f"; variants {', '.join(first.variants)}" if len(first.variants) > 1 else ""
-        yield f"{name:<{width}}  {_first_line(first)} [{first.metric}{chance if levels else ''}{more}]"
+        yield name, f"{_first_line(first)} [{first.metric}{chance if levels else ''}{more}]"
         subsets = ", ".join(task.name for task in members if task.name != name)
         if subsets:
-            yield textwrap.fill(subsets, 110, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 2))
+            yield from (("", line) for line in textwrap.wrap(subsets, 76))
 
 
 def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Iterator[str]:

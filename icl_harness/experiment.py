@@ -89,8 +89,8 @@ class Experiment:
                 self._models[name, task.name] = self._open(name, task)
             if spec.format == "chat" and not self._models[name, self.tasks[0].name].capabilities.chat:
                 raise SpecError(
-                    f"{name} takes no turns of a chat. Use --format text; a local model with a chat template takes the "
-                    "whole prompt as one turn with --model-arg chat_template=true."
+                    f"{name} takes no turns of a chat. Use --format text; a local model of hf/ takes them if its chat "
+                    "template leaves earlier turns as they are, and not with --model-arg chat_template=true."
                 )
 
     def header(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from icl_harness.plan import Plan, Planned
 if TYPE_CHECKING:
     import pandas as pd
 
-DOLLARS = {"usd_cached": "$ cached", "usd_plain": "$ uncached", "usd_batch": "$ batch", "usd_output": "$ answers ≤"}
+DOLLARS = {"usd_cached": "$ cached", "usd_plain": "$ plain", "usd_batch": "$ batch", "usd_output": "$ answers"}
 
 
 def plan_frame(plan: Plan) -> pd.DataFrame:

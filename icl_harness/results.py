@@ -5,7 +5,8 @@
     ledger.db     what the run owns at providers, if it ever owned anything (ledger.py)
     bank-*.jsonl  the model's own attempts (reinforced mode)
 
-What `add` was given is on disk when it returns, so a run may be stopped at any instant. Texts are content-addressed:
+What `add` was given is on disk when it returns, so a run may be stopped at any instant. It tells which answers came out
+of batches, so that those are never fetched and counted a second time. Texts are content-addressed:
 a prefix is a list of its edges' texts, so larger shot counts and other draws store only what is new.
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icl_harness.errors import StoreError
 from icl_harness.files import write_atomically
+from icl_harness.ledger import Ledger
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts import Node, Prompt, join_turns
 from icl_harness.run_file import RECORDS_FILE, RUN_FILE, check_same, claim, read_header
@@ -141,6 +143,7 @@ class RunStore:
                 connection = undo.enter_context(contextlib.closing(connect(path / RECORDS_FILE)))
                 if found is not None:
                     check_same(path, found, header)
+                    _strike_out(path, connection)
                 else:
                     text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
                     write_atomically(path / RUN_FILE, text.encode())
@@ -201,6 +204,8 @@ class RunStore:
             node_ids = {node.hash: self._node_id(node) for node in {r.prompt.node for r in records}}
             rows = [_row(record, cell_id, node_ids, self._text_id(record.prompt.query.text)) for record in records]
             self._db.executemany(ADD, rows)
+            places = {record.answer.place for record in records if record.answer.place}  # a group's is one
+            self._db.executemany("INSERT OR IGNORE INTO fetched VALUES (?,?)", places)
 
     def records(self) -> pd.DataFrame:
         """Return all records, in the order of the grid; `shot_ids` is a list."""
@@ -271,6 +276,16 @@ class RunStore:
             insert = "INSERT INTO texts (hash, text) VALUES (?,?)"
             return int(self._db.execute(insert, (digest, text)).lastrowid or 0)
         return int(row[0])
+
+
+def _strike_out(path: Path, db: sqlite3.Connection) -> None:
+    """Strike out in the ledger the answers that the records hold: fetched again, they would be counted again."""
+    places = db.execute("SELECT batch, number FROM fetched").fetchall()
+    if places:
+        with contextlib.closing(Ledger(path)) as ledger:
+            ledger.answered(places)
+        with db:
+            db.execute("DELETE FROM fetched")
 
 
 def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:

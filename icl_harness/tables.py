@@ -41,6 +41,13 @@ CREATE INDEX records_by_prompt ON records (node, query_text);
 
 TABLES = {"texts", "nodes", "cells", "records"}
 
+# The answers out of batches that have been stored, for a ledger that a crash kept from striking them out. Folders of
+# before it lack it.
+FETCHED = """
+CREATE TABLE IF NOT EXISTS fetched (batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number))
+WITHOUT ROWID
+"""
+
 
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
@@ -60,7 +67,7 @@ def connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=30, check_same_thread=False)
     try:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and tables != TABLES:
+        if tables and tables - {"fetched"} != TABLES:
             raise StoreError(f"{file} is not a run's records. Choose another --out.")
         if tables:
             refuse_another_version(connection, file.parent)
@@ -68,6 +75,7 @@ def connect(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
         if not tables:
             connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        connection.execute(FETCHED)
     except (sqlite3.Error, StoreError):
         connection.close()
         raise

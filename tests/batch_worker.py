@@ -1,14 +1,23 @@
-"""A run in batches, to be killed. Usage: python -m tests.batch_worker OUT MODEL URL."""
+"""A run in batches, to be killed. Usage: python -m tests.batch_worker OUT MODEL URL [STEP [GRID]].
 
+With a step, as RunStore.add, it kills itself the first time that it comes to it, and walks a grid of one mode: PLAIN.
+"""
+
+import os
+import signal
 import sys
 
 import icl_harness
+from icl_harness.ledger import Ledger
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.google.batches import GoogleBatches
 from icl_harness.models.openai.batches import OpenAIBatches
+from icl_harness.results import RunStore
 
-GRID = {"data": "data", "modes": ["supervised", "reinforced"], "shots": [0, 2, 5], "draws": 2, "bank_samples": 1}
+PLAIN = {"data": "data", "modes": ["supervised"], "shots": [0, 2, 5], "draws": 2}
+BANKED = {**PLAIN, "modes": ["reinforced"], "bank_samples": 1}
+GRID = {**BANKED, "modes": ["supervised", "reinforced"]}
 
 
 def make_quick() -> None:
@@ -20,10 +29,17 @@ def make_quick() -> None:
         api.most_requests = 9
 
 
-def main(out: str, model: str, url: str) -> None:
+def main(out: str, model: str, url: str, step: str = "", grid: str = "PLAIN") -> None:
     make_quick()
+    if step:
+        owner, _, name = step.partition(".")
+        setattr({"RunStore": RunStore, "Ledger": Ledger}[owner], name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    go(out, model, url, {"PLAIN": PLAIN, "BANKED": BANKED}[grid] if step else GRID)
+
+
+def go(out: str, model: str, url: str, grid: dict[str, object]) -> icl_harness.Run:
     args = {"priced_as": model, "timeout_s": "3", "max_retries": "100"}
-    icl_harness.run("toy", model, out=out, base_url=url, model_args=args, batch=True, **GRID)
+    return icl_harness.run("toy", model, out=out, base_url=url, model_args=args, batch=True, **grid)
 
 
 if __name__ == "__main__":

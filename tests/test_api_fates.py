@@ -40,8 +40,6 @@ def statuses() -> dict[str, int]:
 @every_wire
 @pytest.mark.parametrize("fault", ["auth", "quota", "billing", "forbidden", "model"])
 def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(icl, wire: Wire, fault: str) -> None:
-    if (wire.provider, fault) == ("google", "quota"):
-        pytest.skip("Gemini says the same of a minute's quota and of a day's")
     with LoopbackServer(Parity()) as server:
         server.fail_next(*[None] * N_BEFORE)
         server.fail_always(fault)

@@ -1,12 +1,16 @@
 """The command line as a user meets it: what it prints, what it leaves, and one line for every mistake."""
 
+import fcntl
 import io
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -115,6 +119,22 @@ class TestResults:
         assert icl("plot", "out", "knn", "--out", "both.svg")[0] == 0
         assert "<svg" in Path("both.svg").read_text()
 
+    def test_compare_prints_a_table_for_every_two_that_are_compared(self, icl) -> None:
+        icl(*GRID)
+        icl(*[a.replace("majority", "knn") for a in GRID[:-1]], "knn")
+        frame = pd.read_csv(io.StringIO(icl("compare", "out", "knn", "--by", "model", "--csv", "-")[1]))
+        code, out, _ = icl("compare", "out", "knn", "--by", "model")
+        lines = out.splitlines()
+        assert code == 0
+        assert lines[0] == ("toy · supervised · accuracy: baseline/majority - baseline/knn [95 % interval]")
+        assert lines[1].split() == ["shots", "difference", "p", "p", "(Holm)", "pairs", "draws", "queries"]
+        assert [line.split()[0] for line in lines[2:5]] == ["0", "2", "8"]
+        signed = [float(line.split()[1]) for line in lines[2:5]]
+        assert signed == pytest.approx(frame["b_minus_a"].tolist(), abs=0.0005)
+        out = icl("compare", "out", "--by", "shots")[1]
+        assert "toy · baseline/majority · supervised · accuracy: differences between shot counts" in out
+        assert [line.split("  ")[0] for line in out.splitlines()[2:5]] == ["2 - 0", "8 - 0", "8 - 2"]
+
     def test_show_prints_the_prompt_and_nothing_else_on_standard_output(self, icl) -> None:
         icl(*GRID)
         code, out, err = icl("show", "out", "--query", "test104", "--shots", "2", "--draw", "1")
@@ -221,7 +241,8 @@ MISTAKES = [
     (("run", "toy", "--shots", "4", "--model", "hf/data"), "data"),
     (("run", "toy", "--shots", "4", "--model", "baseline/bayes"), "baseline/bayes"),
     (("run", "toy", "--shots", "4", "--model", "baseline/knm"), "knn"),
-    (("run", "toy"), "no model is named|lacks models"),
+    (("run", "toy"), "no model is named. Name one with --model; --model demo needs no key"),
+    (("plan", "toy"), "no model is named"),
     (("run", "toy", "--model", "demo", "--modes", "supervisd"), "unknown mode 'supervisd'. Nearest: supervised"),
     (
         ("run", "toy", "--model", "demo", "--variant", "fliped", "--shots", "4"),
@@ -233,19 +254,39 @@ MISTAKES = [
         ("run", "toy", "--model", "demo", "--shots", "4,41"),
         r"toy has 40 pool examples; --shots asks for 41. Ask for at",
     ),
-    (("run", "toy", "--model", "demo", "--shot", "4"), "No such option: --shot"),
-    (("run", "toy", "--model", "demo", "--draws", "many"), "Invalid value for '--draws': .*valid integer"),
+    (
+        ("run", "toy", "--model", "demo", "--shot", "4"),
+        r"no option --shot. Nearest: --shots.* `icl run --help` lists all",
+    ),
+    (("run", "toy", "--model", "demo", "--draws", "many"), "--draws is 'many'; it takes a whole number"),
+    (("run", "toy", "--model", "demo", "--draws=1.5"), "--draws is '1.5'; it takes a whole number"),
+    (("run", "toy", "--model", "demo", "--max-cost", "five"), "--max-cost is 'five'; it takes a number"),
+    (("run", "toy", "--model", "demo", "--draws"), "--draws takes a value, and none is given. `icl run --help`"),
+    (("run", "toy", "--model", "demo", "--batch=yes"), "--batch takes no value, and one is given"),
+    (("run", "toy", "--model", "demo", "--rpm", "60"), "--rpm paces requests to APIs .* Leave it out"),
+    (("plan", "toy", "--model", "baseline/knn", "--tpm", "60"), "--tpm paces requests to APIs"),
+    (
+        ("run", "toy", "--model", "demo", "--modes", "supervised", "unsupervised"),
+        "'unsupervised' stands among the tasks, and is a mode.*--modes supervised,unsupervised",
+    ),
+    (("run", "toy", "--model", "demo", "--shots", "0", "4"), "'4' stands among the tasks.*--shots 0,4,16"),
+    (("run", "toy", "--model", "demo", "baseline/knn"), "'baseline/knn' stands among.*Give --model before each"),
+    (("run", "toy", "grid.yaml", "--model", "demo"), "grid.yaml names its own tasks. Leave 'toy' out"),
     (("run", "toy", "--model", "demo", "--model-arg", "fast"), "--model-arg 'fast': give it as key=value"),
     (("run", "toy", "--model", "demo", "--shots", "4", "--format", "chat"), "demo takes no turns of a chat"),
     (("run", "toy", "--model", "demo", "--format", "chad"), "unknown format 'chad'. Nearest: chat"),
     (("run", "toy", "--model", "demo", "--queries-per-request", "0"), "--queries-per-request is 0"),
     (("run", "nowhere.yaml"), "nowhere.yaml cannot be read"),
-    (("run",), "Missing argument"),
+    (("run",), "TASK is missing. `icl run --help` shows"),
     (("curves", "nowhere"), "nowhere is not a run folder"),
-    (("curves",), "Missing argument"),
-    (("fly",), "No such command 'fly'"),
+    (("curves",), "RUN is missing. `icl curves --help` shows"),
+    (("batch", "one", "two"), "too many arguments: two. `icl batch --help` shows"),
+    (("plot", "nowhere"), "--out is missing"),
+    (("plots", "nowhere"), "no command 'plots'. Nearest: plot.* Known: run, plan, "),
+    (("--version",), "no option --version.* `icl --help` lists all"),
     (("tasks", "gsm9k"), "there is no task 'gsm9k'. Nearest: gsm8k"),
     (("tasks", "toy", "--mode", "x", "--data", "data"), "unknown mode 'x'"),
+    (("tasks", "toy", "--variant", "x", "--data", "data"), "task toy has no variant 'x'"),
 ]
 
 
@@ -276,6 +317,47 @@ def test_a_key_that_is_an_option_of_the_command_line_is_told_so(icl, line, rule)
     code, _, err = icl("run", "grid.yaml", "--out", "out")
     assert (code, len(err.splitlines())) == (2, 1)
     assert rule in err
+
+
+@pytest.mark.parametrize("command", ["batch", "caches"])
+def test_a_damaged_ledger_is_one_line_that_says_what_it_told_of(icl, command: str) -> None:
+    icl(*GRID)
+    Path("out/ledger.db").write_text("no database " * 9)
+    code, out, err = icl(command, "out")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "out/ledger.db cannot be read: file is not a database. It names the batches and caches" in err
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_a_terminal_gets_notes_folded_at_words_and_commands_whole(icl, columns: int) -> None:
+    command = [sys.executable, "-c", "from icl_harness.app import main; main()"]
+    whole = icl("tasks")[1]
+    assert max(map(len, whole.splitlines())) > 100
+    folded = shown([*command, "tasks"], columns)
+    assert max(map(len, folded.splitlines())) <= columns
+    assert folded.split() == whole.split()
+    last = shown([*command, *GRID[:-1], "a-longer-name-of-a-folder"], columns).split("records.db")[1]
+    assert "(icl compare a-longer-name-of-a-folder --by shots," in last
+    assert "icl export a-longer-name-of-a-folder)" in last
+    assert "\n  " in last  # a line of this length fits into neither terminal
+
+
+def shown(command: list[str], columns: int) -> str:
+    """Return what a command prints on a terminal of so many columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "FORCE_COLOR")}
+    found = b""
+    with subprocess.Popen(command, stdout=slave, stderr=subprocess.DEVNULL, env={**env, "TERM": "xterm"}) as worker:
+        os.close(slave)
+        try:
+            while chunk := os.read(master, 65536):
+                found += chunk
+        except OSError:
+            pass  # Linux says EIO where the other end is closed
+        os.close(master)
+    assert worker.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode()).replace("\r\n", "\n")
 
 
 BROKEN_DATA = {

@@ -193,6 +193,17 @@ class TestPlan:
         counted = plan["prompt_tokens"] - free + plan["completion_tokens"]
         assert plan["seconds"].sum() == pytest.approx(counted.sum() / 1000)
 
+    def test_the_table_fits_into_100_columns_and_its_csv_into_a_new_folder(self, icl) -> None:
+        with LoopbackServer(reply, count=thirds) as server:
+            grid = (*GRID, "--modes", "supervised,unsupervised")
+            out = call(icl, "plan", server, "anthropic/claude-sonnet-4-5", *grid)[1]
+            code, *_ = call(icl, "plan", server, "anthropic/claude-sonnet-4-5", *grid, "--csv", "new/plan.csv")
+        lines = out.split("\n\n")[0].splitlines()
+        assert lines[1].split("  ")[-4:] == ["$ cached", "$ plain", "$ batch", "$ answers"]
+        assert max(map(len, lines)) <= 100
+        assert code == 0
+        assert len(pd.read_csv("new/plan.csv")) == 2 * 2 * 4
+
     def test_a_local_model_counts_its_tokens_and_costs_nothing(self, icl) -> None:
         code, out, err = icl("plan", "toy", "--model", "baseline/majority", "--data", "data", *GRID)
         assert (code, err) == (0, "")

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from icl_harness.compare import compare
 from icl_harness.curves import curves
-from icl_harness.report import common_errors, curve_notes, unfinished_note
+from icl_harness.report import aligned, common_errors, curve_notes, difference_tables, unfinished_note
 
 from .test_curves import missing, record
 
@@ -59,3 +60,16 @@ def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
     assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
     [note] = unfinished_note([header, header], 200)
     assert note == "unfinished: 200 of 360 answers so far; the same icl run goes on"
+
+
+def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
+    records = pd.DataFrame([record(score=0.0), record(score=1.0, shots=16)])
+    (table,) = difference_tables(compare(records, by="shots"))
+    assert [next(iter(column.cells)) for column in table.columns] == [
+        "16 - 4", "+1.000 [-1.000, +1.000]", "-", "-", "1", "1", "1",
+    ]  # fmt: skip
+
+
+def test_columns_are_as_wide_as_their_longest_text_and_numbers_end_together() -> None:
+    assert list(aligned([("name", "MB", "state"), ("b", "12.5", "")], right=[1])) == ["name    MB  state", "b     12.5"]
+    assert list(aligned([])) == []

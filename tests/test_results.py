@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl_harness.errors import StoreError
+from icl_harness.ledger import Ledger
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts import Node, Prompt, Query, Shot
 from icl_harness.results import Cell, Known, Record, RunStore
@@ -172,6 +173,42 @@ def test_what_a_failed_answer_cost_is_kept_when_it_is_asked_again(tmp_path: Path
     store.add(cell(0), [Record(prompt=prompt, answer=ok, parsed="x", score=1.0)])
     assert store.answered(cell(0), prompt.node)["question q1?"]["q1"].usage == Usage(completion_tokens=3, cost_usd=both)
     assert store.records()[["status", "n_lost"]].values.tolist() == [["ok", 3]]
+    store.close()
+
+
+def from_batch(query_id: str, place: tuple[str, int], **more: object) -> Record:
+    answer = Answer(query_id=query_id, place=place, usage=Usage(cost_usd=0.5), **more)  # type: ignore[arg-type]
+    return Record(prompt=Prompt(path_of(0)[0], Query(id=query_id, text=f"question {query_id}?")), answer=answer)
+
+
+def test_answers_out_of_batches_that_are_stored_are_awaited_no_more_when_the_run_goes_on(tmp_path: Path) -> None:
+    store, ledger = RunStore.create_or_resume(tmp_path, HEADER), Ledger(tmp_path)
+    token = ledger.plan_batch("icl-1", "m", ["a", "b", "c"], 100).token
+    ledger.batch_is(token, "open", name="batch_1")
+    store.add(cell(0), [from_batch("q1", (token, 0), status="failed", error="cut off")])
+    store.add(cell(0), [from_batch(name, (token, 2), text="of a group") for name in ("q3", "q4")])
+    store.close()
+    assert ledger.awaited(token) == [(0, "a"), (1, "b"), (2, "c")]  # here a process was killed
+    store = RunStore.create_or_resume(tmp_path, HEADER)
+    assert ledger.awaited(token) == [(1, "b")]
+    store.add(cell(0), [from_batch("q2", (token, 1), text="x")])
+    store.close()
+    RunStore.create_or_resume(tmp_path, HEADER).close()
+    assert [entry.state for entry in ledger.batches()] == ["done"]
+    ledger.close()
+
+
+def test_a_folder_that_took_no_note_of_what_was_fetched_is_gone_on_with(tmp_path: Path) -> None:
+    store = RunStore.create_or_resume(tmp_path, HEADER)
+    store.add(cell(0), [record(path_of(0)[0], "q1")])
+    store.close()
+    database = sqlite3.connect(tmp_path / "records.db")
+    database.execute("DROP TABLE fetched")
+    database.close()
+    assert len(RunStore.open(tmp_path).records()) == 1
+    store = RunStore.create_or_resume(tmp_path, HEADER)
+    store.add(cell(0), [from_batch("q2", ("icl-1", 0), text="x")])
+    assert store.count() == 2
     store.close()
 
 

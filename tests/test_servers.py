@@ -615,7 +615,7 @@ def test_gemini_names_the_delay_in_the_body() -> None:
         with pytest.raises(errors.ClientError) as caught:
             client.models.generate_content(model="m", contents="a")
     assert caught.value.code == 429
-    assert caught.value.details["error"]["details"][0]["retryDelay"] == "60s"
+    assert caught.value.details["error"]["details"][-1]["retryDelay"] == "60s"
 
 
 def test_a_prompt_beyond_the_window_is_each_providers_overflow() -> None:

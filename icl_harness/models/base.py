@@ -126,6 +126,7 @@ class Answer:
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood of its continuation
     n_lost: int = 0  # requests for it that broke off once they were sent: the provider may have charged for them
+    place: tuple[str, int] | None = None  # in a batch, of its token: struck out in the ledger once this is stored
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):

@@ -2,8 +2,8 @@
 
 In: a node and its queries. Out: answers, a batch at a time. The node's keys and values are computed once and extended
 for the next node (kv.py); its queries are fed in batches that hold their own tokens only (batches.py), and are answered
-by generation or by the likelihood of their choices (decode.py). Token ids are those of the whole text (tokens.py). A
-chat template, if asked for, stands once before the tree and once behind each query.
+by generation or by the likelihood of their choices (decode.py). Token ids are those of the whole text (tokens.py); of
+a chat, those of what the model's own template writes of it (chat.py).
 Left out: keeping the keys and values of several paths at a time (kv_disk.py keeps them between runs).
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.local import asks
 from icl_harness.models.local.args import one_line
+from icl_harness.models.local.chat import Chat, open_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.prompts import Node, Query
@@ -60,8 +61,8 @@ class HfModel(Model):
         self.id = id or f"hf/{path_or_id}"
         self._options = options = hf_open.parse(model_args)
         self._model, tokenizer, self._origin = hf_open.load(path_or_id, options)
-        opening, self._tail, self._trims = hf_open.chat_parts(tokenizer) if options.chat_template else ("", "", False)
-        self._tree = TokenTree(tokenizer, opening)
+        self._chat = open_chat(tokenizer, one_turn=options.chat_template)
+        self._tree, self._chats = TokenTree(tokenizer), TokenTree(tokenizer, spelt_out=True)
         self._texts = Texts(tokenizer)
         self._ends = hf_open.end_tokens(self._model, tokenizer)
         self._prefix: Any
@@ -74,7 +75,8 @@ class HfModel(Model):
         window = self._window()
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
-        self.capabilities = Capabilities(logprobs=True, context_window=window, prefix_caching=self._keeps)
+        chat = self._chat is not None and not options.chat_template
+        self.capabilities = Capabilities(logprobs=True, chat=chat, context_window=window, prefix_caching=self._keeps)
 
     @property
     def n_prefilled(self) -> int:
@@ -82,8 +84,10 @@ class HfModel(Model):
         return int(self._prefix.n_prefilled)
 
     def count_tokens(self, node: Node, query: str = "") -> int:
-        """Return the exact tokens of the prefix plus `query`."""
-        return len(self._tree.branches(node, [self._behind(query)])[0]) if query else self._tree.count(node)
+        """Return the exact tokens of the prefix plus `query`; of a chat all that stands before the answer."""
+        tree, at, behind = self._read(node)
+        text = behind(query)
+        return len(tree.branches(at, [text])[0]) if text else tree.count(at)
 
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
@@ -91,11 +95,11 @@ class HfModel(Model):
         """Yield answers batch by batch, shortest queries first.
 
         A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.
-        Raises `SpecError` where the scoring needs choices that a query does not have, or where a chat template would
-        change the prompt.
+        Raises `SpecError` where the scoring needs choices that a query does not have, or where the chat template has
+        no place for a turn or changes its words.
         """
-        if self._trims and node.path[0].segment[:1].isspace():
-            raise SpecError("the prompt begins with white space, which the chat template trims. Begin it with a word.")
+        if (chat := self._chat_of(node)) is not None:
+            chat.check(node, [query.text for query in queries])
         solve = self._generated if sampling.scoring == "generate" else self._chosen
         batches = solve(node, queries, sampling)
         while True:
@@ -138,9 +142,18 @@ class HfModel(Model):
             )
         return asked or self._steady or window
 
-    def _behind(self, query: str) -> str:
-        """Return what stands behind the node up to the answer: the query and, in a chat, the end of the turn."""
-        return (query.rstrip() if self._trims else query) + self._tail
+    def _chat_of(self, node: Node) -> Chat | None:
+        """Return the template that a prefix is put in; None where it is plain text. Raises `SpecError`."""
+        if node.role and not self.capabilities.chat:
+            raise SpecError(f"{self.id} takes no turns of a chat. Use --format text.")
+        return self._chat if node.role or self._options.chat_template else None
+
+    def _read(self, node: Node, *, answered: bool = False) -> tuple[TokenTree, Node, Callable[[str], str]]:
+        """Return what the model reads for a prefix: a tree, the node in it, and what it makes of a query's text."""
+        chat = self._chat_of(node)
+        if chat is None:
+            return self._tree, node, str
+        return self._chats, chat.text(node), partial(chat.behind, node, answered=answered)
 
     def _generated(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
@@ -148,8 +161,9 @@ class HfModel(Model):
 
         rows: list[_Row] = []
         limit = self._options.batch_size or MAX_BATCH
-        ids, greedy = self._tree.ids(node), sampling.temperature == 0
-        for item in asks.group(self._tree, node, queries, lambda query: query.text, self._behind):
+        tree, at, behind = self._read(node)
+        ids, greedy = tree.ids(at), sampling.temperature == 0
+        for item in asks.group(tree, at, queries, lambda query: query.text, behind):
             misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
             if misfit is not None:
                 yield item.missing(*misfit)
@@ -182,10 +196,13 @@ class HfModel(Model):
         from icl_harness.models.local.decode import weigh
 
         asks.need_choices(queries, sampling)
-        ids = self._tree.ids(node)
+        tree, at, behind = self._read(node, answered=True)
+        ids = tree.ids(at)
         key = lambda query: (query.text, query.choices, query.continuations)  # noqa: E731
-        items = asks.group(self._tree, node, queries, key, self._behind)
-        branches = iter(self._tree.branches(node, [text for item in items for text in self._with_choices(item)]))
+        items = asks.group(tree, at, queries, key, behind)
+        trim = str if tree is self._tree else str.lstrip  # an answer that is a turn begins with a word
+        asked = [(behind(item.asks[0].text), item.asks[0].continuations) for item in items]
+        branches = iter(tree.branches(at, [text + trim(end) for text, ends in asked for end in ends]))
         rows: list[Candidate] = []
         for i, item in enumerate(items):
             choices = [next(branches) for _ in item.asks[0].continuations]
@@ -204,12 +221,6 @@ class HfModel(Model):
         solve = partial(weigh, self._prefix)
         for done in in_batches(self._prefix, ids, rows, limit, solve, split, wanted=wanted):
             yield _tally(items, weights, done, kept=self._keeps, normalised=sampling.scoring == "choices-normalised")
-
-    def _with_choices(self, item: asks.Item) -> list[str]:
-        """Return the query's text with each of its choices; a chat's answer begins without white space."""
-        query = item.asks[0]
-        ends = [end.lstrip() for end in query.continuations] if self._tail else query.continuations
-        return [self._behind(query.text) + end for end in ends]
 
 
 def _halves(row: _Row) -> list[_Row]:

@@ -1,4 +1,4 @@
-"""OpenAI's decisions: questions about one input, each answered with probabilities.
+"""OpenAI's and Gemini's decisions: questions about one input, each answered with probabilities.
 
 In: an input and 1 to 400 questions. Out: an answer to each; what `reply` says to the input followed by the question
 gets 0.9, the others share the rest. Left out: images, tool calls, refusals of single questions.
@@ -55,6 +55,38 @@ class DecisionsWire(OpenAIWire):
         pairs = zip(body["questions"], made.said, strict=True)
         answers = [{**decide(question, text), "name": question.get("name")} for question, (text, _) in pairs]
         return {"model": body["model"], "answers": answers, "usage": responses_usage(made)}
+
+
+class GoogleDecisionsWire(DecisionsWire):
+    """Gemini's form of decisions: its questions have names."""
+
+    name = "google"
+
+    def blocks(self, body: Json) -> list[Block]:
+        questions = [
+            Block(q["instructions"], "question", message=at) for at, q in enumerate(body["questions"].values(), 1)
+        ]
+        return [Block(text_of(body["input"])), *questions]
+
+    def prompts(self, request: Request) -> list[str]:
+        shared, *questions = request.blocks
+        return [joined([shared, block]) for block in questions]
+
+    def check(self, request: Request) -> None:
+        """Refuse nothing."""
+
+    def answer(self, made: Made, body: Json) -> Json:
+        answers = {}
+        for (name, question), (text, _) in zip(body["questions"].items(), made.said, strict=True):
+            options = list(question["criteria"])
+            shares = dict(zip(options, probabilities(options, text.strip()), strict=True))
+            best = max(shares, key=shares.__getitem__)
+            answers[name] = {"type": "choice", "choice": best, "confidence": shares[best], "probabilities": shares}
+        usage = {"total_input_tokens": made.n_prompt, "total_cached_tokens": made.n_cached, "total_output_tokens": 0}
+        return {"answers": answers, "usage": {**usage, "total_tokens": made.n_prompt}}
+
+    def error(self, fault: str, message: str | None = None) -> Json:
+        return {"error": {"code": 400, "message": message or fault, "status": "UNAVAILABLE"}}
 
 
 def told(question: Json) -> str:

@@ -14,6 +14,10 @@ from .accounts import Plan
 from .wire import STATUS, Block, Json, Made, Refused, Request, Wire
 
 V1 = r"/v1(?:beta)?/"
+QUOTAS = {
+    fault: {"quotaId": f"GenerateRequestsPer{of}PerProjectPerModel", "quotaValue": "9"}
+    for fault, of in (("rate", "Minute"), ("quota", "Day"))
+}
 
 
 @dataclass
@@ -136,4 +140,8 @@ class GeminiWire(Wire):
 
     def error(self, fault: str, message: str | None = None) -> Json:
         status, text = self.errors.get(fault, ("INTERNAL", "Internal error."))
-        return {"error": {"code": STATUS.get(fault, 400), "message": message or text, "status": status}}
+        told: Json = {"code": STATUS.get(fault, 400), "message": message or text, "status": status}
+        if fault in QUOTAS:  # the message is the same
+            violated = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [QUOTAS[fault]]}
+            told["details"] = [violated]
+        return {"error": told}

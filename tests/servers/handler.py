@@ -134,10 +134,11 @@ class Handler(BaseHTTPRequestHandler):
     def find(self, path: str) -> tuple[Any, Desk | None, tuple[str, ...]]:
         """Return the wire of a path, the desk that answers there unless a model does, and what the path names."""
         owner = self.owner
-        if self.command == "POST" and (wire := owner.wire_of(path)):
+        # Some paths of OpenAI's and of Gemini's are the same: the key's header tells them apart.
+        google = "x-goog-api-key" in self.headers
+        if self.command == "POST" and (wire := owner.wire_of(path, google)):
             return wire, None, ()
-        # The paths of OpenAI's and Gemini's files and batches are the same: the key's header tells them apart.
-        for provider in ("google",) if "x-goog-api-key" in self.headers else owner.desks:
+        for provider in ("google",) if google else owner.desks:
             for method, pattern, desk in owner.desks[provider]:
                 if method == self.command and (match := pattern.fullmatch(path)):
                     return next(wire for wire in owner.wires if wire.name == provider), desk, match.groups()
@@ -163,7 +164,8 @@ class Handler(BaseHTTPRequestHandler):
         waits = refused.headers or ({"retry-after": self.owner.retry_after} if status == 429 else {})
         if wire.name == "google" and refused.headers:
             delay = f"{refused.headers['retry-after']}s"
-            told["error"]["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
+            info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+            told["error"].setdefault("details", []).append(info)
         self.respond(wire, Reply(told, status, waits), None)
 
     def respond(self, wire: Any, reply: Reply, fault: str | None) -> None:

@@ -19,14 +19,16 @@ from . import anthropic_desk, google_desk, openai_desk
 from .accounts import Bill, Ledger
 from .anthropic_wire import AnthropicWire
 from .batches import Batch, File
-from .decisions import DecisionsWire
+from .decisions import DecisionsWire, GoogleDecisionsWire
 from .google_wire import CachedContent, GeminiWire
 from .handler import Call, Handler, HttpServer, rate_headers
 from .misbehaviour import KINDS, Misbehaviour
 from .openai_wire import CompletionsWire, OpenAIWire, ResponsesWire, hashed_logprob
 from .wire import MALFORMED, STATUS, Json, Made, Refused, Reply, Request, count, majority_reply
 
-WIRES = (OpenAIWire, AnthropicWire, GeminiWire, ResponsesWire, CompletionsWire, DecisionsWire)
+WIRES = (
+    OpenAIWire, AnthropicWire, GeminiWire, ResponsesWire, CompletionsWire, DecisionsWire, GoogleDecisionsWire,
+)  # fmt: skip
 DESKS = {"openai": openai_desk.ROUTES, "anthropic": anthropic_desk.ROUTES, "google": google_desk.ROUTES}
 
 
@@ -172,9 +174,10 @@ class LoopbackServer:
             with self.lock:
                 self.in_flight -= 1
 
-    def wire_of(self, path: str) -> Any:
-        """Return the wire of a path at which a model answers."""
-        return next((wire for wire in self.wires if wire.path.fullmatch(path)), None)
+    def wire_of(self, path: str, google: bool = False) -> Any:
+        """Return the wire of a path at which a model answers; `google`: of two, Google's."""
+        found = [wire for wire in self.wires if wire.path.fullmatch(path)]
+        return next((wire for wire in found if (wire.name == "google") == google), found[0] if found else None)
 
     def prepare(self, wire: Any, path: str, headers: dict[str, str], body: Json) -> Request:
         """Read the prompt of a body; what cannot be read is refused when it is weighed."""

@@ -97,19 +97,25 @@ class Asks:
 
     def usd(self, query: str, *, cached: bool) -> float | None:
         """Return what an answer costs at most, as far as its prompt's tokens are known; None without a price."""
-        if self.model.price is None:
-            return None
+        price, counts = self.model.price, self._counts(query, cached=cached)
+        return None if price is None else price.cost_usd(counts, batch=self.model.terms.batch)
+
+    def prefix_usd(self, *, cached: bool) -> float | None:
+        """Return what a request's prefix costs, as far as its tokens are known; None without a price."""
+        price, counts = self.model.price, self._counts("", cached=cached)
+        return None if price is None else price.input_usd(counts)
+
+    def _counts(self, query: str, *, cached: bool) -> Tokens:
         prompt = self.tokens(query)
         prefix = min(prompt, self.tokens(""))
         written = prefix if self.prefix.cached and not cached and self.model.charges_writes else 0
-        counts = Tokens(
+        return Tokens(
             prompt=prompt,
             cached=prefix if cached else 0,
             written=written,
             written_1h=written if self.prefix.ttl == "1h" else 0,
             completion=self.model.limit(self.sampling),
         )
-        return self.model.price.cost_usd(counts, batch=self.model.terms.batch)
 
     def _paced(self, query: str) -> int:
         """Return the tokens that a request is paced by: some providers do not count what is read from a cache."""
@@ -151,7 +157,7 @@ class Asks:
             if fault.fate == "transient" and model.n_unanswered >= UNANSWERED + model.max_retries:
                 raise ProviderError(
                     f"{model.id}: none of the last {model.n_unanswered} requests was answered. The last one: "
-                    f"{fault.describe(model.key)}. {model.whereabouts()}"
+                    f"{fault.describe(model.key)}. {model.whereabouts(fault)}"
                 ) from None
             raise
         finally:
@@ -235,7 +241,7 @@ async def persist(
             if fault.fate != "transient" or attempt + 1 == tries:
                 raise
             if fault.unreached and not model.reached and attempt + 1 >= UNREACHED_TRIES:
-                raise ProviderError(f"{model.id}: {fault.describe(model.key)}. {model.whereabouts()}") from None
+                raise ProviderError(f"{model.id}: {fault.describe(model.key)}. {model.whereabouts(fault)}") from None
             await asyncio.sleep(max(fault.retry_after_s, backoff_s(attempt)))
     raise AssertionError("the last attempt returns or raises")
 

@@ -263,8 +263,10 @@ class ApiModel(Model):
             return f"the model's name{server}"
         return f"{' or '.join(self.key_names)} and its account"
 
-    def whereabouts(self) -> str:
-        """Return what to check where no connection comes about."""
+    def whereabouts(self, fault: Fault) -> str:
+        """Return what to check where no request is answered."""
+        if fault.status == 429:
+            return "Wait, or ask for less a minute with --rpm and --tpm."
         where = one_line(self.base_url, self.key) if self.base_url else "the network"
         return f"Is the server up? Check {where}."
 

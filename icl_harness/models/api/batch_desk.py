@@ -31,13 +31,13 @@ UNSURE_S = 10.0  # a batch whose handing in broke off may appear as late as this
 @dataclass(kw_only=True, eq=False)
 class Batch(Generic[R]):
     """A batch, and by number those of its requests that are waited for. `sure`: that `seen` is this one;
-    `is_new`: that it is of this run, not of an earlier one."""
+    `in_doubt`: that its handing in broke off, and it may be there all the same."""
 
     entry: BatchEntry
     claims: dict[int, R] = field(default_factory=dict)
     seen: Seen | None = None
     sure: bool = True
-    is_new: bool = False
+    in_doubt: bool = False
     strangers: set[str] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
@@ -56,19 +56,18 @@ class Desk:
         self.api: BatchApi = model.batch_api()
 
     async def create(self, batch: Batch[Any], file: IO[bytes]) -> None:
-        """Hand in a batch. Raises `Fault`: transient where it may have been taken all the same."""
-        in_doubt = False
+        """Hand in a batch. Raises `Fault`; where the batch is in doubt then, it may have been taken all the same."""
 
         async def once(_: Any) -> Seen:
-            nonlocal in_doubt
             client = self.model.connected()
-            if in_doubt and (found := await self._find_once(batch)) is not None:
+            if batch.in_doubt and (found := await self._find_once(batch)) is not None:
                 return found
+            batch.in_doubt = False
             file.seek(0)
             try:
                 return await self.api.create(client, batch.entry, file)
             except Fault as fault:
-                in_doubt = in_doubt or not (fault.unreached or fault.status == 429)
+                batch.in_doubt = fault.fate == "transient" and not (fault.unreached or fault.status == 429)
                 raise
 
         batch.seen = await persist(self.model, once)

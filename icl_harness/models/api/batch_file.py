@@ -46,9 +46,11 @@ class Request:
 
     @property
     def key(self) -> str:
-        """Return a name for all that decides the answer, the same in every run of a spec."""
+        """Return a name for all that decides the answer, the same in every run of a spec. A greedy one is any draw's:
+        the draw that asked first may not be the first that goes on."""
         shared, query = self.shared, self.query
-        told = [shared.node.hash, query.text, query.sample, query.seed, asdict(shared.sampling)]
+        seed = query.seed if shared.sampling.temperature else None
+        told = [shared.node.hash, query.text, query.sample, seed, asdict(shared.sampling)]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -77,7 +79,7 @@ def fill_file(
             if request.shared is not shared:
                 shared, body = request.shared, _body(api, request.shared)
             line = [between] * bool(taken) + api.line(f"{token}-{len(taken)}", body, request.query)
-            n_more, more_usd = sum(map(len, line)), _usd(api.model, request)
+            n_more, more_usd = sum(map(len, line)), most_usd(api.model, request)
             full = n_bytes + n_more + len(end) > most_bytes or len(taken) == api.most_requests
             if taken and (full or usd + more_usd > left_usd):
                 break
@@ -96,7 +98,7 @@ def _body(api: BatchApi, shared: Shared) -> Any:
     return api.request(replace(prefix, cached=False) if model.charges_writes else prefix, shared.sampling)
 
 
-def _usd(model: ApiModel, request: Request) -> float:
+def most_usd(model: ApiModel, request: Request) -> float:
     """Return what a request costs at most, as far as its tokens are known."""
     price, limit = model.price, model.limit(request.shared.sampling)
     tokens = Tokens(prompt=round(request.n_bytes * model.tokens_per_byte), completion=limit)

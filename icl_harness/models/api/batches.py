@@ -23,8 +23,9 @@ from icl_harness.errors import AccountError, ProviderError, SpecError
 from icl_harness.ledger import BatchEntry, new_token
 from icl_harness.models.api.asks import answer_to, missing_answer, understood
 from icl_harness.models.api.batch_desk import Batch, Desk
-from icl_harness.models.api.batch_file import Request, Shared, fill_file
+from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
 from icl_harness.models.api.faults import Fault, one_line
+from icl_harness.models.api.terms import Budget
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.prompts import Node, Query
 
@@ -47,6 +48,7 @@ class Batcher:
             )
         self.model = model
         self.ledger = model.terms.ledger
+        self.budget = model.terms.budget or Budget(float("inf"))
         self.desk = Desk(model, self.ledger)
         self.most_bytes = self.desk.api.most_bytes
         self._waiting: deque[Request] = deque()
@@ -97,6 +99,7 @@ class Batcher:
             if expected := self._expected.get(request.key):
                 batch, number = expected.pop()
                 batch.claims[number] = request
+                self.budget.owe(request, most_usd(self.model, request))
                 self._follow(batch)
             else:
                 self._wait(request)
@@ -136,21 +139,23 @@ class Batcher:
 
     async def _hand_in_one(self) -> int:
         """Hand in as much as one batch takes, and follow it; return how many requests those are."""
-        token, budget = new_token(), self.model.terms.budget
-        if budget is not None:
-            await self._landed([batch for batch in self._followed if not batch.is_new], all_of_them=True)
+        token = new_token()
         with tempfile.TemporaryFile() as file:
             taken, n_bytes, usd = fill_file(file, token, self._waiting, self.desk.api, self.most_bytes)
             if not taken:
                 return 0
+            flying = [batch.task for batch in self._followed if batch.task is not None]
+            if flying and usd > self.budget.left_usd:
+                self._waiting.extendleft(reversed(taken))  # what then fits
+                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                return 0
             try:
                 async with AsyncExitStack() as held:
-                    if budget is not None:
-                        await held.enter_async_context(budget.hold(usd))
+                    await held.enter_async_context(self.budget.hold(usd))
                     places = [request.place for request in taken if request.place]
                     keys = [request.key for request in taken]
                     entry = self.ledger.plan_batch(token, self.model.id, keys, n_bytes, instead_of=places)
-                    batch = Batch(entry=entry, claims=dict(enumerate(taken)), is_new=True)
+                    batch = Batch(entry=entry, claims=dict(enumerate(taken)))
                     if not await self._is_taken(batch, file):
                         return 0
                     self._follow(batch, held.pop_all())
@@ -167,11 +172,11 @@ class Batcher:
                 await self.desk.create(batch, file)
                 return True
             except Fault as fault:
-                if fault.status == 429 and await self._landed(self._followed):  # there is room when one has ended
+                if fault.status == 429 and await self._landed():  # there is room when one has ended
                     continue
-                if fault.fate == "transient":  # it may have been taken: the next run looks
-                    told = fault.describe(model.key)
-                    raise ProviderError(f"{model.id}: a batch could not be handed in: {told}.") from None
+                if batch.in_doubt or fault.fate == "transient":  # it may have been taken: the next run looks
+                    told = f"{model.id}: a batch could not be handed in: {fault.describe(model.key)}."
+                    raise (AccountError if fault.fate == "account" else ProviderError)(told) from None
                 self.ledger.batch_is(batch.entry.token, "gone")
                 if fault.status in (404, 405, 501) and model.base_url:
                     where, told = one_line(model.base_url, model.key), fault.describe(model.key)
@@ -215,7 +220,7 @@ class Batcher:
         if not await self.desk.fetch(batch, lambda number, found: self._end(batch, number, found)):
             return
         if seen.fault is not None and seen.fault.status == 429:  # more tokens than the account's batches may hold
-            if not await self._landed(self._followed):
+            if not await self._landed():
                 self._smaller(batch)
             elif batch.claims:
                 self._again(batch)
@@ -231,11 +236,11 @@ class Batcher:
                 "key and the server that it was handed in with? If it was deleted there, start anew with another --out."
             )
 
-    async def _landed(self, batches: Iterable[Batch[Request]], *, all_of_them: bool = False) -> bool:
-        """Wait until one of those batches that are underway has ended, or all; return whether there was one."""
-        tasks = [batch.task for batch in batches if batch.task is not None and (all_of_them or batch.is_underway)]
+    async def _landed(self) -> bool:
+        """Wait until one of the batches that are underway has ended; return whether there was one."""
+        tasks = [batch.task for batch in self._followed if batch.task is not None and batch.is_underway]
         if tasks:
-            await asyncio.wait(tasks, return_when=asyncio.ALL_COMPLETED if all_of_them else asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return bool(tasks)
 
     def _smaller(self, batch: Batch[Request]) -> None:
@@ -247,9 +252,15 @@ class Batcher:
     def _again(self, batch: Batch[Request], *numbers: int) -> None:
         """Let requests of a batch, all if none are named, wait for another one."""
         for number in numbers or list(batch.claims):
-            request = batch.claims.pop(number)
+            request = self._unclaim(batch, number)
             request.place = (batch.entry.token, number)
             self._wait(request)
+
+    def _unclaim(self, batch: Batch[Request], number: int) -> Request:
+        """Return a request that a batch is to answer no more."""
+        request = batch.claims.pop(number)
+        self.budget.settle(request)
+        return request
 
     def _end(self, batch: Batch[Request], number: int, found: Any) -> None:
         """Answer a request with its result, if it waits for one; what may pass is asked again in another batch."""
@@ -261,15 +272,17 @@ class Batcher:
                 raise found
             answer = self._read(request, found)
         except Fault as fault:
-            request.n_lost += fault.lost
+            if fault.lost:  # it may have been charged for
+                request.n_lost += 1
+                self._spend(request, None)
             if fault.fate == "transient" and request.n_tries < MOST_TRIES and request.wanted:
                 request.n_tries += 1
                 self._again(batch, number)
                 return
             answer = missing_answer(self.model, request.query, fault)
-        del batch.claims[number]
+        self._unclaim(batch, number)
         request.place = (batch.entry.token, number)
-        request.end(replace(answer, n_lost=request.n_lost))
+        request.end(replace(answer, n_lost=request.n_lost, place=request.place))
 
     def _read(self, request: Request, response: Any) -> Answer:
         model = self.model
@@ -277,9 +290,12 @@ class Batcher:
         answer = answer_to(model, request.shared.sampling, request.query, reply)
         if reply.usage.prompt_tokens and request.n_bytes:
             model.learn(request.n_bytes, reply.usage.prompt_tokens)
-        if model.terms.budget is not None:
-            model.terms.budget.spent_usd += answer.usage.cost_usd or 0.0
+        self._spend(request, answer.usage.cost_usd)
         return answer
+
+    def _spend(self, request: Request, usd: float | None) -> None:
+        """Count an answer's dollars; where they are not told, which is no gift, its whole price."""
+        self.budget.spent_usd += most_usd(self.model, request) if usd is None else usd
 
 
 def _answer(request: Request) -> Answer:

@@ -74,8 +74,8 @@ class Counter:
         for text in texts:
             if text not in self._texts:
                 self._texts[text] = (count(node, text) or prefix) - prefix
-        how = "tiktoken" if isinstance(model, ApiModel) and model.sdk[0] == "openai" else "its tokenizer"
-        return Count(prefix=prefix, queries=tuple(self._texts[text] for text in texts), how=how)
+        queries = tuple(self._texts[text] for text in texts)
+        return Count(prefix=prefix, queries=queries, how=getattr(model, "counts_by", "its tokenizer"))
 
     async def _ask(self, node: Node, text: str) -> None:
         """Take note of the provider's count; where it gives none, it is not asked again."""

@@ -32,7 +32,15 @@ OVERFLOW_TEXT = re.compile(
     r"|`inputs` tokens \+ `max_new_tokens` must be|`inputs` must have less",
     re.IGNORECASE,
 )
-ACCOUNT_TEXT = re.compile(r"credit balance is too low|API key not valid|API key expired", re.IGNORECASE)
+# Limits in money and limits of a place; a quota of Gemini's that is 0; one of a day, which no wait of ours outlasts.
+ACCOUNT_TEXT = re.compile(
+    r"credit balance is too low|API key not valid|API key expired|reached your specified API usage limits"
+    r"|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0\b",
+    re.IGNORECASE | re.DOTALL,
+)
+DAILY = "PerDay"  # in the name of a quota of Gemini's
+# A 429 to a request that the account could never send, however long it waits: others, with fewer shots, may pass.
+NEVER_TEXT = re.compile(r"request too large for|required for long context requests", re.IGNORECASE)
 # Without a code of its own: OpenRouter's 403 to a flagged prompt, Anthropic's 400 to an answer that was withheld.
 FILTER_TEXT = {
     403: re.compile(r"moderation|flagged", re.IGNORECASE),
@@ -113,6 +121,10 @@ class Fault(Exception):
             return "overflow"
         if self.codes & ACCOUNT_CODES or self.status in {401, 402, 403, 404} or ACCOUNT_TEXT.search(text):
             return "account"
+        if any(DAILY in code for code in self.codes):
+            return "account"
+        if self.status == 429 and NEVER_TEXT.search(text):
+            return "failed"
         if self.status is None or self.status in TRANSIENT_STATUS or self.status >= 500:
             return "transient"
         return "failed"
@@ -170,10 +182,11 @@ def _retry_delay_s(body: object) -> float:
 
 
 def _codes(body: object) -> list[str]:
-    """Return every string that stands as a code, type, status or reason anywhere in an error body."""
+    """Return every string that stands as a code, type, status, reason or quota anywhere in an error body."""
     if isinstance(body, list):
         return [code for item in body for code in _codes(item)]
     if not isinstance(body, dict):
         return []
-    own = [v for k, v in body.items() if k in {"code", "type", "status", "reason"} and isinstance(v, str)]
+    names = {"code", "type", "status", "reason", "quotaId"}
+    own = [v for k, v in body.items() if k in names and isinstance(v, str)]
     return own + [code for value in body.values() for code in _codes(value)]

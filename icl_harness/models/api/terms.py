@@ -23,10 +23,15 @@ class Budget:
         self._flying: dict[object, float] = {}
         self._landed = asyncio.Event()
 
+    @property
+    def left_usd(self) -> float:
+        """Return the dollars that are neither spent nor held back."""
+        return self.most_usd - self.spent_usd - sum(self._flying.values())
+
     @asynccontextmanager
     async def hold(self, usd: float) -> AsyncIterator[None]:
         """Hold back the price of one request while it flies. Raises `BudgetSpent` where it cannot fit any more."""
-        while self.spent_usd + sum(self._flying.values()) + usd > self.most_usd:
+        while usd > self.left_usd:
             if not self._flying:
                 raise BudgetSpent(
                     f"--max-cost: ${self.spent_usd:.2f} of ${self.most_usd:g} are spent, and the next request may take "
@@ -35,12 +40,20 @@ class Budget:
             self._landed.clear()
             await self._landed.wait()
         ticket = object()
-        self._flying[ticket] = usd
+        self.owe(ticket, usd)
         try:
             yield
         finally:
-            del self._flying[ticket]
-            self._landed.set()
+            self.settle(ticket)
+
+    def owe(self, ticket: object, usd: float) -> None:
+        """Hold back the price of what flies already, whether it fits or not, until it is settled."""
+        self._flying[ticket] = usd
+
+    def settle(self, ticket: object) -> None:
+        """Let go of what was held back for a ticket, if anything was."""
+        self._flying.pop(ticket, None)
+        self._landed.set()
 
 
 @dataclass(kw_only=True)

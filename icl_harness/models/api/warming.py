@@ -33,12 +33,12 @@ async def warm(asks: Asks, rest: list[Query]) -> AsyncGenerator[Answer, None]:
 
 def _say_uncached(asks: Asks, n_left: int) -> None:
     model, shots = asks.model, asks.prefix.node.n_shots
-    dear, cheap = (asks.usd("", cached=cached) for cached in (False, True))
+    dear, cheap = (asks.prefix_usd(cached=cached) for cached in (False, True))
     price = ""
     if dear is not None and cheap is not None:
-        price = f", up to ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
+        price = f", ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
     model.say_once(
         f"{model.id}: caching does not take at {shots:,} shots, as the usage shows; the {n_left:,} queries left of "
-        f"this cell pay for the whole prompt{price}, and so may later ones. Ctrl-C stops.",
+        f"this cell pay for the whole prefix{price}, and so may later ones. Ctrl-C stops.",
         "uncached",
     )

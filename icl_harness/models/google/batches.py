@@ -70,6 +70,8 @@ class GoogleBatches(BatchApi):
         with faults():
             config = types.UploadFileConfig(display_name=entry.token, mime_type="application/jsonl")
             uploaded = await files.upload(file=file, config=config)
+            if not uploaded.name:
+                raise Fault("malformed body: a file without a name")
             named = types.CreateBatchJobConfig(display_name=entry.token)
             return _seen(await batches.create(model=self.model.name, src=uploaded.name, config=named))
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.ledger import CacheEntry
-from icl_harness.models.api.caching import Prefix, gap_s
+from icl_harness.models.api.caching import Prefix, fewest_tokens, gap_s
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Answer
 from icl_harness.models.google.caches import Caches, is_gone
@@ -26,6 +26,7 @@ TTL_S = 600.0  # how long one is kept after it was made or renewed
 GAPS = 6  # and at least as long as so many requests take at the rates given
 RENEW_AT = 1 / 3  # of that time left
 RENEW_AGAIN_S = 10.0  # after a renewal that failed
+SURELY = 2  # times the least length that is kept: an estimate of less may be off
 MOST_MADE = 5  # for one node: a server that loses them all the time is not paid for more
 
 TOO_SMALL = re.compile(r"cached content is too small|minimum token count", re.IGNORECASE)
@@ -134,6 +135,8 @@ class KeptCache:
         self.too_small = TOO_SMALL.search(text) is not None
         if self.too_small or fault.fate in ("overflow", "refused"):
             self._given_up = True
+            if self._tokens > SURELY * fewest_tokens(self._model.provider, self._model.name):
+                self._model.say_once(self._told_without(said), "small")
         elif NOT_OFFERED.search(text) or fault.status == 404:
             self._caches.offered, self._given_up = False, True
             self._model.terms.say(f"{self._model.id} has no cached contents: {said}. It is asked without them.")
@@ -144,8 +147,12 @@ class KeptCache:
 
     def _go_without(self, why: str) -> None:
         self._given_up = True
-        shots = self._prefix.node.n_shots
-        self._model.terms.say(
-            f"{self._model.id}: no cached content is kept at {shots:,} shots: {why}. "
-            "Its queries pay for the whole prompt."
+        self._model.terms.say(self._told_without(why))
+
+    def _told_without(self, why: str) -> str:
+        shots, usd = self._prefix.node.n_shots, self._caches.usd(self._tokens)
+        price = f", ${usd:.2g} each" if usd else ""
+        return (
+            f"{self._model.id}: no cached content is kept at {shots:,} shots: {why}. Its queries pay for the whole "
+            f"prefix{price}."
         )

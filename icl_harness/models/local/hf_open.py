@@ -224,27 +224,3 @@ def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {"sha256": file_hashes(Path(origin["folder"]))} if "folder" in origin else dict(origin)
-
-
-def chat_parts(tokenizer: Any) -> tuple[str, str, bool]:
-    """Return what the chat template puts before and behind the user's words, and whether it trims them.
-
-    Raises `ModelError` without a template.
-    """
-    words = "THE-WORDS"
-
-    def around(content: str) -> tuple[str, str]:
-        said = [{"role": "user", "content": content}]
-        before, _, behind = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).partition(
-            words
-        )
-        return before, behind
-
-    try:
-        before, behind = around(words)
-        return before, behind, around(f" {words} ") == (before, behind)
-    except Exception as error:  # no template, or one that wants more than a user's turn
-        raise ModelError(
-            f"--model-arg chat_template=true: this tokenizer has no template for one turn: {one_line(error)} "
-            "Leave it out, or name a model that chats."
-        ) from error

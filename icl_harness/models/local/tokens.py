@@ -115,24 +115,19 @@ class TokenTree:
     """The ids of every node that was asked for. Memory: the unique tokens of the paths asked for last, and a window
     per node.
 
-    `opening` is a text that stands before every node's, with its special tokens spelt out (of a chat template); without
-    one the tokenizer's own specials stand there.
+    The tokenizer's own specials stand before every text, unless they are `spelt_out` in it (as in a chat template's).
     """
 
-    def __init__(self, tokenizer: Any, opening: str = "") -> None:
+    def __init__(self, tokenizer: Any, *, spelt_out: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._opening = opening
         self._fast: Any = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         if self._fast is not None:
             self._fast.no_truncation()
             self._fast.no_padding()
             self._splits = len(set(self._fast.encode("a b, 12 3\nc", add_special_tokens=False).word_ids)) > 1
-        self.head = [] if opening else self._find_head()
+        self.head = [] if spelt_out else self._find_head()
         self._root = _Edge(None, 0, array("i", self.head), len(self.head))
         self._edges: dict[str, _Edge] = {}
-        if opening:
-            self._opening = ""
-            self._root, self._opening = self._extend(self._root, Node(opening)), opening
 
     def count(self, node: Node) -> int:
         """Return the tokens of the node's text, specials at its head included."""
@@ -146,7 +141,7 @@ class TokenTree:
         """Return, for each text, the branch whose ids are those of the node's text followed by it."""
         edge = self._edge(node)
         if self._fast is None:
-            return [_diverge(edge.ids, self._whole(self._opening + node.text + text)) for text in texts]
+            return [_diverge(edge.ids, self._whole(node.text + text)) for text in texts]
         n = len(edge.tail_ids)
         end = edge.spans[-2] - edge.start if n else 0  # of the last token, in the window
         found: list[Branch] = []
@@ -158,7 +153,7 @@ class TokenTree:
                 continue
             splice = _splice(edge.tokens, self._tokens(encoded, edge.start), exact=self._is_all(edge))
             if splice is None:
-                found.append(_diverge(edge.ids, self._whole(self._opening + node.text + text)))
+                found.append(_diverge(edge.ids, self._whole(node.text + text)))
             else:
                 found.append(Branch(edge.n - n + splice[0], ids[splice[1] :]))
         return found
@@ -179,13 +174,13 @@ class TokenTree:
     def _extend(self, parent: _Edge, node: Node) -> _Edge:
         """Tokenise one edge: the parent's window and the node's segment, or the whole text where that is not exact."""
         if self._fast is None:
-            branch = _diverge(parent.ids, self._whole(self._opening + node.text))
+            branch = _diverge(parent.ids, self._whole(node.text))
             return _Edge(parent, branch.n_shared, array("i", branch.own), len(branch))
         start, text, old = parent.start, parent.tail + node.segment, parent.tokens
         new = self._tokens(self._encode([text])[0], start)
         splice = _splice(old, new, exact=self._is_all(parent))
         if splice is None:
-            start, text = 0, self._opening + node.text
+            start, text = 0, node.text
             new = self._tokens(self._encode([text])[0], 0)
             branch = _diverge(parent.ids, np.array([*self.head, *(token[0] for token in new)], np.int32))
             window = new

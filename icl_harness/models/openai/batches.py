@@ -50,6 +50,8 @@ class OpenAIBatches(BatchApi):
         with faults():
             upload = (f"{entry.token}.jsonl", file, "application/jsonl")
             uploaded = await client.files.create(file=upload, purpose="batch")
+            if not isinstance(uploaded.id, str):
+                raise Fault("malformed body: a file without a name")
             batch = await client.batches.create(
                 input_file_id=uploaded.id,
                 endpoint=f"/v1{self.model.path}",

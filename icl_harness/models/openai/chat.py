@@ -33,6 +33,7 @@ REASONING = re.compile(r"(o\d|gpt-[5-9])(?!.*chat)")
 OWN_NAMES = re.compile(r"(gpt-|o\d|chatgpt)(?!.*oss)")  # of OpenAI's own models, also behind a gateway
 EXPLICIT_CACHE = re.compile(r"gpt-(5\.([6-9]|\d\d)|[6-9])")  # take breakpoints, and charge for what they write
 MOST_STOPS = 4
+MOST_STRING = 10_000_000  # characters; the limit on one string is 10,485,760, and the query is to come
 BREAKPOINT = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 
 
@@ -48,6 +49,7 @@ class OpenAIModel(ApiModel):
     chosen_by = ("api",)
     path = "/chat/completions"
     text_type = "text"
+    counts_by = "tiktoken"
 
     @property
     def own_name(self) -> str:
@@ -157,9 +159,10 @@ class OpenAIModel(ApiModel):
 
         OpenAI's own models get it in parts, cut at the grid's shot counts and before the query, cached or not: so all
         points of a curve are asked alike, and a larger shot count goes on where the smaller ended. Others get one
-        string, as they do not agree on what stands between parts.
+        string, as they do not agree on what stands between parts, unless it is longer than one may be.
         """
-        if not self.is_own or (len(texts) == 1 and texts[0][0] not in marks):
+        is_whole = not self.is_own and sum(len(text) for _, text in texts) <= MOST_STRING
+        if is_whole or (len(texts) == 1 and texts[0][0] not in marks):
             return "".join(text for _, text in texts)
         return [{"type": self.text_type, "text": text, **(BREAKPOINT if i in marks else {})} for i, text in texts]
 

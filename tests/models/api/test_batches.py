@@ -19,7 +19,7 @@ from icl_harness.models import open_model
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.batch_file import Request, Shared, fill_file
+from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Answer, Sampling
@@ -28,9 +28,13 @@ from icl_harness.models.openai.batches import OpenAIBatches
 from icl_harness.prompts import Node, Query
 from tests.models.api.apis import no_legacy
 from tests.servers import LoopbackServer
+from tests.servers.anthropic_wire import AnthropicWire
+from tests.servers.google_wire import GeminiWire
+from tests.servers.openai_wire import OpenAIWire
 
 NAMES = {"openai": "gpt-4.1", "anthropic": "claude-sonnet-4-5", "google": "gemini-2.5-flash"}
 APIS = {"openai": OpenAIBatches, "anthropic": AnthropicBatches, "google": GoogleBatches}
+WIRES: dict[str, Any] = {"openai": OpenAIWire, "anthropic": AnthropicWire, "google": GeminiWire}
 NODES = [Node(f"Task {i}.\n").child("a -> x\n").child("b -> y\n") for i in range(3)]
 pytestmark = pytest.mark.usefixtures("planted_keys")
 every_provider = pytest.mark.parametrize("provider", list(NAMES))
@@ -130,6 +134,12 @@ def cells_of(n: int, nodes: Sequence[Node] = NODES) -> Cells:
 def serving(**how: Any) -> Iterator[LoopbackServer]:
     with LoopbackServer(reply, **how) as server:
         yield server
+
+
+def usd_at_most(model: ApiModel, cells: Cells) -> float:
+    """Return what one of the requests may cost."""
+    shared = Shared(node=cells[0][0], sampling=Sampling(max_tokens=16), n_queries=len(cells[0][1]))
+    return most_usd(model, Request(shared=shared, query=cells[0][1][0], arrived=asyncio.Queue()))
 
 
 def sizes(server: LoopbackServer) -> list[int]:
@@ -303,6 +313,37 @@ def test_a_batch_whose_making_was_not_confirmed_is_found_and_not_made_twice(
         assert sizes(server) == [6]
 
 
+@every_provider
+def test_a_batch_whose_making_was_not_confirmed_is_not_made_twice_where_the_key_is_refused_then(
+    provider: str, tmp_path: Path
+) -> None:
+    cells = cells_of(2)
+    with serving() as server:
+        run = Run(tmp_path, server, provider)
+        server.fail_next(*[None] * (N_CALLS[provider] - 1), "reset_after", "auth")
+        with pytest.raises(AccountError, match="401"):
+            run.go(cells)
+        run.go(cells)
+        run.check(cells)
+        assert sizes(server) == [6]
+
+
+@every_provider
+def test_a_batch_whose_making_was_not_confirmed_is_looked_for_where_there_was_no_room_then(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(APIS[provider], "most_requests", 3)
+    monkeypatch.setattr(batch_desk, "FIRST_POLL_S", 0.5)  # no poll meets the faults
+    cells = cells_of(2)
+    first = [None] * N_CALLS[provider]
+    with serving() as server:
+        run = Run(tmp_path, server, provider)
+        server.fail_next(*first, *first[1:], "reset_after", "rate")
+        run.go(cells, max_retries="1")
+        run.check(cells)
+        assert sizes(server) == [3, 3]
+
+
 STEPS = ["before it is written down", "before it is made", "before it is known to be made", "before it has ended",
          "amid its results", "before the answers are struck out"]  # fmt: skip
 
@@ -366,6 +407,14 @@ def test_a_run_that_ended_at_any_step_goes_on_without_handing_in_twice(
         Ledger(tmp_path).all_answered()
         assert "open" not in run.states
         assert "making" not in run.states
+
+
+def test_a_greedy_request_is_the_same_with_another_seed_and_a_sampled_one_is_not() -> None:
+    for temperature, n_keys in ((0.0, 1), (0.7, 2)):
+        shared = Shared(node=NODES[0], sampling=Sampling(temperature=temperature), n_queries=1)
+        asked = [Query(id=f"q{seed}", text="word ->", seed=seed) for seed in range(2)]
+        requests = [Request(shared=shared, query=query, arrived=asyncio.Queue()) for query in asked]
+        assert len({request.key for request in requests}) == n_keys
 
 
 def test_another_runs_batch_of_as_many_requests_is_not_taken_for_ours(tmp_path: Path) -> None:
@@ -477,6 +526,60 @@ def test_dollars_split_batches_and_end_the_run_before_they_are_passed(tmp_path: 
         assert run.billed_usd() <= usd * 5.5
         run.go(cells)
         run.check(cells)
+
+
+def test_a_batch_waits_for_the_dollars_that_those_before_it_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AnthropicBatches, "most_requests", 5)
+    cells = cells_of(10, NODES[:1])
+    with serving() as server:
+        run = Run(tmp_path, server, "anthropic")
+        usd = usd_at_most(run.open(), cells)
+        run.go(cells, budget=Budget(usd * 6))  # those first 5 leave more than 4, and less than 5
+        run.check(cells)
+        assert 4 < 6 - run.billed_usd() / 2 / usd < 5
+        assert sizes(server) == [5, 4, 1]
+
+
+def test_what_an_earlier_run_has_handed_in_is_held_against_the_dollars_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = cells_of(5)
+    budget, most = Budget(1.0), [0.0]
+    with serving() as server:
+        run = Run(tmp_path, server, "openai")
+        with crashing("before it has ended", "openai"):
+            run.go(cells)
+        usd, end_of = usd_at_most(run.open(), cells), batch_desk.Desk.end_of
+
+        async def seen(*args: Any) -> Any:
+            most.append(1.0 - budget.left_usd)
+            return await end_of(*args)
+
+        monkeypatch.setattr(batch_desk.Desk, "end_of", seen)
+        run.go(cells, budget=budget)
+        run.check(cells)
+    assert max(most) == pytest.approx(15 * usd)
+    assert budget.left_usd == pytest.approx(1.0 - run.billed_usd())
+
+
+@every_provider
+@pytest.mark.parametrize("told", ["nothing of the usage", "nothing that can be read"])
+def test_an_answer_that_does_not_tell_its_usage_is_held_against_the_dollars_at_its_whole_price(
+    provider: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = WIRES[provider]
+    answer, left_out = wire.answer, {"usage": None} if provider == "openai" else {"usage": {}, "usageMetadata": {}}
+    lacking = left_out if told == "nothing of the usage" else dict.fromkeys(("choices", "content", "candidates"), 7)
+    monkeypatch.setattr(wire, "answer", lambda *args: {**answer(*args), **lacking})
+    with serving() as server:
+        run = Run(tmp_path, server, provider)
+        cells = cells_of(20, NODES[:1])
+        usd = usd_at_most(run.open(), cells)
+        with pytest.raises(BudgetSpent, match="--max-cost"):
+            run.go(cells, budget=Budget(usd * 5.5))
+        assert sizes(server) == [5]
 
 
 def test_a_batch_without_room_beside_the_others_waits_for_one_to_end(

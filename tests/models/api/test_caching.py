@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+import genai_prices
 import pytest
 
 from icl_harness.errors import BudgetSpent
 from icl_harness.models.api.caching import fewest_tokens, ttl_for
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
+from icl_harness.models.openai import chat
 from icl_harness.prompts import Node
 from tests import servers
 from tests.models.api.apis import ask, no_legacy, open_model
@@ -65,6 +69,35 @@ def test_no_string_is_longer_than_openai_takes_and_each_ends_where_a_shot_does(n
     assert "".join(texts) == node.text + "word0 ->"
     assert all(text.endswith("\n") for text in texts[:-1])
     assert len(texts) > 4
+
+
+def test_another_server_gets_one_string_as_long_as_one_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "MOST_STRING", 1_000_000)
+    with LoopbackServer(lambda _: "fine", max_string=1_048_576) as server:
+        for n_shots in (10, 60):
+            [answer] = ask(open_model("openai", server, "llama"), 1, node=long_node(n_shots))
+            assert answer.text == "fine"
+    short, long = (request.body["messages"][0]["content"] for request in server.requests)
+    assert short == long_node(10).text + "word0 ->"
+    assert "".join(part["text"] for part in long) == long_node(60).text + "word0 ->"
+    assert all(part["text"].endswith("\n") for part in long[:-1])
+
+
+def test_what_it_costs_that_caching_does_not_take_is_told_of_the_prompts_alone() -> None:
+    notes: list[str] = []
+    with LoopbackServer(lambda _: "fine", cache_minimum=10**9) as server:
+        model = open_model("openai", server, "gpt-5.6", priced_as="openai/gpt-5.6")  # with room for 8,192 of thought
+        model.terms = Terms(say=notes.append)
+        ask(model, 20, node=long_node(4))
+    (note,) = notes
+    told = re.search(r"the 17 queries left .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),", note)
+    assert told is not None, note
+    dear, cheap = map(float, told.groups())
+    n_tokens = sum(bill.input for bill in server.bill) / len(server.bill)
+    usage = genai_prices.Usage(input_tokens=round(n_tokens))
+    plain = float(genai_prices.calc_price(usage, "gpt-5.6", provider_id="openai").input_price)
+    assert dear == pytest.approx(17 * 1.25 * plain, rel=0.05)  # written each time
+    assert cheap < dear / 5
 
 
 @no_legacy

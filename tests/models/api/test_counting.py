@@ -8,6 +8,8 @@ import pytest
 import tiktoken
 
 from icl_harness.errors import AccountError
+from icl_harness.models import DEMO_FOLDER
+from icl_harness.models import open_model as open_any
 from icl_harness.models.api.counting import COUNTED, ESTIMATE, Count, Counter
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Model
@@ -128,6 +130,16 @@ def test_tiktoken_counts_where_its_file_is_there(monkeypatch: pytest.MonkeyPatch
         (told,) = count(open_model("openai", server, "gpt-x"), (NODE, ["one ->", "é ->"]))
     assert told == Count(prefix=NODE.n_bytes - NODE.text.count("->"), queries=(5, 4), how="tiktoken")
     assert not server.requests
+
+
+def test_a_model_behind_a_server_is_counted_by_the_tokenizer_that_is_named() -> None:
+    with LoopbackServer() as server:
+        args = {"api": "completions", "tokenizer": str(DEMO_FOLDER)}
+        model = open_any("openai/llama", base_url=server.base_url("openai"), model_args=args)
+        (told,) = count(model, (NODE, ["one ->"]))
+    expected = len(model.tree.branches(NODE, ["one ->"])[0])
+    assert told is not None
+    assert (told.prefix + told.queries[0], told.how) == (expected, "its tokenizer")
 
 
 def test_a_model_here_counts_by_its_tokenizer_and_one_without_tokens_gives_none() -> None:

@@ -17,46 +17,13 @@ from icl_harness.models.base import Answer, Sampling, sum_usage
 from icl_harness.prompts import Node, Query
 from tests.models.api.apis import NODE
 from tests.servers import LoopbackServer
-from tests.servers.decisions import SURE, DecisionsWire, probabilities
-from tests.servers.openai_wire import text_of
-from tests.servers.wire import Block, Json, Made, Refused, Request, joined
+from tests.servers.decisions import SURE, DecisionsWire, GoogleDecisionsWire
+from tests.servers.wire import Json, Made, Refused, Request
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
 DECIDE = Sampling(scoring="decisions")
 CHOICES = ("red", "blue", "green")
 NAMES = {"openai": "openai/gpt-6-luna", "google": "google/gemini-decision-1"}
-
-
-class GoogleDecisionsWire(DecisionsWire):
-    """Gemini's form of decisions, told from OpenAI's, at the same path, by its questions: they have names."""
-
-    name = "google"
-
-    def blocks(self, body: Json) -> list[Block]:
-        questions = [
-            Block(q["instructions"], "question", message=at) for at, q in enumerate(body["questions"].values(), 1)
-        ]
-        return [Block(text_of(body["input"])), *questions]
-
-    def prompts(self, request: Request) -> list[str]:
-        shared, *questions = request.blocks
-        return [joined([shared, block]) for block in questions]
-
-    def check(self, request: Request) -> None:
-        """Refuse nothing."""
-
-    def answer(self, made: Made, body: Json) -> Json:
-        answers = {}
-        for (name, question), (text, _) in zip(body["questions"].items(), made.said, strict=True):
-            options = list(question["criteria"])
-            shares = dict(zip(options, probabilities(options, text.strip()), strict=True))
-            best = max(shares, key=shares.__getitem__)
-            answers[name] = {"type": "choice", "choice": best, "confidence": shares[best], "probabilities": shares}
-        usage = {"total_input_tokens": made.n_prompt, "total_cached_tokens": made.n_cached, "total_output_tokens": 0}
-        return {"answers": answers, "usage": {**usage, "total_tokens": made.n_prompt}}
-
-    def error(self, fault: str, message: str | None = None) -> Json:
-        return {"error": {"code": 400, "message": message or fault, "status": "UNAVAILABLE"}}
 
 
 @pytest.fixture(params=["openai", "google"])
@@ -71,8 +38,6 @@ def server(provider: str) -> Iterator[LoopbackServer]:
         return CHOICES[number % 3]
 
     with LoopbackServer(reply) as running:
-        if provider == "google":
-            use(running, GoogleDecisionsWire)
         yield running
 
 

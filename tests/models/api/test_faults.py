@@ -82,12 +82,14 @@ def test_what_no_further_request_can_mend_stops_the_run_in_one_line(sdk: str, fa
     assert len(server.requests) <= 6
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@every_sdk
 def test_a_spent_quota_stops_the_run(sdk: str) -> None:
     with LoopbackServer() as server:
         server.fail_always("quota")
-        with pytest.raises(AccountError, match=r"quota|credit balance"):
-            ask(open_model(sdk, server), 3)
+        model = open_model(sdk, server, max_retries="3", concurrency="2")
+        with pytest.raises(AccountError, match=rf"(quota|credit balance).* Check {model.key_names[0]}"):
+            ask(model, 50)
+    assert len(server.requests) <= 2
 
 
 @every_sdk
@@ -153,6 +155,51 @@ def test_fates_follow_codes_before_words() -> None:
     assert fate(400, "", "content_filter") == fate(403, "Your input was flagged") == "refused"
     assert fate(429) == fate(408) == fate(529) == "transient"
     assert fate(400) == fate(422) == "failed"
+
+
+SPENT = [  # as providers word them: a limit that the user set, credits, a model that the free tier has none of, a place
+    (400, "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."),
+    (429, "Your prepayment credits are depleted. Please go to the billing page."),
+    (429, "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: gemini-x\nPlease retry."),
+    (400, "User location is not supported for the API use."),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), SPENT)
+def test_an_account_that_may_ask_nothing_is_known_by_its_words(status: int, message: str) -> None:
+    assert fate(status, message) == "account"
+
+
+def test_a_quota_of_a_day_is_the_accounts_end_and_one_of_a_minute_is_waited_for() -> None:
+    def told(*quotas: str) -> Fault:
+        failure = {
+            "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+            "violations": [{"quotaId": q} for q in quotas],
+        }
+        details = [failure, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]
+        error = {
+            "code": 429,
+            "message": "Quota exceeded, limit: 20",
+            "status": "RESOURCE_EXHAUSTED",
+            "details": details,
+        }
+        return Fault.from_body(429, {"error": error}, "", {})
+
+    minute, day = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "GenerateRequestsPerDayPerProjectPerModel"
+    assert (told(minute).fate, told(minute).retry_after_s) == ("transient", 36)
+    assert told(day).fate == told(minute, day).fate == "account"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Request too large for gpt-x on tokens per min (TPM): Limit 30000, Requested 50000. The input must be reduced.",
+        "Extra usage is required for long context requests.",
+    ],
+)
+def test_a_request_that_an_account_could_never_send_is_not_sent_again(message: str) -> None:
+    assert fate(429, message, "rate_limit_exceeded") == "failed"
+    assert fate(429, "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000", "x") == "transient"
 
 
 def test_error_bodies_of_every_shape_are_read() -> None:

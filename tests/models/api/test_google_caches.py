@@ -117,7 +117,9 @@ class TestUse:
         assert [answer.text for answer in answers] == ["yes"] * 3
         assert calls(server) == {"make": 1, "ask": 3}
         assert terms.ledger.caches() == []
-        assert notes == []
+        (note,) = notes
+        assert "no cached content is kept at 0 shots: 400 INVALID_ARGUMENT: Cached content is too small" in note
+        assert note.endswith("Its queries pay for the whole prefix, $0.0015 each.")
 
     def test_a_model_without_caches_is_asked_without_and_says_so_once(self, server, terms, notes) -> None:
         server.fail_next("model")

@@ -130,7 +130,7 @@ def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
             whole = tokenizer(text + "positive", add_special_tokens=False)["input_ids"]
             told = weights[query.id, 0].logprobs["p"]
             assert told == pytest.approx(nats(plain, whole, len(whole) - len(ids)), abs=1e-4)
-    assert model.n_prefilled == model.count_tokens(node)
+    assert model.n_prefilled == len(tokenizer(text.partition(query.text)[0], add_special_tokens=False)["input_ids"])
 
 
 @pytest.mark.parametrize(("kind", "steady"), [("phi3_longrope", 64), ("llama_dynamic", 512)])
@@ -153,19 +153,27 @@ def test_a_window_ends_where_positions_begin_to_depend_on_the_prompts_length(tmp
     assert HfModel(folder, context_window="32").capabilities.context_window == 32
 
 
-def test_a_chat_template_that_trims_gives_the_ids_of_the_trimmed_prompt(tmp_path):
+@pytest.mark.parametrize("template", [CHAT, CHAT.replace("m.content", "m.content | trim")])
+def test_white_space_around_a_prompt_in_one_turn_is_what_the_template_makes_of_it(tmp_path, template):
     folder = save_tiny_model(tmp_path, tokenizer="llama3")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = CHAT.replace("m.content", "m.content | trim")
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
-    model, node = HfModel(str(folder), chat_template="true"), grow(Node("Label.\n"), shots(2))
-    query = Query(id="q", text="Review: dull\nSentiment:\n ")
-    answer = ask(model, node, [query], Sampling(max_tokens=2))["q", 0]
-    said = [{"role": "user", "content": node.text + query.text}]
-    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    assert answer.usage.prompt_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    with pytest.raises(SpecError, match="begins with white space, which the chat template trims"):
-        ask(model, Node(" Label."), [query], Sampling(max_tokens=2))
+    model, query = HfModel(str(folder), chat_template="true"), Query(id="q", text="Review: dull\nSentiment:\n ")
+    for node in (Node("\n "), *(grow(Node(preamble), shots(2)) for preamble in ("Label.\n", " \nLabel.", "\n "))):
+        answer = ask(model, node, [query], Sampling(max_tokens=2))["q", 0]
+        said = [{"role": "user", "content": node.text + query.text}]
+        text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        assert answer.usage.prompt_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_a_prompt_in_one_turn_takes_no_turns_of_its_own(tmp_path):
+    folder = save_tiny_model(tmp_path, tokenizer="llama3")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(SpecError, match="takes no turns of a chat"):
+        ask(HfModel(str(folder), chat_template="true"), Node("Label.", role="system"), queries_of(1), Sampling())
 
 
 def test_a_layer_that_reads_anothers_keys_need_not_keep_the_model_from_being_opened(tmp_path):
