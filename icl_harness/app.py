@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from icl_harness.errors import IclError, nearest
+from icl_harness.errors import IclError
 from icl_harness.files import write_atomically
 from icl_harness.grid_options import grid, takes
+from icl_harness.usage import USAGE_ERROR, usage
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot count. "
@@ -28,7 +28,6 @@ Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table 
 CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
 CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
 STOPPED = 130  # the exit code of Ctrl-C
-USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports it by its children only
 
 
 @app.command()
@@ -199,6 +198,7 @@ def show(
     about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}, {cell.shots} shots, draw {cell.draw}"
     chat = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
     inside = "; sent inside the model's chat template" if chat else ""
+    inside = "; sent as the turns of a chat" if cell.format == "chat" else inside
     typer.echo(f"\n[{about}{inside}{more}]", err=True)
 
 
@@ -278,7 +278,7 @@ def _say(error: BaseException, arguments: list[str]) -> int:
         typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
         return STOPPED
     known = isinstance(error, IclError | OSError | USAGE_ERROR)
-    text = _usage(error, arguments) if isinstance(error, USAGE_ERROR) else str(error)
+    text = usage(error, arguments, commands()) if isinstance(error, USAGE_ERROR) else str(error)
     if not known:
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
     again = " Run the same command again to go on." if isinstance(error, IclError) and error.resumable else ""
@@ -286,36 +286,6 @@ def _say(error: BaseException, arguments: list[str]) -> int:
     return error.exit_code if isinstance(error, IclError) else 2 if known else 1
 
 
-def _usage(error: Any, arguments: list[str]) -> str:
-    """Return what is wrong with a command line in the words of the other errors, not in typer's."""
-    commands = [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]
-    asked = arguments[0]
-    if asked not in commands and not asked.startswith("-"):
-        return f"there is no command {asked!r}.{nearest(asked, commands)} Known: {', '.join(commands)}."
-    see = f"`icl {asked} --help`" if asked in commands else "`icl --help`"
-    kind, said, param = type(error).__name__, error.format_message(), getattr(error, "param", None)
-    if kind == "NoSuchOption":
-        option, known = error.option_name, error.possibilities or ()
-        return f"there is no option {option}.{nearest(option, known)} {see} lists all."
-    if kind == "BadOptionUsage":
-        wrong = "takes no value, and one is given" if "not take" in said else "takes a value, and none is given"
-        return f"{error.option_name} {wrong}. {see} lists all."
-    if kind == "MissingParameter":
-        return f"{_name(param)} is missing. {see} shows what is taken."
-    if kind == "BadParameter" and ("integer" in said or "number" in said or "float" in said):
-        given = [after for option, after in pairwise([*_split(arguments), ""]) if option == _name(param)]
-        takes_one = "a whole number" if "integer" in said else "a number"
-        return f"{_name(param)} is {given[-1] if given else ''!r}; it takes {takes_one}."
-    if "extra argument" in said:  # "Got unexpected extra argument (b)"
-        said = f"too many arguments: {said[said.rindex('(') + 1 :].rstrip(')')}"
-    return f"{said.rstrip('.')}. {see} shows what is taken."
-
-
-def _name(param: Any) -> str:
-    """Return what help calls an option or an argument."""
-    return str(param.opts[-1] if param.opts[-1].startswith("-") else param.metavar or param.name)
-
-
-def _split(arguments: list[str]) -> list[str]:
-    """Return `--option=value` as two."""
-    return [part for text in arguments for part in (text.split("=", 1) if text.startswith("--") else [text])]
+def commands() -> list[str]:
+    """Return the names of all commands."""
+    return [str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands]

@@ -13,6 +13,7 @@ from icl_harness.models.base import Scoring
 from icl_harness.modes import MODES, Format, Mode
 
 OnOverflow = Literal["drop", "skip", "error"]
+MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Spec:
                 f"--queries-per-request needs written answers: --scoring {self.scoring} weighs one's choices."
             )
         for name in self.models:
+            if self.scoring == "decisions" and name.startswith(("demo", "hf/", "vllm/", "baseline/")):
+                raise SpecError(f"{name} offers no --scoring decisions, which asks providers; use --scoring choices.")
             if name.startswith("baseline/") and (self.queries_per_request != 1 or self.format != "text"):
                 option = "--queries-per-request" if self.queries_per_request != 1 else "--format"
                 raise SpecError(f"{name} reads no prompts, so {option} does nothing for it. Leave one of them out.")
@@ -101,6 +104,8 @@ class Spec:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise SpecError(f"--{name.replace('_', '-')} is {value}; it takes a whole number of {least} or more.")
+        if self.draws > MOST_DRAWS:
+            raise SpecError(f"--draws is {self.draws}; it takes at most {MOST_DRAWS:,}.")
         if self.worked not in range(5):
             raise SpecError(f"--worked is {self.worked}; the format block takes 0 to 4 worked examples.")
         for name in ("temperature", "bank_temperature"):

@@ -81,9 +81,16 @@ def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
     left = plan.usd("usd_batch" if batch else "usd_cached") or 0.0
     if plan.spent_usd + left <= most_usd:
         return
-    spent = f"${plan.spent_usd:,.2f} are spent and " if plan.spent_usd else ""
-    way = "in batch" if batch else "with caching"
+    spent = f"${told(plan.spent_usd)} are spent and " if plan.spent_usd else ""
+    ways = ["in batch", "with caching"] if batch else ["with caching", "in batch"]
+    other = plan.usd("usd_cached" if batch else "usd_batch")
+    cheaper = f", {ways[1]} ${told(other)}" if other is not None and other < left else ""
     raise SpecError(
-        f"--max-cost is ${most_usd:,.2f}: {spent}the prompts alone take ${left:,.2f} {way}. Give more, or ask for "
-        "less: see icl plan."
+        f"--max-cost is ${most_usd:,g}: {spent}the prompts alone take ${told(left)} {ways[0]}{cheaper}. Give more, or "
+        "ask for less: see icl plan."
     )
+
+
+def told(usd: float) -> str:
+    """Return dollars as a table shows them: to the cent, and what is less than one in full."""
+    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.2g}" if 0 < usd < 0.0001 else f"{usd:.4f}"

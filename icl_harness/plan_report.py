@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.plan import Plan, Planned
+from icl_harness.plan import Plan, Planned, told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _count(n: int | None, about: str) -> str:
 
 
 def _usd(usd: float | None) -> str:
-    return "-" if usd is None else f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"
+    return "-" if usd is None else told(usd)
 
 
 def plan_notes(plan: Plan) -> Iterator[str]:

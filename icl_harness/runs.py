@@ -277,7 +277,11 @@ def find_prompts(folder: Path, query_id: str, wanted: dict[str, Any]) -> list[tu
             known = store.query_ids()
             where = "".join(f", {name} {value}" for name, value in wanted.items())
             hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
-            raise SpecError(f"{folder}: query {query_id!r}{where} was not asked.{'' if query_id in known else hint}")
+            if query_id in known:
+                cells = [cell for cell, _ in store.prompts(query_id)]
+                there = [(name, dict.fromkeys(str(getattr(cell, name)) for cell in cells)) for name in wanted]
+                hint = f" It was asked with {', '.join(' '.join([name, *values]) for name, values in there)}."
+            raise SpecError(f"{folder}: query {query_id!r}{where} was not asked.{hint}")
         return found
     finally:
         store.close()

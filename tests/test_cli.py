@@ -137,6 +137,9 @@ class TestResults:
 
     def test_show_prints_the_prompt_and_nothing_else_on_standard_output(self, icl) -> None:
         icl(*GRID)
+        code, _, err = icl("show", "out", "--query", "test104", "--shots", "77")
+        assert code == 2
+        assert "query 'test104', shots 77 was not asked. It was asked with shots 0 " in err
         code, out, err = icl("show", "out", "--query", "test104", "--shots", "2", "--draw", "1")
         assert code == 0
         assert out.startswith("Even or odd? (supervised)\nn ")
@@ -259,6 +262,9 @@ MISTAKES = [
         r"no option --shot. Nearest: --shots.* `icl run --help` lists all",
     ),
     (("run", "toy", "--model", "demo", "--draws", "many"), "--draws is 'many'; it takes a whole number"),
+    (("run", "toy", "--model", "demo", "--draws", "9" * 20), "--draws is 9+; it takes at most 10,000"),
+    (("run", "toy", "--shots", "4", "--model", "claude-sonnet-4-5"), "Is it anthropic/claude-sonnet-4-5?"),
+    (("run", "toy", "--model", "demo", "--scoring", "decisions"), "demo offers no --scoring decisions"),
     (("run", "toy", "--model", "demo", "--draws=1.5"), "--draws is '1.5'; it takes a whole number"),
     (("run", "toy", "--model", "demo", "--max-cost", "five"), "--max-cost is 'five'; it takes a number"),
     (("run", "toy", "--model", "demo", "--draws"), "--draws takes a value, and none is given. `icl run --help`"),

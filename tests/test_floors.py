@@ -28,7 +28,7 @@ FLOORS = {
         "turns",
     ),
     4: ("compare", "curves", "stats"),
-    5: ("app", "describe", "grid_options", "plan_report", "plots", "report", "runs"),
+    5: ("app", "describe", "grid_options", "plan_report", "plots", "report", "runs", "usage"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = (

@@ -270,4 +270,4 @@ class TestMaxCost:
             assert f"nothing is left to ask; ${spent:.4f} spent" in out
             code, _, err = call(icl, "run", server, model, *options, "--max-cost", f"{0.9 * spent:.5f}")
         assert code == 2
-        assert f"${spent:.2f} are spent and" in err
+        assert f"${spent:.4f} are spent and" in err

@@ -19,6 +19,7 @@ PROVIDERS = {
     "google": "Gemini: 'google/<model>'",
     "baseline": "a reference learner: 'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'",
 }
+MAKERS = {"gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic", "gemini": "google"}
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 
 
@@ -39,7 +40,9 @@ def open_model(
     provider, _, name = model_id.partition("/")
     if provider not in PROVIDERS or (not name) != (provider == "demo"):
         known = "; ".join(PROVIDERS.values())
-        raise ModelError(f"unknown model {model_id!r}.{nearest(provider, PROVIDERS)} There are: {known}.")
+        maker = next((maker for start, maker in MAKERS.items() if model_id.startswith(start)), None)
+        meant = f" Is it {maker}/{model_id}?" if maker else nearest(provider, PROVIDERS)
+        raise ModelError(f"unknown model {model_id!r}.{meant} There are: {known}.")
     args = dict(model_args or {})
     for reserved in {"id", "name", "base_url", "kv_cache", "terms"} & set(args):
         raise ModelError(
