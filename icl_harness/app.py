@@ -70,7 +70,10 @@ def plan(
     found = plan_run(spec, folder, how)
     if csv is not None:
         text = plan_frame(found).to_csv(index=False, lineterminator="\n")
-        sys.stdout.write(text) if str(csv) == "-" else write_atomically(csv, text.encode())
+        if str(csv) == "-":
+            sys.stdout.write(text)
+        else:
+            write_atomically(csv, text.encode())
     else:
         print_tables(plan_tables(found))
         for note in plan_notes(found):

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from icl_harness.errors import IclError, ProviderError, SpecError, StoreError
-from icl_harness.ledger import LEDGER_FILE, BatchEntry, Ledger
+from icl_harness.errors import IclError, ProviderError, SpecError
+from icl_harness.ledger import BatchEntry, Ledger
 from icl_harness.models import open_model
 from icl_harness.models.api.batch_desk import Desk
 from icl_harness.models.api.faults import Fault
@@ -36,7 +35,7 @@ def batches(folder: Path) -> tuple[list[tuple[str, ...]], list[str]]:
     store = RunStore.open(folder)
     header = store.header
     store.close()
-    with ledger_of(folder) as ledger:
+    with contextlib.closing(Ledger(folder)) as ledger:
         entries = ledger.batches()
     if not entries:
         return [], [f"{folder} has handed in no batches."]
@@ -51,22 +50,9 @@ def batches(folder: Path) -> tuple[list[tuple[str, ...]], list[str]]:
     return [HEADING, *(_row(entry, told[entry.token]) for entry in entries)], notes
 
 
-@contextlib.contextmanager
-def ledger_of(folder: Path) -> Iterator[Ledger]:
-    """Give the ledger of a run, and close it. Raises `StoreError` where it is damaged."""
-    try:
-        with contextlib.closing(Ledger(folder)) as ledger:
-            yield ledger
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{folder / LEDGER_FILE} cannot be read: {error}. It names the batches and caches that the run has at its "
-            "providers: put it back, or move it away and look there."
-        ) from error
-
-
 def refuse_to_leave(folder: Path) -> None:
     """Raise `SpecError` where a run has batches at a provider, whose requests would be asked, and paid for, twice."""
-    with ledger_of(folder) as ledger:
+    with contextlib.closing(Ledger(folder)) as ledger:
         left = [entry for entry in ledger.batches() if entry.state in ("making", "open")]
     if left:
         raise SpecError(

@@ -16,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from icl_harness.batches import ledger_of
 from icl_harness.errors import AccountError, ProviderError, StoreError
 from icl_harness.ledger import CacheEntry, Ledger
 from icl_harness.models import open_model
@@ -35,7 +34,7 @@ def caches(folder: Path, *, delete: bool = False) -> tuple[list[tuple[str, ...]]
     store = RunStore.open(folder)
     header = store.header
     store.close()
-    with ledger_of(folder) as ledger, _claimed(folder) as free:
+    with contextlib.closing(Ledger(folder)) as ledger, _claimed(folder) as free:
         if delete and not free:
             raise StoreError(f"{folder}: a run is going on, which deletes its caches itself. Wait for it, or stop it.")
         entries = sorted(ledger.caches(), key=lambda entry: entry.model)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from icl_harness.errors import SpecError, nearest
+from icl_harness.models import APIS
 from icl_harness.models.base import Scoring
 from icl_harness.modes import MODES, Format, Mode
 
@@ -85,14 +86,14 @@ class Spec:
                 f"--queries-per-request needs written answers: --scoring {self.scoring} weighs one's choices."
             )
         for name in self.models:
-            if self.scoring == "decisions" and name.startswith(("demo", "hf/", "vllm/", "baseline/")):
+            if self.scoring == "decisions" and not name.startswith(APIS):
                 raise SpecError(f"{name} offers no --scoring decisions, which asks providers; use --scoring choices.")
             if name.startswith("baseline/") and (self.queries_per_request != 1 or self.format != "text"):
                 option = "--queries-per-request" if self.queries_per_request != 1 else "--format"
                 raise SpecError(f"{name} reads no prompts, so {option} does nothing for it. Leave one of them out.")
         if self.model_args and all(name.startswith("baseline/") for name in self.models):
             raise SpecError("--model-arg does nothing for reference learners.")
-        if self.base_url and not any(name.startswith(("openai/", "anthropic/", "google/")) for name in self.models):
+        if self.base_url and not any(name.startswith(APIS) for name in self.models):
             raise SpecError("--base-url belongs to openai/, anthropic/ and google/ models, and none is named.")
 
     def _check_numbers(self) -> None:

@@ -12,7 +12,6 @@ import typer
 from icl_harness.errors import SpecError
 
 TASKS = typer.Argument(metavar="TASK", help="Tasks (icl tasks lists them), or one YAML file with the same keys.")
-APIS = ("openai/", "anthropic/", "google/")
 
 
 def grid(
@@ -115,6 +114,7 @@ def grid(
     worker_cpus: Annotated[int | None, typer.Option(metavar="N", help="CPUs of a replica. [1; 0 beside a GPU]")] = None,
 ) -> Any:
     """Return what `run` and `plan` are told: the spec, the run folder, how it is carried out."""
+    from icl_harness.models import APIS
     from icl_harness.runs import Execution, default_folder
 
     options = {
@@ -127,9 +127,9 @@ def grid(
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}
     spec, cache = _spec(tasks, given), _kv_cache(kv_cache, kv_cache_gb)
-    for option, value in (("--rpm", rpm), ("--tpm", tpm)):
+    for option, value in (("--rpm", rpm), ("--tpm", tpm), ("--max-cost", max_cost)):
         if value is not None and not any(name.startswith(APIS) for name in spec.models):
-            raise SpecError(f"{option} paces requests to APIs ({', '.join(APIS)}), and none is named. Leave it out.")
+            raise SpecError(f"{option} is for models of APIs ({', '.join(APIS)}), and none is named. Leave it out.")
     how = Execution(
         workers=workers, worker_cpus=worker_cpus, kv_cache=cache, batch=batch, rpm=rpm, tpm=tpm, max_cost=max_cost,
         say=_note,

@@ -7,14 +7,17 @@ Left out: what it cost (that is in the records).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from icl_harness.errors import StoreError
 
 LEDGER_FILE = "ledger.db"
 
@@ -107,7 +110,7 @@ class Ledger:
         """Write down a batch that is about to be handed in under a new token: `keys` name its requests, in order. Those
         that earlier batches failed to answer are no longer expected of them: `instead_of`, as (token, number)."""
         made = time.time()
-        with self._open() as db:
+        with self._writing() as db:
             db.execute(
                 "INSERT INTO batches (token, model, made, n_requests, n_bytes, state) VALUES (?,?,?,?,?,'making')",
                 (token, model, made, len(keys), n_bytes),
@@ -128,13 +131,13 @@ class Ledger:
 
     def answered(self, places: Iterable[tuple[str, int]]) -> None:
         """Write down that the answers of requests are in the records; a batch of which all are is done."""
-        with self._open() as db:
+        with self._writing() as db:
             self._strike_out(db, places)
 
     def all_answered(self) -> None:
         """Write down that the records hold all answers, also those that a crash kept from being struck out."""
         if self._file.exists():
-            with self._open() as db:
+            with self._writing() as db:
                 db.execute("DELETE FROM requests")
                 db.execute("UPDATE batches SET state = 'done' WHERE state IN ('making', 'open')")
 
@@ -168,11 +171,17 @@ class Ledger:
             self._db = None
 
     def _do(self, statement: str, *values: Any) -> None:
-        with self._open() as db:
+        with self._writing() as db:
             db.execute(statement, values)
 
     def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self._open().execute(statement, values).fetchall() if self._db or self._file.exists() else []
+        with _told(self._file):
+            return self._open().execute(statement, values).fetchall() if self._db or self._file.exists() else []
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with _told(self._file), self._open() as db:
+            yield db
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
@@ -186,3 +195,15 @@ class Ledger:
 def new_token() -> str:
     """Return a new name for what is about to be made."""
     return f"icl-{secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Raise `StoreError` where a ledger cannot be read or written."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{file} cannot be used: {error}. It names the batches and caches that the run has at its providers: put "
+            "it back, or move it away and look there."
+        ) from error

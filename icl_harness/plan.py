@@ -92,5 +92,5 @@ def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
 
 
 def told(usd: float) -> str:
-    """Return dollars as a table shows them: to the cent, and what is less than one in full."""
-    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.2g}" if 0 < usd < 0.0001 else f"{usd:.4f}"
+    """Return dollars as a table shows them: to the cent, and less than one to four places."""
+    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"

@@ -14,7 +14,7 @@ import pytest
 
 import icl_harness
 from icl_harness.bank import read_bank
-from icl_harness.errors import ProviderError, SpecError
+from icl_harness.errors import ProviderError, SpecError, StoreError
 from icl_harness.ledger import Ledger
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
@@ -143,6 +143,16 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
         monkeypatch.delenv("OPENAI_API_KEY")
         assert icl("batch", "out")[0] == 0
         assert icl("run", *options)[0] == 0  # nothing is out any more
+
+
+def test_a_run_whose_ledger_is_damaged_says_what_it_told_of_and_hands_nothing_in() -> None:
+    with LoopbackServer(reply) as server:
+        go("out", MODELS["openai"], server.base_url("openai"), PLAIN)
+        n_batches = len(server.batches)
+        Path("out/ledger.db").write_text("no database " * 9)
+        with pytest.raises(StoreError, match=r"out/ledger.db cannot be used: .* It names the batches"):
+            go("out", MODELS["openai"], server.base_url("openai"), PLAIN)
+        assert len(server.batches) == n_batches
 
 
 def test_a_run_without_batches_says_so(

@@ -63,7 +63,10 @@ class Stopper:
 @contextlib.contextmanager
 def running(server: LoopbackServer, stopper: Stopper) -> Iterator[subprocess.Popen[bytes]]:
     """Give a run in a process of its own that is in the midst of the cell with two shots."""
-    code = "from icl_harness.app import main; main()"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+        "from icl_harness.app import main; main()"
+    )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     worker = subprocess.Popen([sys.executable, "-c", code, *arguments(server)], **quiet)
     try:

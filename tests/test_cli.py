@@ -269,8 +269,9 @@ MISTAKES = [
     (("run", "toy", "--model", "demo", "--max-cost", "five"), "--max-cost is 'five'; it takes a number"),
     (("run", "toy", "--model", "demo", "--draws"), "--draws takes a value, and none is given. `icl run --help`"),
     (("run", "toy", "--model", "demo", "--batch=yes"), "--batch takes no value, and one is given"),
-    (("run", "toy", "--model", "demo", "--rpm", "60"), "--rpm paces requests to APIs .* Leave it out"),
-    (("plan", "toy", "--model", "baseline/knn", "--tpm", "60"), "--tpm paces requests to APIs"),
+    (("run", "toy", "--model", "demo", "--rpm", "60"), "--rpm is for models of APIs .* Leave it out"),
+    (("plan", "toy", "--model", "baseline/knn", "--tpm", "60"), "--tpm is for models of APIs"),
+    (("run", "toy", "--model", "demo", "--max-cost", "5"), "--max-cost is for models of APIs"),
     (
         ("run", "toy", "--model", "demo", "--modes", "supervised", "unsupervised"),
         "'unsupervised' stands among the tasks, and is a mode.*--modes supervised,unsupervised",
@@ -331,7 +332,7 @@ def test_a_damaged_ledger_is_one_line_that_says_what_it_told_of(icl, command: st
     Path("out/ledger.db").write_text("no database " * 9)
     code, out, err = icl(command, "out")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "out/ledger.db cannot be read: file is not a database. It names the batches and caches" in err
+    assert "out/ledger.db cannot be used: file is not a database. It names the batches and caches" in err
 
 
 @pytest.mark.parametrize("columns", [60, 100])

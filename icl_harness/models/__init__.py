@@ -19,6 +19,7 @@ PROVIDERS = {
     "google": "Gemini: 'google/<model>'",
     "baseline": "a reference learner: 'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'",
 }
+APIS = ("openai/", "anthropic/", "google/")
 MAKERS = {"gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic", "gemini": "google"}
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 

@@ -138,6 +138,7 @@ class Model(ABC):
 
     id: str
     capabilities: Capabilities = Capabilities()
+    counts_by = "its tokenizer"  # what `count_tokens` counts by, as far as it is no estimate
 
     @abstractmethod
     def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:

@@ -230,7 +230,7 @@ async def persist(
                 try:
                     done = await once(slot)
                 except Fault as fault:
-                    if fault.status in (429, 529):
+                    if fault.status in (429, 529) and fault.fate == "transient":
                         slot.refused(fault.retry_after_s)
                     raise
                 slot.answered()

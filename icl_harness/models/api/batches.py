@@ -172,7 +172,7 @@ class Batcher:
                 await self.desk.create(batch, file)
                 return True
             except Fault as fault:
-                if fault.status == 429 and await self._landed():  # there is room when one has ended
+                if fault.status == 429 and fault.fate == "transient" and await self._landed():  # there is room then
                     continue
                 if batch.in_doubt or fault.fate == "transient":  # it may have been taken: the next run looks
                     told = f"{model.id}: a batch could not be handed in: {fault.describe(model.key)}."
@@ -208,6 +208,8 @@ class Batcher:
                 _fail(batch.claims.values(), error)
             finally:
                 self._followed.discard(batch)
+                for request in batch.claims.values():
+                    self.budget.settle(request)
 
     async def _see(self, batch: Batch[Request]) -> None:
         seen = await self.desk.end_of(batch)
@@ -275,7 +277,9 @@ class Batcher:
             if fault.lost:  # it may have been charged for
                 request.n_lost += 1
                 self._spend(request, None)
-            if fault.fate == "transient" and request.n_tries < MOST_TRIES and request.wanted:
+            # An account that was at its end when the batch was made may not be now; if it is, handing in tells.
+            passes = ("transient", "account") if batch.seen is not None else ("transient",)
+            if fault.fate in passes and request.n_tries < MOST_TRIES and request.wanted:
                 request.n_tries += 1
                 self._again(batch, number)
                 return

@@ -75,7 +75,7 @@ class Counter:
             if text not in self._texts:
                 self._texts[text] = (count(node, text) or prefix) - prefix
         queries = tuple(self._texts[text] for text in texts)
-        return Count(prefix=prefix, queries=queries, how=getattr(model, "counts_by", "its tokenizer"))
+        return Count(prefix=prefix, queries=queries, how=model.counts_by)
 
     async def _ask(self, node: Node, text: str) -> None:
         """Take note of the provider's count; where it gives none, it is not asked again."""

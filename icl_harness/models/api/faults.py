@@ -35,7 +35,7 @@ OVERFLOW_TEXT = re.compile(
 # Limits in money and limits of a place; a quota of Gemini's that is 0; one of a day, which no wait of ours outlasts.
 ACCOUNT_TEXT = re.compile(
     r"credit balance is too low|API key not valid|API key expired|reached your specified API usage limits"
-    r"|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0\b",
+    r"|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0(?![.\d])",
     re.IGNORECASE | re.DOTALL,
 )
 DAILY = "PerDay"  # in the name of a quota of Gemini's

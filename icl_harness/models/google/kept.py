@@ -135,7 +135,7 @@ class KeptCache:
         self.too_small = TOO_SMALL.search(text) is not None
         if self.too_small or fault.fate in ("overflow", "refused"):
             self._given_up = True
-            if self._tokens > SURELY * fewest_tokens(self._model.provider, self._model.name):
+            if self.too_small and self._tokens > SURELY * fewest_tokens(self._model.provider, self._model.name):
                 self._model.say_once(self._told_without(said), "small")
         elif NOT_OFFERED.search(text) or fault.status == 404:
             self._caches.offered, self._given_up = False, True

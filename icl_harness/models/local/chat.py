@@ -86,6 +86,8 @@ class Chat:
 
     def check(self, node: Node, queries: Sequence[str]) -> None:
         """Have the template itself write every edge and every query once. Raises `SpecError` where it differs."""
+        if not queries:
+            return
         path = node.path
         todo = [(short, query) for query in queries[:1] for short in _short_chats(path, self._checked)]
         todo += [(path[0], query) for query in queries if query not in self._checked]

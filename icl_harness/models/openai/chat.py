@@ -164,6 +164,12 @@ class OpenAIModel(ApiModel):
         is_whole = not self.is_own and sum(len(text) for _, text in texts) <= MOST_STRING
         if is_whole or (len(texts) == 1 and texts[0][0] not in marks):
             return "".join(text for _, text in texts)
+        if not self.is_own:
+            self.say_once(
+                f"{self.id}: prompts of more than {MOST_STRING:,} characters are sent in parts, as one string may hold "
+                "no more; there are servers that put a line end between parts.",
+                "parts",
+            )
         return [{"type": self.text_type, "text": text, **(BREAKPOINT if i in marks else {})} for i, text in texts]
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:

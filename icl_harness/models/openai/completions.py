@@ -40,11 +40,8 @@ class OpenAICompletionsModel(OpenAIModel):
         self.capabilities = replace(self.capabilities, chat=False, batch=False)
         named = self.extras.get("tokenizer")
         self.tree: TokenTree | None = load_tokens(named, id) if named else None
-
-    @property
-    def counts_by(self) -> str:  # type: ignore[override]
-        """Return what `exact_tokens` counts by."""
-        return super().counts_by if self.tree is None else "its tokenizer"
+        if named:
+            self.counts_by = "its tokenizer"
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the exact tokens where the tokenizer is known."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import io
+import itertools
 import json
 import sqlite3
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,17 @@ from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
+from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.batches import GoogleBatches
+from icl_harness.models.openai import batches as openai_batches
 from icl_harness.models.openai.batches import OpenAIBatches
 from icl_harness.prompts import Node, Query
 from tests.models.api.apis import no_legacy
 from tests.servers import LoopbackServer
+from tests.servers import batches as served
 from tests.servers.anthropic_wire import AnthropicWire
 from tests.servers.google_wire import GeminiWire
 from tests.servers.openai_wire import OpenAIWire
@@ -497,6 +502,76 @@ def test_a_refused_key_ends_the_run_with_one_line(provider: str, tmp_path: Path)
         run.check(cells_of(1))
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_an_account_that_was_at_its_end_amid_a_batch_is_no_end_of_the_run(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, n_asked = served.ask, itertools.count(1)
+
+    def ask(server: LoopbackServer, item: Any, fault: str | None) -> Any:
+        if next(n_asked) > 2:
+            return answered(server, item, fault)
+        return served.Outcome(item, "errored", server.wire_of(item.path).error("quota"), 429), None
+
+    monkeypatch.setattr(served, "ask", ask)
+    with serving() as server:
+        run = Run(tmp_path, server, provider)
+        run.go(cells_of(2))
+        run.check(cells_of(2))
+        assert sizes(server) == [6, 2]
+
+
+def test_an_account_that_stays_at_its_end_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = Fault("Billing hard limit has been reached", status=400, codes=frozenset({"billing_hard_limit_reached"}))
+    seen = openai_batches._seen
+    with serving() as server:
+        run = Run(tmp_path, server, "openai")
+        with monkeypatch.context() as dead:
+            dead.setattr(openai_batches, "_seen", lambda batch: replace(seen(batch), fault=spent, files=()))
+            dead.setattr(batches, "MOST_TRIES", 2)
+            with pytest.raises(AccountError, match="Billing hard limit"):
+                run.go(cells_of(1))
+        assert not run.stored
+        server.bill.clear()  # a batch that failed is not charged
+        run.go(cells_of(1))
+        assert len(run.stored) == 3
+        assert {answer.status for answer in run.stored.values()} == {"ok"}
+
+
+def test_a_spent_account_is_told_at_once_though_another_batch_is_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenAIBatches, "most_requests", 3)
+    with serving(batch_polls=10**9) as server:
+        run = Run(tmp_path, server, "openai")
+        server.fail_next(*[None] * N_CALLS["openai"])
+        create, n_made = batch_desk.Desk.create, itertools.count()
+
+        async def refuse(desk: Any, batch: Any, file: Any) -> None:
+            if next(n_made):
+                raise Fault("You exceeded your current quota.", status=429, codes=frozenset({"insufficient_quota"}))
+            await create(desk, batch, file)
+
+        monkeypatch.setattr(batch_desk.Desk, "create", refuse)
+        with pytest.raises(AccountError, match="insufficient_quota"):
+            run.go(cells_of(2))  # and does not wait for the first batch, which never ends
+        assert sizes(server) == [3]
+
+
+def test_what_was_held_back_for_a_batch_that_failed_is_free_again(tmp_path: Path) -> None:
+    budget = Budget(1.0)
+    with serving() as server:
+        run = Run(tmp_path, server, "openai")
+        with crashing("before it has ended", "openai"):
+            run.go(cells_of(2))
+        server.fail_always("auth")
+        with pytest.raises(AccountError):
+            run.go(cells_of(2), budget=budget)
+    assert budget.left_usd == 1.0
+
+
 def test_a_provider_that_stays_away_ends_the_run_which_can_go_on(tmp_path: Path) -> None:
     with serving() as server:
         run = Run(tmp_path, server, "openai")
@@ -560,6 +635,7 @@ def test_what_an_earlier_run_has_handed_in_is_held_against_the_dollars_too(
         monkeypatch.setattr(batch_desk.Desk, "end_of", seen)
         run.go(cells, budget=budget)
         run.check(cells)
+    assert usd > 0
     assert max(most) == pytest.approx(15 * usd)
     assert budget.left_usd == pytest.approx(1.0 - run.billed_usd())
 

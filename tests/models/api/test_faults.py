@@ -198,7 +198,15 @@ def test_a_quota_of_a_day_is_the_accounts_end_and_one_of_a_minute_is_waited_for(
     ],
 )
 def test_a_request_that_an_account_could_never_send_is_not_sent_again(message: str) -> None:
-    assert fate(429, message, "rate_limit_exceeded") == "failed"
+    with LoopbackServer(lambda _: "fine") as server:
+        model = open_model("openai", server)
+        ask(model, 60)
+        most = model.limiter.limit
+        server.wire_of("/v1/chat/completions").errors = {"rate": ("rate_limit_exceeded", message)}
+        server.fail_always("rate")
+        assert {answer.status for answer in ask(model, 10)} == {"failed"}
+    assert len(server.requests) == 70
+    assert model.limiter.limit == most, "it says nothing of how much the account takes"
     assert fate(429, "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000", "x") == "transient"
 
 
