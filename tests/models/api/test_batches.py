@@ -72,7 +72,7 @@ class Run:
     def open(self, budget: Budget | None = None, name: str = "", **model_args: str) -> ApiModel:
         name = name or NAMES[self.provider]
         terms = Terms(batch=True, ledger=Ledger(self.folder), budget=budget, say=self.notes.append)
-        args = {"priced_as": f"{self.provider}/{name}", "timeout_s": "2", **model_args}
+        args = {"priced_as": f"{self.provider}/{name}", "timeout_s": "30", **model_args}
         url = self.server.base_url(self.provider)
         return open_model(f"{self.provider}/{name}", base_url=url, terms=terms, model_args=args)  # type: ignore[return-value]
 
@@ -482,10 +482,10 @@ def test_every_query_is_answered_once_whatever_the_provider_does(
     monkeypatch.setattr(APIS[provider], "most_requests", 7)
     monkeypatch.setattr(batches, "MOST_TRIES", 30)
     cells = cells_of(10)
-    with serving(stall_s=3) as server:
+    with serving(stall_s=5) as server:
         met = server.misbehave(seed, share=0.3).met
         run = Run(tmp_path, server, provider)
-        run.go(cells, max_retries="30")
+        run.go(cells, max_retries="30", timeout_s="4")
         run.check(cells)
         assert sum(met.values()) > 5
 
