@@ -490,6 +490,15 @@ def test_every_query_is_answered_once_whatever_the_provider_does(
         assert sum(met.values()) > 5
 
 
+def test_a_file_that_comes_back_without_a_name_is_handed_in_again(tmp_path: Path) -> None:
+    with serving() as server:
+        run = Run(tmp_path, server, "openai")
+        server.fail_next("shapeless")
+        run.go(cells_of(1))
+        run.check(cells_of(1))
+        assert sizes(server) == [3]
+
+
 @every_provider
 def test_a_refused_key_ends_the_run_with_one_line(provider: str, tmp_path: Path) -> None:
     with serving() as server:
