@@ -1,16 +1,12 @@
 """The command line as a user meets it: what it prints, what it leaves, and one line for every mistake."""
 
-import fcntl
 import io
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -20,6 +16,8 @@ import pytest
 from icl_harness.app import main
 from icl_harness.errors import StoreError
 from icl_harness.results import RunStore
+
+from .test_end_to_end import drawn
 
 COLUMNS = (
     "task,model,mode,variant,format,queries_per_request,shots,metric,value,ci_low,ci_high,n_queries,n_draws,n_ok,n_failed,"
@@ -340,31 +338,13 @@ def test_a_terminal_gets_notes_folded_at_words_and_commands_whole(icl, columns: 
     command = [sys.executable, "-c", "from icl_harness.app import main; main()"]
     whole = icl("tasks")[1]
     assert max(map(len, whole.splitlines())) > 100
-    folded = shown([*command, "tasks"], columns)
+    folded = drawn([*command, "tasks"], columns, "stdout")
     assert max(map(len, folded.splitlines())) <= columns
     assert folded.split() == whole.split()
-    last = shown([*command, *GRID[:-1], "a-longer-name-of-a-folder"], columns).split("records.db")[1]
+    last = drawn([*command, *GRID[:-1], "a-longer-name-of-a-folder"], columns, "stdout").split("records.db")[1]
     assert "(icl compare a-longer-name-of-a-folder --by shots," in last
     assert "icl export a-longer-name-of-a-folder)" in last
     assert "\n  " in last  # a line of this length fits into neither terminal
-
-
-def shown(command: list[str], columns: int) -> str:
-    """Return what a command prints on a terminal of so many columns."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "FORCE_COLOR")}
-    found = b""
-    with subprocess.Popen(command, stdout=slave, stderr=subprocess.DEVNULL, env={**env, "TERM": "xterm"}) as worker:
-        os.close(slave)
-        try:
-            while chunk := os.read(master, 65536):
-                found += chunk
-        except OSError:
-            pass  # Linux says EIO where the other end is closed
-        os.close(master)
-    assert worker.returncode == 0
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode()).replace("\r\n", "\n")
 
 
 BROKEN_DATA = {

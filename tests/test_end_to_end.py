@@ -124,14 +124,15 @@ def test_the_demo_twice_and_killed_midway_is_the_same_to_the_byte(icl, tmp_path:
     assert Path("killed/curves.csv").read_bytes() == Path("one/curves.csv").read_bytes()
 
 
-def drawn(command: list[str], columns: int) -> str:
-    """Return what a command draws on a terminal as its standard error, without control sequences."""
+def drawn(command: list[str], columns: int, stream: str = "stderr") -> str:
+    """Return what a command draws on a terminal, as that stream of its, without control sequences."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
     env |= {"TERM": "xterm", "OPENAI_API_KEY": "planted"}
     found = b""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=env) as worker:
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: slave}
+    with subprocess.Popen(command, env=env, **streams) as worker:
         os.close(slave)
         try:
             while chunk := os.read(master, 65536):
@@ -140,7 +141,7 @@ def drawn(command: list[str], columns: int) -> str:
             pass  # Linux says EIO where the other end is closed
         os.close(master)
     assert worker.returncode == 0
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", found.decode()).replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("columns", [80, 160])

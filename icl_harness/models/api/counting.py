@@ -85,7 +85,10 @@ class Counter:
         prompt = _turns(prefix_of(node, cached=False), text)
 
         async def once(slot: Any) -> int:
-            n = await endpoint(model, prompt)
+            try:
+                n = await endpoint(model, prompt)
+            except (AttributeError, TypeError) as error:  # SDKs give a page of HTML as a text
+                raise Fault(f"malformed body: {error}") from None
             if not isinstance(n, int) or n < 1:
                 raise Fault("malformed body: no count of tokens")
             model.reached = True

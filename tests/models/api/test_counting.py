@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import tiktoken
@@ -80,6 +82,37 @@ def test_a_server_that_does_not_count_leaves_the_estimate_and_is_not_asked_again
     assert len(counter.notes) == 1
     assert counter.notes[0].startswith(f"{model.id}: tokens are estimated, as counting failed: ")
     assert len(server.requests) <= 3
+
+
+class Page(BaseHTTPRequestHandler):
+    """A proxy that answers whatever it is asked with a page."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b"<html>Welcome</html>"
+        self.send_response(200)
+        for name, value in (("content-type", "text/html"), ("content-length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
+
+
+@counting_sdks
+def test_a_page_of_html_leaves_the_estimate_and_says_why(sdk: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as pages:
+        threading.Thread(target=pages.serve_forever, args=(0.02,), daemon=True).start()
+        cls = CLASSES[sdk]
+        model = cls("gpt-x", id="a/gpt-x", base_url=f"http://127.0.0.1:{pages.server_address[1]}")
+        counter = Counter(model)
+        (told,) = count(model, (NODE, ["one ->"]), counter=counter)
+        pages.shutdown()
+    assert told is not None
+    assert told.how == ESTIMATE
+    assert len(counter.notes) == 1
+    assert "tokens are estimated, as counting failed: " in counter.notes[0]
 
 
 @counting_sdks
