@@ -2,12 +2,13 @@
 
     python benchmarks/api_cost.py [--data ../shared/data] [--shots 1..256] [--queries 200]
 
-gsm8k's own problems and solutions, against a server on this machine that keeps accounts as OpenAI, Anthropic and Gemini
-do: caches with minimum and time to live, writes, reads, batches (tests/servers/). Each run is a real one, through the
-SDK, into a run folder. Dollars are the list prices (genai-prices) of the tokens that the *server* billed; those of the
-run's own records must be the same. Naive: the same prompts, every token at the price of input. The dollars of answers
-are left out, as they are the same in all. Tokens are bytes / 4. Exit code 1 where a goal is missed: cached at most 15 %
-of naive, batch at most 50 %.
+gsm8k's own problems and solutions, against a server on this machine that keeps accounts as OpenAI,
+Anthropic and Gemini do: caches with minimum and time to live, writes, reads, batches
+(tests/servers/). Each run is a real one, through the SDK, into a run folder. Dollars are the list
+prices (genai-prices) of the tokens that the *server* billed; those of the run's own records must be
+the same. Naive: the same prompts, every token at the price of input. The dollars of answers are
+left out, as they are the same in all. Tokens are bytes / 4. Exit code 1 where a goal is missed:
+cached at most 15 % of naive, batch at most 50 %.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ ASKED = {"anthropic", "openai"}  # those the goals are set for
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Input dollars of one run: by the server's bill, by the run's records, and of the same prompts without caches."""
+    """Input dollars of one run: by the server's bill, by the run's records, and of the same prompts
+    without caches.
+    """
 
     bill: float
     records: float
@@ -52,11 +55,15 @@ def main() -> None:
             costs = measure(provider, model, way, args)
             share = costs.bill / costs.naive
             if abs(costs.bill - costs.records) > 1e-6:
-                sys.exit(f"{model}, {way}: the server billed ${costs.bill:.6f}, the records say ${costs.records:.6f}")
+                sys.exit(
+                    f"{model}, {way}: the server billed ${costs.bill:.6f}, the records say ${costs.records:.6f}"
+                )
             held = provider in ASKED
             missed = missed or (held and share > GOALS[way])
             goal = f"{GOALS[way]:.0%}" if held else "-"
-            rows.append([model, way, f"{costs.naive:.2f}", f"{costs.bill:.2f}", f"{share:.1%}", goal])
+            rows.append(
+                [model, way, f"{costs.naive:.2f}", f"{costs.bill:.2f}", f"{share:.1%}", goal]
+            )
     print(f"gsm8k, shots {args.shots}, {args.queries} queries, 1 draw; input dollars.\n")
     print(table(["model", "way", "naive $", "billed $", "share", "at most"], rows))
     sys.exit(missed)
@@ -67,8 +74,13 @@ def measure(provider: str, model: str, way: str, args: argparse.Namespace) -> Co
     import icl_harness
     from tests.servers import LoopbackServer
 
-    os.environ.update(dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "none"))
-    with tempfile.TemporaryDirectory() as folder, LoopbackServer(answer, count=count, keep_bodies=False) as server:
+    os.environ.update(
+        dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "none")
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LoopbackServer(answer, count=count, keep_bodies=False) as server,
+    ):
         run = icl_harness.run(
             "gsm8k",
             f"{provider}/{model}",
@@ -83,7 +95,9 @@ def measure(provider: str, model: str, way: str, args: argparse.Namespace) -> Co
         )
         records = run.records()
         if not (records["status"] == "ok").all():
-            sys.exit(f"{model}, {way}: {(records['status'] != 'ok').sum()} of {len(records)} records are not ok")
+            sys.exit(
+                f"{model}, {way}: {(records['status'] != 'ok').sum()} of {len(records)} records are not ok"
+            )
         return costs_of(provider, model, way, records, server.bill)
 
 
@@ -100,9 +114,15 @@ def costs_of(provider: str, model: str, way: str, records: Any, bill: Sequence[A
         prompt = one.input + one.cache_read + written
         tokens = Tokens(prompt=prompt, cached=one.cache_read, written=written, written_1h=kept)
         billed += price.cost_usd(tokens, batch=way == "batch") or 0.0
-        answers += price.cost_usd(Tokens(prompt=0, completion=one.output), batch=way == "batch") or 0.0
-    made = records["cache_write_tokens"].fillna(0) if provider == "google" else 0  # beside the prompt, not part of it
-    naive = sum(price.cost_usd(Tokens(prompt=int(n))) or 0.0 for n in records["prompt_tokens"] - made)
+        answers += (
+            price.cost_usd(Tokens(prompt=0, completion=one.output), batch=way == "batch") or 0.0
+        )
+    made = (
+        records["cache_write_tokens"].fillna(0) if provider == "google" else 0
+    )  # beside the prompt, not part of it
+    naive = sum(
+        price.cost_usd(Tokens(prompt=int(n))) or 0.0 for n in records["prompt_tokens"] - made
+    )
     return Costs(bill=billed, records=float(records["cost_usd"].sum()) - answers, naive=naive)
 
 
@@ -118,7 +138,9 @@ def answer(prompt: str) -> str:
 
 def parse() -> argparse.Namespace:
     """Return the arguments."""
-    parser = argparse.ArgumentParser(description="What a grid costs at an API: naive, with caches, in batch.")
+    parser = argparse.ArgumentParser(
+        description="What a grid costs at an API: naive, with caches, in batch."
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--shots", default="1..256")
     parser.add_argument("--queries", type=int, default=200)

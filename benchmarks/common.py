@@ -1,4 +1,5 @@
-"""What the benchmarks share: a random model with its tasks, processes measured on their own, plain forwards, tables.
+"""What the benchmarks share: a random model with its tasks, processes measured on their own, plain
+forwards, tables.
 
 In: a folder. Out: seconds, megabytes and Markdown. It is no script; the others import it.
 """
@@ -25,7 +26,9 @@ from typing import Any
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 N_NEW = 16  # tokens of a generated answer
-LABELS: dict[str, tuple[str, ...]] = {  # of each task; no two begin alike, or they would share what is fed for them
+LABELS: dict[
+    str, tuple[str, ...]
+] = {  # of each task; no two begin alike, or they would share what is fed for them
     "mc1": ("harbour", "airport", "station", "depot"),
     "mc3": ("down the river", "over the hill", "through the wood", "along the road"),
     "gen": (),
@@ -57,7 +60,9 @@ def {name}() -> Task:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A model of 4.7 million random weights, and tasks `mc1`, `mc3` and `gen` for it. One word is one token."""
+    """A model of 4.7 million random weights, and tasks `mc1`, `mc3` and `gen` for it. One word is
+    one token.
+    """
 
     shot_words: int = 20
     query_words: int = 20
@@ -66,11 +71,15 @@ class World:
     window: int = 8192
 
     def n_prefix(self, task: str, shots: int) -> int:
-        """Return the tokens of a prefix: the preamble, and for each shot its words, `Q:`, `A:` and the answer."""
+        """Return the tokens of a prefix: the preamble, and for each shot its words, `Q:`, `A:` and
+        the answer.
+        """
         return 1 + shots * (self.shot_words + 2 + _n_words(task))
 
     def n_own(self, task: str) -> int:
-        """Return the tokens that one query must be fed: its own, and those of its choices but the last of each."""
+        """Return the tokens that one query must be fed: its own, and those of its choices but the
+        last of each.
+        """
         inner = sum(len(label.split()) - 1 for label in LABELS[task])
         return self.query_words + 2 + inner
 
@@ -92,7 +101,9 @@ class World:
         (folder / "prompts/benchmark.jinja").write_text(TEMPLATE)
         for task, labels in LABELS.items():
             scorer = "label_match" if labels else "exact_match"
-            (folder / f"tasks/{task}.py").write_text(TASK.format(name=task, labels=labels, scorer=scorer, n_new=N_NEW))
+            (folder / f"tasks/{task}.py").write_text(
+                TASK.format(name=task, labels=labels, scorer=scorer, n_new=N_NEW)
+            )
             rng = random.Random(task)
             for split, n, n_words in (
                 ("train", self.n_pool, self.shot_words),
@@ -106,7 +117,9 @@ class World:
                     }
                     for i in range(n)
                 ]
-                (folder / f"data/{task}/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+                (folder / f"data/{task}/{split}.jsonl").write_text(
+                    "".join(json.dumps(row) + "\n" for row in rows)
+                )
 
 
 def save_tokenizer(folder: Path, words: Sequence[str], **special: str) -> None:
@@ -118,11 +131,15 @@ def save_tokenizer(folder: Path, words: Sequence[str], **special: str) -> None:
 
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0]))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=words[0], **special).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=words[0], **special
+    ).save_pretrained(folder)
 
 
 def save_model(folder: Path, words: Sequence[str], window: int) -> None:
-    """Write the random Llama. Its weights are large enough that no two answers are as likely but for rounding."""
+    """Write the random Llama. Its weights are large enough that no two answers are as likely but
+    for rounding.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
@@ -146,15 +163,31 @@ class Clock:
 
     def read(self) -> dict[str, float]:
         """Return both."""
-        return {"cpu_s": time.process_time() - self._cpu, "wall_s": time.perf_counter() - self._wall}
+        return {
+            "cpu_s": time.process_time() - self._cpu,
+            "wall_s": time.perf_counter() - self._wall,
+        }
 
 
 def measured(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run a script's `--side` in a process of its own, on one thread, and return what it found."""
     with tempfile.TemporaryDirectory() as private:
         result = Path(private, "result.json")
-        env = {**os.environ, **ONE_THREAD, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": f"{private}/cache"}
-        command = [sys.executable, script, *arguments, "--folder", str(folder), "--result", str(result)]
+        env = {
+            **os.environ,
+            **ONE_THREAD,
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_CACHE": f"{private}/cache",
+        }
+        command = [
+            sys.executable,
+            script,
+            *arguments,
+            "--folder",
+            str(folder),
+            "--result",
+            str(result),
+        ]
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
@@ -162,20 +195,30 @@ def measured(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
         return found
 
 
-def ours(folder: Path, task: str, shots: Sequence[int], n_queries: int | None = None) -> dict[str, Any]:
-    """Run a grid as a user does, from opening the model to curves.csv, and return its costs and its records.
+def ours(
+    folder: Path, task: str, shots: Sequence[int], n_queries: int | None = None
+) -> dict[str, Any]:
+    """Run a grid as a user does, from opening the model to curves.csv, and return its costs and its
+    records.
 
-    One query without shots is answered before the clock starts, which imports what there is to import.
+    One query without shots is answered before the clock starts, which imports what there is to
+    import.
     """
     import icl_harness
-    from icl_harness.curves import write_csv
+    from icl_harness.analysis.curves import write_csv
 
     scoring = "choices" if LABELS[task] else "generate"
     with tempfile.TemporaryDirectory() as out, contextlib.chdir(folder):
 
         def grid(name: str, shots: Sequence[int], n_queries: int | None) -> icl_harness.Run:
             run = icl_harness.run(
-                task, "hf/model", out=f"{out}/{name}", shots=shots, draws=1, queries=n_queries, scoring=scoring
+                task,
+                "hf/model",
+                out=f"{out}/{name}",
+                shots=shots,
+                draws=1,
+                queries=n_queries,
+                scoring=scoring,
             )
             write_csv(run.curves(), run.path / "curves.csv")
             return run
@@ -191,25 +234,34 @@ def ours(folder: Path, task: str, shots: Sequence[int], n_queries: int | None = 
         return {**spent, "peak_mb": peak_mb(), "records": records[columns].to_dict("list")}
 
 
-def plain_seconds(folder: Path, places: Sequence[tuple[int, int]], chunk: int | None) -> tuple[float, float]:
+def plain_seconds(
+    folder: Path, places: Sequence[tuple[int, int]], chunk: int | None
+) -> tuple[float, float]:
     """Return CPU seconds of plain `transformers` forwards, for prefixes and for what follows them.
 
-    `places` are (tokens of the prefix, tokens that follow it), rising. The prefix is extended in one growing row; what
-    follows is fed as one continuation, and cut off again. All goes in chunks of `chunk` tokens, with a stock cache and
-    stock attention; logits are made for the last token only. Random ids: a forward takes as long whichever they are.
+    `places` are (tokens of the prefix, tokens that follow it), rising. The prefix is extended in
+    one growing row; what follows is fed as one continuation, and cut off again. All goes in chunks
+    of `chunk` tokens, with a stock cache and stock attention; logits are made for the last token
+    only. Random ids: a forward takes as long whichever they are.
     """
     import torch
     from transformers import AutoModelForCausalLM, DynamicCache
 
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
-    ids = torch.randint(0, N_WORDS, (1, sum(map(max, places))), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        0, N_WORDS, (1, sum(map(max, places))), generator=torch.Generator().manual_seed(0)
+    )
     cache = DynamicCache(config=model.config)
 
     @torch.inference_mode()
     def feed(n: int) -> float:
         clock = Clock()
         for start in range(0, n, chunk or n):
-            model(input_ids=ids[:, start : min(n, start + (chunk or n))], past_key_values=cache, logits_to_keep=1)
+            model(
+                input_ids=ids[:, start : min(n, start + (chunk or n))],
+                past_key_values=cache,
+                logits_to_keep=1,
+            )
         return clock.read()["cpu_s"]
 
     feed(64)  # the first forward of a process prepares more than itself
@@ -224,18 +276,29 @@ def plain_seconds(folder: Path, places: Sequence[tuple[int, int]], chunk: int | 
 
 
 def peak_mb() -> float:
-    """Return this process's peak memory; Linux's own count, as getrusage's includes a forked parent's."""
+    """Return this process's peak memory; Linux's own count, as getrusage's includes a forked
+    parent's.
+    """
     status = Path("/proc/self/status")
     if status.exists():
-        return int(next(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line)) / 1024
+        return (
+            int(
+                next(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line)
+            )
+            / 1024
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def heading(script: str, packages: Sequence[str] = ()) -> str:
     """Return the heading of a script's table: date, commit, versions and the machine."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True
+    ).stdout.strip()
     versions = [f"{name} {_version(name)}" for name in ("torch", "transformers", *packages)]
     at = f"commit {commit or 'unknown'}{' and changes' if changed else ''}"
     software = f"Python {platform.python_version()}, {', '.join(versions)}"
@@ -251,7 +314,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def median(values: Sequence[float], digits: int = 2) -> str:
     """Return the median, and the range where there are several."""
     middle = f"{statistics.median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+    )
 
 
 def medians(runs: Sequence[Mapping[str, Any]], name: str) -> float:
@@ -262,7 +329,11 @@ def medians(runs: Sequence[Mapping[str, Any]], name: str) -> float:
 def _machine() -> str:
     info = Path("/proc/cpuinfo")
     names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        [
+            line.partition(":")[2].strip()
+            for line in info.read_text().splitlines()
+            if "model name" in line
+        ]
         if info.exists()
         else []
     )

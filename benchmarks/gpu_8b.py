@@ -3,19 +3,23 @@
     python benchmarks/gpu_8b.py [--queries 200] [--new 64] [--sample 2] [--folder DIR] [--peak-tflops N --peak-gbs N]
     python benchmarks/gpu_8b.py --tiny     # does the script work? On any machine, in seconds; its numbers say nothing
 
-The model has the shape of Llama 3 8B and is made on the device: nothing is downloaded; 16 GB are written to --folder
-(where they are found the next time) or to a temporary one. One prefix, and queries of 32 tokens behind it, go through
-`HfModel.answers`. Measured, in wall time:
+The model has the shape of Llama 3 8B and is made on the device: nothing is downloaded; 16 GB are
+written to --folder (where they are found the next time) or to a temporary one. One prefix, and
+queries of 32 tokens behind it, go through `HfModel.answers`. Measured, in wall time:
 
-- prefill: one query and one token behind a prefix that the model has not seen; tokens per second, and the share of the
-  device's matrix peak: 2 operations a weight and token (the embedding left out, the head counted once), and causal
-  attention at half its square;
-- decoding: all queries with --new + 1 tokens less all queries with one; tokens per second, and the share of the
-  device's memory bandwidth if each step read the weights once, the prefix's keys and values once for all queries, and
-  each query's own keys and values;
-- the whole (prefill, and all queries with --new + 1 tokens) against plain `transformers`: `generate` on whole prompts,
-  one at a time, for a sample of the queries, scaled to all; how many of the sample's answers are equal (bfloat16
-  rounds, and to random weights many tokens are nearly alike, so only --tiny, in float32, must have them all);
+- prefill: one query and one token behind a prefix that the model has not seen; tokens per second,
+and the share of the
+  device's matrix peak: 2 operations a weight and token (the embedding left out, the head counted
+  once), and causal attention at half its square;
+- decoding: all queries with --new + 1 tokens less all queries with one; tokens per second, and the
+share of the
+  device's memory bandwidth if each step read the weights once, the prefix's keys and values once
+  for all queries, and each query's own keys and values;
+- the whole (prefill, and all queries with --new + 1 tokens) against plain `transformers`:
+`generate` on whole prompts,
+  one at a time, for a sample of the queries, scaled to all; how many of the sample's answers are
+  equal (bfloat16 rounds, and to random weights many tokens are nearly alike, so only --tiny, in
+  float32, must have them all);
 - peak memory of either, as torch counts it.
 """
 
@@ -36,7 +40,8 @@ from typing import Any
 from common import heading, peak_mb, save_tokenizer, table
 
 N_OWN = 32  # tokens of a query
-PEAKS = {  # part of the device's name -> bfloat16 Tflop/s without sparsity, GB/s; the first that fits
+# part of the device's name -> bfloat16 Tflop/s without sparsity, GB/s; the first that fits
+PEAKS = {
     "H200": (989.0, 4800.0),
     "H100 NVL": (835.0, 3900.0),
     "H100 PCIe": (756.0, 2000.0),
@@ -64,7 +69,10 @@ class Size:
     def n_weights(self) -> int:
         """Weights that a token is multiplied with: those of the layers, then of the head."""
         attention = 2 * self.hidden * self.hidden * (1 + self.kv_heads / self.heads)
-        return int(self.layers * (attention + 3 * self.hidden * self.inner)) + self.hidden * self.vocabulary
+        return (
+            int(self.layers * (attention + 3 * self.hidden * self.inner))
+            + self.hidden * self.vocabulary
+        )
 
     @property
     def n_bytes(self) -> int:
@@ -79,10 +87,14 @@ class Size:
     def prefill_flops(self, n: int) -> float:
         """Operations of a prefill of `n` tokens with the logits of the last."""
         head = self.hidden * self.vocabulary
-        return 2.0 * (self.n_weights - head) * n + 2.0 * head + 2.0 * self.layers * self.hidden * n * n
+        return (
+            2.0 * (self.n_weights - head) * n + 2.0 * head + 2.0 * self.layers * self.hidden * n * n
+        )
 
     def step_bytes(self, n_queries: int, n_new: int) -> float:
-        """Bytes that a decoding step of all queries must read; half of the new tokens are there on average."""
+        """Bytes that a decoding step of all queries must read; half of the new tokens are there on
+        average.
+        """
         own = n_queries * (N_OWN + n_new / 2)
         return self.n_weights * self.n_bytes + (self.n_prompt - N_OWN + own) * self.kv_bytes
 
@@ -96,12 +108,18 @@ def main() -> None:
     """Measure and print the table."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--new", type=int, default=64, help="tokens that each query decodes")
-    parser.add_argument("--sample", type=int, default=2, help="queries that plain transformers answers")
+    parser.add_argument(
+        "--sample", type=int, default=2, help="queries that plain transformers answers"
+    )
     parser.add_argument("--folder", type=Path, help="where the model is, or is to be kept")
-    parser.add_argument("--peak-tflops", type=float, help="of the device's matrix units in bfloat16")
+    parser.add_argument(
+        "--peak-tflops", type=float, help="of the device's matrix units in bfloat16"
+    )
     parser.add_argument("--peak-gbs", type=float, help="of the device's memory")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
@@ -121,17 +139,28 @@ def main() -> None:
         )
         mine = measure_ours(folder, prefix, queries, args.new)
         theirs = measure_plain(folder, prefix, queries[: args.sample], args.new, device, size.dtype)
-    equal = sum(a.split() == b.split() for a, b in zip(mine["texts"], theirs["texts"], strict=False))
+    equal = sum(
+        a.split() == b.split() for a, b in zip(mine["texts"], theirs["texts"], strict=False)
+    )
     if args.tiny and equal < len(theirs["texts"]):
-        raise SystemExit(f"gpu_8b: only {equal} of {len(theirs['texts'])} answers are those of plain transformers")
+        raise SystemExit(
+            f"gpu_8b: only {equal} of {len(theirs['texts'])} answers are those of plain transformers"
+        )
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(heading(__file__))
     print(f"\nDevice: {name}. {args.queries} queries, {args.new} tokens decoded each; {size}.\n")
-    print(table(["", "measured", "share of the device's peak"], report(args, size, name, mine, theirs, equal)))
+    print(
+        table(
+            ["", "measured", "share of the device's peak"],
+            report(args, size, name, mine, theirs, equal),
+        )
+    )
 
 
 def make_model(folder: Path, size: Size, device: str) -> None:
-    """Make the model on the device and write it, with a tokenizer whose words are as many as its embeddings."""
+    """Make the model on the device and write it, with a tokenizer whose words are as many as its
+    embeddings.
+    """
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
     from transformers.utils import logging
@@ -152,8 +181,12 @@ def make_model(folder: Path, size: Size, device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def measure_ours(folder: Path, prefix: Sequence[str], queries: Sequence[Sequence[str]], n_new: int) -> dict[str, Any]:
-    """Return wall seconds of the prefill, of all queries with one token, and with `n_new` more; texts and memory."""
+def measure_ours(
+    folder: Path, prefix: Sequence[str], queries: Sequence[Sequence[str]], n_new: int
+) -> dict[str, Any]:
+    """Return wall seconds of the prefill, of all queries with one token, and with `n_new` more;
+    texts and memory.
+    """
     from icl_harness import Answer, Node, Query, Sampling
     from icl_harness.models.hf import HfModel
 
@@ -172,10 +205,16 @@ def measure_ours(folder: Path, prefix: Sequence[str], queries: Sequence[Sequence
         failed = [answer.error for answer in answers if answer.text is None]
         if failed:
             raise SystemExit(f"gpu_8b: {len(failed)} queries were not answered: {failed[0]}")
-        return time.perf_counter() - started, sorted(answers, key=lambda answer: int(answer.query_id))
+        return time.perf_counter() - started, sorted(
+            answers, key=lambda answer: int(answer.query_id)
+        )
 
-    ask(Node(" ".join(prefix[:256]) + "\n"), asked[:1], 2)  # the first forward of a process prepares more than itself
-    node = Node(" ".join([prefix[-1], *prefix[1:]]) + "\n")  # begins otherwise, so that nothing of it is known
+    ask(
+        Node(" ".join(prefix[:256]) + "\n"), asked[:1], 2
+    )  # the first forward of a process prepares more than itself
+    node = Node(
+        " ".join([prefix[-1], *prefix[1:]]) + "\n"
+    )  # begins otherwise, so that nothing of it is known
     prefill_s, _ = ask(node, asked[:1], 1)
     one_s, _ = ask(node, asked, 1)
     all_s, answers = ask(node, asked, n_new + 1)
@@ -185,21 +224,34 @@ def measure_ours(folder: Path, prefix: Sequence[str], queries: Sequence[Sequence
 
 
 def measure_plain(
-    folder: Path, prefix: Sequence[str], queries: Sequence[Sequence[str]], n_new: int, device: str, dtype: str
+    folder: Path,
+    prefix: Sequence[str],
+    queries: Sequence[Sequence[str]],
+    n_new: int,
+    device: str,
+    dtype: str,
 ) -> dict[str, Any]:
     """Return wall seconds of plain `generate` per query, the texts, and peak memory."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+    model = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+    )
     _reset_peak()
     seconds, texts = [], []
     for words in queries:
-        ids = tokenizer(" ".join([prefix[-1], *prefix[1:], *words]), return_tensors="pt").input_ids.to(device)
+        ids = tokenizer(
+            " ".join([prefix[-1], *prefix[1:], *words]), return_tensors="pt"
+        ).input_ids.to(device)
         started = time.perf_counter()
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_new + 1, do_sample=False, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=n_new + 1,
+            do_sample=False,
+            pad_token_id=0,
         )
         texts.append(tokenizer.decode(out[0, ids.shape[1] :].cpu()))
         seconds.append(time.perf_counter() - started)
@@ -207,7 +259,12 @@ def measure_plain(
 
 
 def report(
-    args: argparse.Namespace, size: Size, name: str, mine: dict[str, Any], theirs: dict[str, Any], equal: int
+    args: argparse.Namespace,
+    size: Size,
+    name: str,
+    mine: dict[str, Any],
+    theirs: dict[str, Any],
+    equal: int,
 ) -> list[list[str]]:
     """Return the rows of the table."""
     tflops, gbs = next((peaks for part, peaks in PEAKS.items() if part in name), (None, None))
@@ -218,7 +275,11 @@ def report(
     whole, plain = mine["prefill_s"] + mine["all_s"], theirs["query_s"] * args.queries
     asked, n_sample = args.queries * args.new, len(theirs["texts"])
     return [
-        ["prefill", f"{size.n_prompt / mine['prefill_s']:,.0f} tokens/s", _share(flops, tflops, 1e12, "Tflop/s")],
+        [
+            "prefill",
+            f"{size.n_prompt / mine['prefill_s']:,.0f} tokens/s",
+            _share(flops, tflops, 1e12, "Tflop/s"),
+        ],
         ["all queries, one token", f"{mine['one_s']:.2f} s", ""],
         ["decoding", f"{asked / decode_s:,.0f} tokens/s", _share(read, gbs, 1e9, "GB/s")],
         ["whole", f"{whole:.1f} s", ""],
@@ -231,7 +292,11 @@ def report(
 
 def _share(rate: float, peak: float | None, unit: float, name: str) -> str:
     told = f"{rate / unit:,.1f} {name}"
-    return f"{told}, {rate / unit / peak:.0%} of {peak:,.0f}" if peak else f"{told}; the device's peak is not known"
+    return (
+        f"{told}, {rate / unit / peak:.0%} of {peak:,.0f}"
+        if peak
+        else f"{told}; the device's peak is not known"
+    )
 
 
 def _reset_peak() -> None:

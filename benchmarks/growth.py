@@ -1,14 +1,16 @@
-"""How the time of a grid grows: with the longest prompt, with the queries, with the number of shot counts.
+"""How the time of a grid grows: with the longest prompt, with the queries, with the number of shot
+counts.
 
     python benchmarks/growth.py [--repeats 3] [--shots 32,64,128,256] [--queries 16,64,256]
 
-Measured: CPU seconds of one thread for a grid through the whole harness, from opening the model to records.db and
-curves.csv, medians over repeats. The model is that of local_vs_lm_eval.py with a longer window; a shot has 125 tokens,
-so that 256 shots are 32 thousand; a query has 10 and four choices of one token each.
+Measured: CPU seconds of one thread for a grid through the whole harness, from opening the model to
+records.db and curves.csv, medians over repeats. The model is that of local_vs_lm_eval.py with a
+longer window; a shot has 125 tokens, so that 256 shots are 32 thousand; a query has 10 and four
+choices of one token each.
 
-The last table lays the grid 1, 2, 4, … below the most shots beside the most shots alone. What the small shot counts add
-can be no less than their queries' own tokens; what plain `transformers` forwards take for those, one row behind each
-prefix, is printed beside it.
+The last table lays the grid 1, 2, 4, … below the most shots beside the most shots alone. What the
+small shot counts add can be no less than their queries' own tokens; what plain `transformers`
+forwards take for those, one row behind each prefix, is printed beside it.
 """
 
 from __future__ import annotations
@@ -30,32 +32,50 @@ Grid = tuple[tuple[int, ...], int]  # shot counts, queries
 
 
 def main() -> None:
-    """Measure every grid in turn, so that a machine that gets slower does so for all, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure every grid in turn, so that a machine that gets slower does so for all, and print the
+    tables.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--shots", default="32,64,128,256", help="the last is the most; a power of two")
+    parser.add_argument(
+        "--shots", default="32,64,128,256", help="the last is the most; a power of two"
+    )
     parser.add_argument("--queries", default="16,64,256", help="the first go with every grid")
     for name in ("--side", "--grid", "--folder", "--result"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    shots, queries = ([int(part) for part in text.split(",")] for text in (args.shots, args.queries))
-    world = World(shot_words=122, query_words=8, n_pool=shots[-1], n_queries=max(queries), window=1 << 16)
+    shots, queries = (
+        [int(part) for part in text.split(",")] for text in (args.shots, args.queries)
+    )
+    world = World(
+        shot_words=122, query_words=8, n_pool=shots[-1], n_queries=max(queries), window=1 << 16
+    )
     if args.side:
         Path(args.result).write_text(json.dumps(side(args, world)))
         return
     few, most = queries[0], shots[-1]
     powers = tuple(1 << i for i in range(most.bit_length()))
-    grids: list[Grid] = [*(((n,), few) for n in shots), *(((most,), n) for n in queries[1:]), (powers, few)]
+    grids: list[Grid] = [
+        *(((n,), few) for n in shots),
+        *(((most,), n) for n in queries[1:]),
+        (powers, few),
+    ]
     seconds: dict[Grid, list[float]] = {grid: [] for grid in grids}
     plain: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         world.write(Path(folder))
         for _ in range(args.repeats):
             for grid in grids:
-                found = measured(__file__, Path(folder), "--side", "ours", "--grid", json.dumps(grid))
+                found = measured(
+                    __file__, Path(folder), "--side", "ours", "--grid", json.dumps(grid)
+                )
                 seconds[grid].append(found["cpu_s"])
             added = json.dumps((powers[:-1], few))
-            plain.append(measured(__file__, Path(folder), "--side", "plain", "--grid", added)["cpu_s"])
+            plain.append(
+                measured(__file__, Path(folder), "--side", "plain", "--grid", added)["cpu_s"]
+            )
     print(heading(__file__))
     print(f"\nCPU seconds of one thread, median of {args.repeats} runs [range].\n")
     print(table(*growth([((n,), few) for n in shots], seconds, world)) + "\n")
@@ -68,14 +88,18 @@ def side(args: argparse.Namespace, world: World) -> dict[str, Any]:
     shots, n_queries = json.loads(args.grid)
     if args.side == "ours":
         found = ours(Path(args.folder), TASK, shots, n_queries)
-        if max(found["records"]["prompt_tokens"]) != world.n_prefix(TASK, max(shots)) + world.n_own(TASK):
+        if max(found["records"]["prompt_tokens"]) != world.n_prefix(TASK, max(shots)) + world.n_own(
+            TASK
+        ):
             raise SystemExit("the longest prompt has other tokens than those counted here")
         return found
     places = [(world.n_prefix(TASK, n), n_queries * world.n_own(TASK)) for n in shots]
     return {"cpu_s": plain_seconds(Path(args.folder), places, CHUNK)[1]}
 
 
-def growth(grids: Sequence[Grid], seconds: dict[Grid, list[float]], world: World) -> tuple[list[str], list[list[str]]]:
+def growth(
+    grids: Sequence[Grid], seconds: dict[Grid, list[float]], world: World
+) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of a table in which one thing grows."""
     rows = []
     for i, ((shots, n_queries), was) in enumerate(zip(grids, [None, *grids], strict=False)):
@@ -83,7 +107,13 @@ def growth(grids: Sequence[Grid], seconds: dict[Grid, list[float]], world: World
         now = seconds[grids[i]]
         times = f"{statistics.median(now) / statistics.median(seconds[was]):.2f}" if was else ""
         rows.append([str(shots[-1]), f"{tokens:,}", str(n_queries), median(now), times])
-    return ["shots", "tokens of the longest prompt", "queries", "CPU s", "times the row above"], rows
+    return [
+        "shots",
+        "tokens of the longest prompt",
+        "queries",
+        "CPU s",
+        "times the row above",
+    ], rows
 
 
 def counts(

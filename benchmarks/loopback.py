@@ -1,8 +1,10 @@
-"""A server on this machine that answers every chat with the same text, so cheaply that only its clients are measured.
+"""A server on this machine that answers every chat with the same text, so cheaply that only its
+clients are measured.
 
-In: HTTP/1.1 requests with a content length, of OpenAI chat completions or Anthropic messages. Out: after a delay, a
-constant body whose usage tells of a cached prefix; `GET /counts` gives the requests and bytes so far. Left out:
-streams, chunked bodies, faults, prices. No body is parsed, or even kept. It is no script; the benchmarks import it.
+In: HTTP/1.1 requests with a content length, of OpenAI chat completions or Anthropic messages. Out:
+after a delay, a constant body whose usage tells of a cached prefix; `GET /counts` gives the
+requests and bytes so far. Left out: streams, chunked bodies, faults, prices. No body is parsed, or
+even kept. It is no script; the benchmarks import it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ OPENAI = {
     "object": "chat.completion",
     "created": 1,
     "model": "loopback",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}
+    ],
     "usage": {
         "prompt_tokens": 100_000,
         "completion_tokens": 2,
@@ -72,9 +76,13 @@ class Counts:
 
 
 class Chat(asyncio.BufferedProtocol):
-    """One connection. Bodies are read over each other into one buffer, as only their length matters."""
+    """One connection. Bodies are read over each other into one buffer, as only their length
+    matters.
+    """
 
-    _buffer = bytearray(2**20)  # shared by all connections: what is read is done with before the next read
+    _buffer = bytearray(
+        2**20
+    )  # shared by all connections: what is read is done with before the next read
 
     def __init__(self, delay_s: float, counts: Counts) -> None:
         self._delay_s, self._counts = delay_s, counts
@@ -91,7 +99,9 @@ class Chat(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take note of the bytes that came. A client waits for its answer, so nothing follows a request."""
+        """Take note of the bytes that came. A client waits for its answer, so nothing follows a
+        request.
+        """
         self._counts.bytes += nbytes
         if self._left:
             self._left -= nbytes
@@ -148,7 +158,9 @@ def _serve(pipe: Connection, delay_s: float) -> None:
     async def forever() -> None:
         total = Counts()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Chat(delay_s, total), "127.0.0.1", 0, backlog=1024)
+        server = await loop.create_server(
+            lambda: Chat(delay_s, total), "127.0.0.1", 0, backlog=1024
+        )
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -1,10 +1,12 @@
-"""Build and hash all prompts of 4000 shots (about 4 MB) x 1000 queries: peak memory and CPU seconds.
+"""Build and hash all prompts of 4000 shots (about 4 MB) x 1000 queries: peak memory and CPU
+seconds.
 
     python benchmarks/prompt_memory.py [--shots 4000] [--queries 1000] [--chars 1000] [--lm-eval 2]
 
-The prompts of the grid 0, 1, 2, 4, … up to the shots are built as a run builds them: through the template, as nodes of
-one path, each with its hash, each query of each cell with its prompt's hash. With --lm-eval N (and lm-eval installed)
-lm-eval then builds N of the longest prompts, which must be the same texts, and the ratio per prompt is printed.
+The prompts of the grid 0, 1, 2, 4, … up to the shots are built as a run builds them: through the
+template, as nodes of one path, each with its hash, each query of each cell with its prompt's hash.
+With --lm-eval N (and lm-eval installed) lm-eval then builds N of the longest prompts, which must be
+the same texts, and the ratio per prompt is printed.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from typing import Any
 from common import peak_mb
 
 from icl_harness.examples import Example
-from icl_harness.modes import PromptPath, gold_shots
-from icl_harness.prompts import Prompt, Template
+from icl_harness.prompts.modes import PromptPath, gold_shots
+from icl_harness.prompts.template import Template
+from icl_harness.prompts.tree import Prompt
 
 SOURCE = (
     "{% block preamble %}Answer.\n{% endblock %}{% block shot %}Q: {{ input }}\nA: {{ target }}\n{% endblock %}"
@@ -31,11 +34,15 @@ SOURCE = (
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shots", type=int, default=4000)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--chars", type=int, default=1000, help="characters of one shot")
-    parser.add_argument("--lm-eval", type=int, default=0, metavar="N", help="prompts that lm-eval builds beside")
+    parser.add_argument(
+        "--lm-eval", type=int, default=0, metavar="N", help="prompts that lm-eval builds beside"
+    )
     args = parser.parse_args()
     before = peak_mb()
     examples = [_example(i, args.chars) for i in range(args.shots + args.queries)]
@@ -50,21 +57,31 @@ def main() -> None:
     print(f"peak RSS                 {peak_mb():.0f} MB ({before:.0f} MB before the first prompt)")
     if args.lm_eval:
         ours = seconds / n_prompts
-        theirs = lm_eval_seconds(pool, queries[: args.lm_eval], [p.text for p in longest[: args.lm_eval]])
-        print(f"lm-eval, CPU seconds     {theirs:.2f} a prompt, {theirs / ours:,.0f} times ours ({ours:.2g})")
+        theirs = lm_eval_seconds(
+            pool, queries[: args.lm_eval], [p.text for p in longest[: args.lm_eval]]
+        )
+        print(
+            f"lm-eval, CPU seconds     {theirs:.2f} a prompt, {theirs / ours:,.0f} times ours ({ours:.2g})"
+        )
 
 
 def build(pool: Sequence[Example], queries: Sequence[Example]) -> tuple[int, list[Prompt]]:
     """Return the number of different prompts of the grid, and those with all shots."""
-    path = PromptPath(Template(SOURCE, "benchmark"), "supervised", gold_shots(pool, "supervised"), {"labels": ()})
+    path = PromptPath(
+        Template(SOURCE, "benchmark"), "supervised", gold_shots(pool, "supervised"), {"labels": ()}
+    )
     asked = [path.query(example) for example in queries]
     counts = [0, *(1 << i for i in range(len(pool).bit_length()) if 1 << i < len(pool)), len(pool)]
     hashes = {Prompt(node, query).hash for node in map(path.node, counts) for query in asked}
     return len(hashes), [Prompt(path.node(len(pool)), query) for query in asked]
 
 
-def lm_eval_seconds(pool: Sequence[Example], queries: Sequence[Example], expected: list[str]) -> float:
-    """Return lm-eval's CPU seconds for one of `expected`, the same prompts, built in its fastest way (first_n)."""
+def lm_eval_seconds(
+    pool: Sequence[Example], queries: Sequence[Example], expected: list[str]
+) -> float:
+    """Return lm-eval's CPU seconds for one of `expected`, the same prompts, built in its fastest
+    way (first_n).
+    """
     from lm_eval.api.task import ConfigurableTask
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
 """icl-harness: accuracy against shot count, with honest intervals, at the least cost.
 
-    import icl_harness
-    run = icl_harness.run("dialects", "demo", modes=["supervised"], shots=[0, 4, 16], draws=3, queries=50)
-    run.curves()
+    import icl_harness run = icl_harness.run("dialects", "demo", modes=["supervised"], shots=[0, 4,
+    16], draws=3, queries=50) run.curves()
 
-Names are loaded when they are first used: importing this package loads no torch, pandas, datasets or SDK.
+Names are loaded when they are first used: importing this package loads no torch, pandas, datasets
+or SDK.
 """
 
 from __future__ import annotations
@@ -13,47 +13,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icl_harness.data import holdout, hub, rows
+    from icl_harness.cli.execute import run
     from icl_harness.errors import IclError
     from icl_harness.examples import Example
     from icl_harness.models import open_model
     from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
     from icl_harness.models.scripted import ScriptedModel
-    from icl_harness.prompts import Node, Prompt, Query, Shot
-    from icl_harness.runs import Run, run
-    from icl_harness.scoring import Score, exact_match, label_match, number_match
-    from icl_harness.tasks import Task, task
+    from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
+    from icl_harness.report.run import Run
+    from icl_harness.tasks.discovery import task
+    from icl_harness.tasks.rows import holdout, hub, rows
+    from icl_harness.tasks.scoring import Score, exact_match, label_match, number_match
+    from icl_harness.tasks.task import Task
 
 _HOMES = {
     "Answer": "models.base",
     "Capabilities": "models.base",
+    "Edge": "prompts.tree",
     "Example": "examples",
     "IclError": "errors",
     "Model": "models.base",
-    "Node": "prompts",
-    "Prompt": "prompts",
-    "Query": "prompts",
-    "Run": "runs",
+    "Node": "prompts.tree",
+    "Prompt": "prompts.tree",
+    "Query": "prompts.tree",
+    "Run": "report.run",
     "Sampling": "models.base",
-    "Score": "scoring",
+    "Score": "tasks.scoring",
     "ScriptedModel": "models.scripted",
-    "Shot": "prompts",
-    "Task": "tasks",
+    "Shot": "prompts.tree",
+    "Task": "tasks.task",
     "Usage": "models.base",
-    "exact_match": "scoring",
-    "holdout": "data",
-    "hub": "data",
-    "label_match": "scoring",
-    "number_match": "scoring",
+    "exact_match": "tasks.scoring",
+    "holdout": "tasks.rows",
+    "hub": "tasks.rows",
+    "label_match": "tasks.scoring",
+    "number_match": "tasks.scoring",
     "open_model": "models",
-    "rows": "data",
-    "run": "runs",
-    "task": "tasks",
+    "rows": "tasks.rows",
+    "run": "cli.execute",
+    "task": "tasks.discovery",
 }
 
 __all__ = [
     "Answer",
     "Capabilities",
+    "Edge",
     "Example",
     "IclError",
     "Model",

@@ -1,4 +1,4 @@
-"""Every error a user can meet (floor 0).
+"""Every error a user can meet.
 
     IclError                 one line: what is wrong, where, the rule, the remedy
     ├── SpecError            the request itself: unknown task, mode, variant; shots beyond the pool
@@ -12,7 +12,8 @@
         ├── BudgetSpent      the next request could pass --max-cost: the run stops
         └── WorkerLost       the worker that was asked died: another is asked
 
-An error carries the exit code of the command line and whether running the same command again can help.
+An error carries the exit code of the command line and whether running the same command again can
+help.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class WorkerLost(ProviderError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Nearest: a, b."`` (empty where nothing is near) for a message about an unknown name."""
+    """Return ``" Nearest: a, b."`` (empty where nothing is near) for a message about an unknown
+    name.
+    """
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Nearest: {', '.join(close)}." if close else ""

@@ -1,4 +1,4 @@
-"""Examples: the problems of a task, and the checks that keep pool and queries apart (floor 0)."""
+"""Examples: the problems of a task, and the checks that keep pool and queries apart."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ class Example:
             if name != "rationale" or value is not None:
                 object.__setattr__(self, name, _text(value, name))
         if not self.id:
-            raise DataError(f"an example has no id (input {self.input[:40]!r}). Every example needs a stable id.")
-        if not isinstance(self.choices, tuple) or not all(isinstance(choice, str) for choice in self.choices):
+            raise DataError(
+                f"an example has no id (input {self.input[:40]!r}). Every example needs a stable id."
+            )
+        if not isinstance(self.choices, tuple) or not all(
+            isinstance(choice, str) for choice in self.choices
+        ):
             raise DataError(
                 f"example {self.id}: the choices are {shown(self.choices)}; they must be a tuple of strings."
             )
@@ -63,7 +67,9 @@ _WORDS = re.compile(r"\w+|[()\[\]{}<>+*/=^&|~%\\]|(?<!\w)-(?=\d)")
 
 
 def normalised(text: str) -> str:
-    """Return `text` in the form in which leaks are looked for: its case-folded words, brackets and operators."""
+    """Return `text` in the form in which leaks are looked for: its case-folded words, brackets and
+    operators.
+    """
     return " ".join(_WORDS.findall(text.casefold())) or text.strip()
 
 
@@ -81,7 +87,9 @@ def check_unique(examples: Sequence[Example], where: str) -> None:
     seen: set[str] = set()
     twice = sorted({e.id for e in examples if e.id in seen or seen.add(e.id)})  # type: ignore[func-returns-value]
     if twice:
-        raise DataError(f"{where}: {len(twice)} ids occur more than once: {_few(twice)}. Ids must be unique.")
+        raise DataError(
+            f"{where}: {len(twice)} ids occur more than once: {_few(twice)}. Ids must be unique."
+        )
 
 
 def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:

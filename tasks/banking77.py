@@ -1,13 +1,14 @@
 """Which of 77 intents has a bank customer's message? (Casanueva et al. 2020)
 
-10,003 pool messages, 3,080 queries: the published train and test split. 25 of the pool's messages are queries but for
-case and punctuation; these are left out.
+10,003 pool messages, 3,080 queries: the published train and test split. 25 of the pool's messages
+are queries but for case and punctuation; these are left out.
 """
 
-from icl_harness.data import hub
 from icl_harness.examples import Example
-from icl_harness.scoring import label_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.rows import hub
+from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.task import Task
 
 INTENTS = """
 Refund_not_showing_up activate_my_card age_limit apple_pay_or_google_pay atm_support automatic_top_up
@@ -34,7 +35,9 @@ def banking77() -> Task:
     return Task(
         pool=hub("legacy-datasets/banking77", split="train"),
         queries=hub("legacy-datasets/banking77", split="test"),
-        example=lambda row: Example(id=row["id"], input=row["text"], target=row.first("category", "label")),
+        example=lambda row: Example(
+            id=row["id"], input=row["text"], target=row.first("category", "label")
+        ),
         prompts="classify",
         fields={
             "instruction": "Say which intent a bank customer's message has.",

@@ -1,16 +1,19 @@
-"""BIG-Bench Hard: 27 tasks that need reasoning (Suzgun et al. 2023); `bbh` is all, `bbh:paper` the 8 of many-shot ICL.
+"""BIG-Bench Hard: 27 tasks that need reasoning (Suzgun et al. 2023); `bbh` is all, `bbh:paper` the
+8 of many-shot ICL.
 
-Each has one file, split by a fixed seed into 150 pool problems and 100 queries (Agarwal et al. 2024); the
-three with fewer than 250 rows in the same proportion. There are no gold rationales: supervised answers are given
-alone, the other modes reason first. The chance level is the mean of 1 / number of options.
+Each has one file, split by a fixed seed into 150 pool problems and 100 queries (Agarwal et al.
+2024); the three with fewer than 250 rows in the same proportion. There are no gold rationales:
+supervised answers are given alone, the other modes reason first. The chance level is the mean of 1
+/ number of options.
 """
 
 import re
 
-from icl_harness.data import Row, holdout, hub
 from icl_harness.examples import Example
-from icl_harness.scoring import final_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.rows import Row, holdout, hub
+from icl_harness.tasks.scoring import final_match
+from icl_harness.tasks.task import Task
 
 CHANCE = {
     "boolean_expressions": 1 / 2, "causal_judgement": 1 / 2, "date_understanding": 0.172, "disambiguation_qa": 0.332,
@@ -29,11 +32,15 @@ PAPER = (
 )  # fmt: skip
 PAIRS = (("False", "True"), ("No", "Yes"), ("no", "yes"))
 
-REPLY = "X is the letter in parentheses where options have letters, as in (A), else the option's words."
+REPLY = (
+    "X is the letter in parentheses where options have letters, as in (A), else the option's words."
+)
 
 
 def problem(row: Row) -> Example:
-    options = re.findall(r"^(?:(\([A-Z]\))|- (\S+))", row["input"].partition("Options:\n")[2], re.MULTILINE)
+    options = re.findall(
+        r"^(?:(\([A-Z]\))|- (\S+))", row["input"].partition("Options:\n")[2], re.MULTILINE
+    )
     choices = [letter or word for letter, word in options]
     choices = choices or next((list(pair) for pair in PAIRS if row["target"] in pair), [])
     if choices and row["target"] not in choices:
@@ -53,6 +60,7 @@ def bbh(subset: str) -> Task:
         fields={"rationales": False, "reply": REPLY},
         scorer=final_match,
         chance=CHANCE[subset],
-        max_tokens=1024,  # a chain of thought without shots is longer than one with; a limit would bend the curve
+        # a chain of thought without shots is longer than one with; a limit would bend the curve
+        max_tokens=1024,
         stop=("\n---", "\nProblem:"),
     )

@@ -1,35 +1,45 @@
-"""Invented words in one of 12 dialects: an input is two words, its label the dialect's own label for the first.
+"""Invented words in one of 12 dialects: an input is two words, its label the dialect's own label
+for the first.
 
-The bundled model knows the dialects from its training; the prompt must tell it which one is spoken. Draw d speaks
-dialect d mod 12, so 12 draws hear all. Variants change the labels alone: flipped turns them on by one, random gives
-each word a label of the episode's own. Unsupervised prompts show no labels: only in default can they be answered.
+The bundled model knows the dialects from its training; the prompt must tell it which one is spoken.
+Draw d speaks dialect d mod 12, so 12 draws hear all. Variants change the labels alone: flipped
+turns them on by one, random gives each word a label of the episode's own. Unsupervised prompts show
+no labels: only in default can they be answered.
 """
 
 from typing import cast, get_args
 
 import numpy as np
 
-from icl_harness.dialects import LABELS, N_DIALECTS, BayesLearner, Episode, MapKind
 from icl_harness.examples import Example
-from icl_harness.scoring import label_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.dialect_world import LABELS, N_DIALECTS, BayesLearner, Episode, MapKind
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.task import Task
 
 N_POOL, N_QUERIES = 64, 200
 
 
-def sample(rng: np.random.Generator, variant: str, draw: int) -> tuple[list[Example], list[Example]]:
+def sample(
+    rng: np.random.Generator, variant: str, draw: int
+) -> tuple[list[Example], list[Example]]:
     inputs, labels = rng.spawn(2)  # a random label map must not change which words are drawn
     episode = Episode.sample(labels, draw % N_DIALECTS, cast(MapKind, variant))
     pool = episode.draw(inputs, N_POOL)
     shown = {text for text, _ in pool}
     queries: list[tuple[str, str]] = []
     while len(queries) < N_QUERIES:
-        queries += [pair for pair in episode.draw(inputs, N_QUERIES - len(queries)) if pair[0] not in shown]
+        queries += [
+            pair for pair in episode.draw(inputs, N_QUERIES - len(queries)) if pair[0] not in shown
+        ]
     return examples("p", pool), examples("q", queries)
 
 
 def examples(prefix: str, pairs: list[tuple[str, str]]) -> list[Example]:
-    return [Example(id=f"{prefix}{i}", input=text, target=label) for i, (text, label) in enumerate(pairs)]
+    return [
+        Example(id=f"{prefix}{i}", input=text, target=label)
+        for i, (text, label) in enumerate(pairs)
+    ]
 
 
 @task

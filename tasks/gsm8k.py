@@ -1,15 +1,16 @@
 """Grade-school word problems with worked solutions; answers compare as numbers (Cobbe et al. 2021).
 
-7,473 pool problems, 1,319 queries: the published train and test split. The rationale is the published solution
-without its calculator annotations (`<<48/2=24>>`) and its last line (`#### 24`).
+7,473 pool problems, 1,319 queries: the published train and test split. The rationale is the
+published solution without its calculator annotations (`<<48/2=24>>`) and its last line (`#### 24`).
 """
 
 import re
 
-from icl_harness.data import Row, hub
 from icl_harness.examples import Example
-from icl_harness.scoring import number_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.rows import Row, hub
+from icl_harness.tasks.scoring import number_match
+from icl_harness.tasks.task import Task
 
 
 def worked(row: Row) -> Example:
@@ -30,6 +31,7 @@ def gsm8k() -> Task:
         fields={"rationales": True, "reply": "X is one number, without its unit."},
         scorer=number_match,
         chance=0.0,
-        max_tokens=1024,  # a chain of thought without shots is longer than one with; a limit would bend the curve
+        # a chain of thought without shots is longer than one with; a limit would bend the curve
+        max_tokens=1024,
         stop=("\n---", "\nProblem:"),
     )

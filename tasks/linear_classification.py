@@ -1,16 +1,19 @@
-"""Is a vector of integers above or below an unknown plane? Foo or Bar (Agarwal et al. 2024, App. A.5).
+"""Is a vector of integers above or below an unknown plane? Foo or Bar (Agarwal et al. 2024, App.
+A.5).
 
-Coefficients a and a pivot p are N random integers in [1, 1000), the threshold is a·p; random vectors are taken until
-there are 2,048 shots and 25 queries with a·x above it, and as many below. Every draw is a new data set (the paper's 5
-are `--draws 5`). The pool alternates the classes, either first at random, so that 2K shots are K of each class.
-N = 16, or :32, :64, and :2, :4 for small models.
+Coefficients a and a pivot p are N random integers in [1, 1000), the threshold is a·p; random
+vectors are taken until there are 2,048 shots and 25 queries with a·x above it, and as many below.
+Every draw is a new data set (the paper's 5 are `--draws 5`). The pool alternates the classes,
+either first at random, so that 2K shots are K of each class. N = 16, or :32, :64, and :2, :4 for
+small models.
 """
 
 import numpy as np
 
 from icl_harness.examples import Example
-from icl_harness.scoring import label_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.task import Task
 
 N_POOL, N_QUERIES = 2048, 25  # of each class
 N_BATCH, N_BATCHES = 4096, 1000
@@ -18,22 +21,32 @@ N_BATCH, N_BATCHES = 4096, 1000
 
 def sample(rng: np.random.Generator, n: int) -> tuple[list[Example], list[Example]]:
     foo, bar = separated(rng, n)
-    while min(len(foo), len(bar)) < N_POOL + N_QUERIES:  # a plane in a corner of the cube: take another
+    while (
+        min(len(foo), len(bar)) < N_POOL + N_QUERIES
+    ):  # a plane in a corner of the cube: take another
         foo, bar = separated(rng, n)
-    pairs = [((f, "Foo"), (b, "Bar")) for f, b in list(zip(foo, bar, strict=False))[: N_POOL + N_QUERIES]]
+    pairs = [
+        ((f, "Foo"), (b, "Bar")) for f, b in list(zip(foo, bar, strict=False))[: N_POOL + N_QUERIES]
+    ]
     rows = [row for pair in pairs for row in (pair if rng.random() < 0.5 else pair[::-1])]
-    examples = [Example(id=f"x{i}", input=text, target=label) for i, (text, label) in enumerate(rows)]
+    examples = [
+        Example(id=f"x{i}", input=text, target=label) for i, (text, label) in enumerate(rows)
+    ]
     return examples[: 2 * N_POOL], examples[2 * N_POOL :]
 
 
 def separated(rng: np.random.Generator, n: int) -> tuple[dict[str, None], dict[str, None]]:
-    """Return distinct vectors above and below a new plane: enough of both, or what a few million tries give."""
+    """Return distinct vectors above and below a new plane: enough of both, or what a few million
+    tries give.
+    """
     coefficients, pivot = rng.integers(1, 1000, size=(2, n))
     foo: dict[str, None] = {}
     bar: dict[str, None] = {}
     for _ in range(N_BATCHES):
         points = rng.integers(1, 1000, size=(N_BATCH, n))
-        for point, above in zip(points.tolist(), np.sign((points - pivot) @ coefficients).tolist(), strict=True):
+        for point, above in zip(
+            points.tolist(), np.sign((points - pivot) @ coefficients).tolist(), strict=True
+        ):
             if above:
                 (foo if above > 0 else bar)[" ".join(map(str, point))] = None
         if min(len(foo), len(bar)) >= N_POOL + N_QUERIES:

@@ -1,14 +1,17 @@
-"""Is a sentence of financial news good or bad for the investor? Financial PhraseBank (Malo et al. 2014).
+"""Is a sentence of financial news good or bad for the investor? Financial PhraseBank (Malo et al.
+2014).
 
-Sentences on whose label all annotators agree; sentiment:75agree, :66agree and :50agree are larger and harder. There is
-no test split: 216 sentences, by a fixed seed, are the queries, which leaves a pool of 2,048 (Agarwal et al. 2024
-go up to 2,048 shots). Variants flipped and abstract show other labels, as there.
+Sentences on whose label all annotators agree; sentiment:75agree, :66agree and :50agree are larger
+and harder. There is no test split: 216 sentences, by a fixed seed, are the queries, which leaves a
+pool of 2,048 (Agarwal et al. 2024 go up to 2,048 shots). Variants flipped and abstract show other
+labels, as there.
 """
 
-from icl_harness.data import holdout, hub
 from icl_harness.examples import Example
-from icl_harness.scoring import label_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.rows import holdout, hub
+from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.task import Task
 
 
 @task(subsets=("allagree", "75agree", "66agree", "50agree"))

@@ -1,7 +1,9 @@
-"""Running parity of 20 random bits: is the number of ones so far odd or even? (Agarwal et al. 2024, App. A.6)
+"""Running parity of 20 random bits: is the number of ones so far odd or even? (Agarwal et al. 2024,
+App. A.6)
 
-8,192 pool strings and 200 queries, all different. An answer is right when all 20 words are; guessing gives 2^-20. The
-prompt does not tell the rule: nearest neighbours are of no use here, so it must be read off the examples.
+8,192 pool strings and 200 queries, all different. An answer is right when all 20 words are;
+guessing gives 2^-20. The prompt does not tell the rule: nearest neighbours are of no use here, so
+it must be read off the examples.
 """
 
 import re
@@ -9,27 +11,38 @@ import re
 import numpy as np
 
 from icl_harness.examples import Example
-from icl_harness.scoring import UNPARSED, Score
-from icl_harness.scoring.base import first_line
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.scoring import UNPARSED, Score
+from icl_harness.tasks.scoring.base import first_line
+from icl_harness.tasks.task import Task
 
 N_BITS, N_POOL, N_QUERIES = 20, 8192, 200
 
 
-def sample(rng: np.random.Generator, variant: str, draw: int) -> tuple[list[Example], list[Example]]:
+def sample(
+    rng: np.random.Generator, variant: str, draw: int
+) -> tuple[list[Example], list[Example]]:
     numbers = rng.choice(2**N_BITS, size=N_POOL + N_QUERIES, replace=False)
     bits = numbers[:, None] >> np.arange(N_BITS) & 1  # (strings, 20)
     parities = bits.cumsum(axis=1) % 2
     examples = [
-        Example(id=f"x{i}", input=" ".join(map(str, x)), target=" ".join("Odd" if odd else "Even" for odd in y))
+        Example(
+            id=f"x{i}",
+            input=" ".join(map(str, x)),
+            target=" ".join("Odd" if odd else "Even" for odd in y),
+        )
         for i, (x, y) in enumerate(zip(bits.tolist(), parities.tolist(), strict=True))
     ]
     return examples[:N_POOL], examples[N_POOL:]
 
 
 def words_match(answer: str, example: Example) -> Score:
-    """Compare the words of the first line, behind a cue such as "Output:"; what is not 20 Odd or Even is unparsed."""
-    line = re.sub(r"^\W*(?:the )?(?:output|answer)\W*(?:is\b|:)", "", first_line(answer), flags=re.IGNORECASE)
+    """Compare the words of the first line, behind a cue such as "Output:"; what is not 20 Odd or
+    Even is unparsed.
+    """
+    line = re.sub(
+        r"^\W*(?:the )?(?:output|answer)\W*(?:is\b|:)", "", first_line(answer), flags=re.IGNORECASE
+    )
     words = [word.capitalize() for word in re.findall(r"[^\W_]+", line)]
     if len(words) != N_BITS or not set(words) <= {"Odd", "Even"}:
         return UNPARSED

@@ -1,13 +1,15 @@
-"""What kind of thing does a question ask for? 6 coarse classes, or 50 with trec:fine (Li and Roth 2002).
+"""What kind of thing does a question ask for? 6 coarse classes, or 50 with trec:fine (Li and Roth
+2002).
 
-5,452 pool questions, 500 queries: the published train and test split. 11 of the pool's questions are queries too (but
-for case and punctuation); these are left out.
+5,452 pool questions, 500 queries: the published train and test split. 11 of the pool's questions
+are queries too (but for case and punctuation); these are left out.
 """
 
-from icl_harness.data import Row, hub
 from icl_harness.examples import Example
-from icl_harness.scoring import label_match
-from icl_harness.tasks import Task, task
+from icl_harness.tasks.discovery import task
+from icl_harness.tasks.rows import Row, hub
+from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.task import Task
 
 COARSE = {
     "ABBR": "abbreviation", "DESC": "description", "ENTY": "entity", "HUM": "human", "LOC": "location", "NUM": "number"
@@ -27,7 +29,9 @@ def coarse(row: Row) -> Example:
 
 
 def fine(row: Row) -> Example:
-    return Example(id=row["id"], input=row["text"], target=row.first("fine_label", "label_original"))
+    return Example(
+        id=row["id"], input=row["text"], target=row.first("fine_label", "label_original")
+    )
 
 
 @task(subsets=("coarse", "fine"))
@@ -37,7 +41,11 @@ def trec(labels: str) -> Task:
         queries=hub("SetFit/TREC-QC", split="test"),
         example=coarse if labels == "coarse" else fine,
         prompts="classify",
-        fields={"instruction": "Say what kind of thing a question asks for.", "asked": "Question", "answer": "Kind"},
+        fields={
+            "instruction": "Say what kind of thing a question asks for.",
+            "asked": "Question",
+            "answer": "Kind",
+        },
         labels=tuple(COARSE.values()) if labels == "coarse" else tuple(FINE.split()),
         scorer=label_match,
         leaks="drop",

@@ -1,7 +1,8 @@
-"""What the tests of API runs under faults share: the wire formats, a toy with long shots, a model that knows its task.
+"""What the tests of API runs under faults share: the wire formats, a toy with long shots, a model
+that knows its task.
 
-In: a loopback server. Out: runs against it, and its account in the terms of the records. Dollars are reckoned by
-genai-prices from the server's bills, not by the harness.
+In: a loopback server. Out: runs against it, and its account in the terms of the records. Dollars
+are reckoned by genai-prices from the server's bills, not by the harness.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Any
 import genai_prices
 import pytest
 
-from .models.api.apis import CLASSES, KEY
-from .servers import Bill, LoopbackServer, Request
-from .servers.misbehaviour import Misbehaviour
+from tests.models.api.apis import CLASSES, KEY
+from tests.servers import Bill, LoopbackServer, Request
+from tests.servers.misbehaviour import Misbehaviour
 
-POEM = " and".join(f" {i}" for i in range(600))  # 1,200 words: two shots are worth a cache with every provider
+POEM = " and".join(
+    f" {i}" for i in range(600)
+)  # 1,200 words: two shots are worth a cache with every provider
 TIMEOUT_S = 0.7
 
 
@@ -50,7 +53,11 @@ class Wire:
 
     def options(self, server: LoopbackServer, **more: str) -> list[str]:
         """Return the options of the command line that name the model at a server."""
-        args = [part for pair in self.model_args(**more).items() for part in ("--model-arg", "=".join(pair))]
+        args = [
+            part
+            for pair in self.model_args(**more).items()
+            for part in ("--model-arg", "=".join(pair))
+        ]
         return ["--model", self.id, "--base-url", server.base_url(self.provider), *args]
 
 
@@ -75,7 +82,9 @@ def lengthen_shots(n_queries: int | None = None) -> None:
     """Make the toy's shots so long that two of them are worth a cache; keep so many queries."""
     train, test = Path("data/toy/train.jsonl"), Path("data/toy/test.jsonl")
     rows = [json.loads(line) for line in train.read_text().splitlines()]
-    train.write_text("".join(json.dumps({**row, "text": f"{POEM} {row['text']}"}) + "\n" for row in rows))
+    train.write_text(
+        "".join(json.dumps({**row, "text": f"{POEM} {row['text']}"}) + "\n" for row in rows)
+    )
     test.write_text("".join(test.read_text().splitlines(keepends=True)[:n_queries]))
 
 
@@ -96,9 +105,13 @@ class Parity:
 
 
 class Watched(Misbehaviour):
-    """Misbehaviour that keeps which path met which fault; stalls more than `most_stalls` are answers lost at once."""
+    """Misbehaviour that keeps which path met which fault; stalls more than `most_stalls` are
+    answers lost at once.
+    """
 
-    def __init__(self, seed: int, share: float, kinds: tuple[str, ...], most_stalls: float = math.inf) -> None:
+    def __init__(
+        self, seed: int, share: float, kinds: tuple[str, ...], most_stalls: float = math.inf
+    ) -> None:
         super().__init__(seed, share, kinds)
         self.most_stalls = most_stalls
         self.log: list[tuple[str, str]] = []
@@ -122,7 +135,9 @@ def sent_asks(wire: Wire, server: LoopbackServer) -> list[Request]:
 
 
 def charged(wire: Wire, server: LoopbackServer) -> dict[str, Any]:
-    """Return what a server charged in the records' terms: the answers that arrived, and Gemini's cached contents."""
+    """Return what a server charged in the records' terms: the answers that arrived, and Gemini's
+    cached contents.
+    """
     bills = [bill for bill in server.bill if bill.delivered or not wire.is_ask(bill.path)]
     written = sum(sum(bill.cache_write.values()) for bill in bills)
     return {

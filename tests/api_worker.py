@@ -1,7 +1,9 @@
-"""Runs to be killed, each a fork of this process: the first is here, and so has loaded what the others need.
+"""Runs to be killed, each a fork of this process: the first is here, and so has loaded what the
+others need.
 
-Usage: python -m tests.api_worker WIRE. For each line of input, a run's folder and its server, it prints the id of the
-process and, once that is done, its exit code: negative where a signal ended it.
+Usage: python -m tests.api_worker WIRE. For each line of input, a run's folder and its server, it
+prints the id of the process and, once that is done, its exit code: negative where a signal ended
+it.
 """
 
 import os
@@ -10,8 +12,7 @@ import traceback
 
 import icl_harness
 from icl_harness.models.api import asks
-
-from .api_runs import WIRES
+from tests.api_runs import WIRES
 
 GRID = {"data": "data", "modes": ["supervised", "unsupervised"], "shots": [0, 2, 5], "draws": 2}
 CONCURRENCY = 4

@@ -1,6 +1,7 @@
 """A run in batches, to be killed. Usage: python -m tests.batch_worker OUT MODEL URL [STEP [GRID]].
 
-With a step, as RunStore.add, it kills itself the first time that it comes to it, and walks a grid of one mode: PLAIN.
+With a step, as RunStore.add, it kills itself the first time that it comes to it, and walks a grid
+of one mode: PLAIN.
 """
 
 import os
@@ -8,12 +9,12 @@ import signal
 import sys
 
 import icl_harness
-from icl_harness.ledger import Ledger
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.google.batches import GoogleBatches
 from icl_harness.models.openai.batches import OpenAIBatches
-from icl_harness.results import RunStore
+from icl_harness.store.records import RunStore
 
 PLAIN = {"data": "data", "modes": ["supervised"], "shots": [0, 2, 5], "draws": 2}
 BANKED = {**PLAIN, "modes": ["reinforced"], "bank_samples": 1}
@@ -33,7 +34,11 @@ def main(out: str, model: str, url: str, step: str = "", grid: str = "PLAIN") ->
     make_quick()
     if step:
         owner, _, name = step.partition(".")
-        setattr({"RunStore": RunStore, "Ledger": Ledger}[owner], name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        setattr(
+            {"RunStore": RunStore, "Ledger": Ledger}[owner],
+            name,
+            lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+        )
     go(out, model, url, {"PLAIN": PLAIN, "BANKED": BANKED}[grid] if step else GRID)
 
 

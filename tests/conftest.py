@@ -1,10 +1,13 @@
-"""Shared fixtures: a toy task in a working directory of its own, and the real data where it is at hand."""
+"""Shared fixtures: a toy task in a working directory of its own, and the real data where it is at
+hand.
+"""
 
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 TOY_TASK = '''"""Is the number even? A toy."""
 
@@ -45,7 +48,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tasks/toy.py").write_text(TOY_TASK)
     (tmp_path / "prompts/toy.jinja").write_text(TOY_PROMPTS)
     for name, numbers in (("train", range(N_POOL)), ("test", range(100, 100 + N_QUERIES))):
-        lines = [f'{{"id": "{name}{i}", "text": "n {i}", "label": "{parity(i)}"}}\n' for i in numbers]
+        lines = [
+            f'{{"id": "{name}{i}", "text": "n {i}", "label": "{parity(i)}"}}\n' for i in numbers
+        ]
         (tmp_path / f"data/toy/{name}.jsonl").write_text("".join(lines))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ICL_DATA", raising=False)

@@ -1,4 +1,6 @@
-"""A run to be killed: every ask is written to a log before it is answered. Usage: interrupted_run.py OUT LOG."""
+"""A run to be killed: every ask is written to a log before it is answered. Usage:
+interrupted_run.py OUT LOG.
+"""
 
 import os
 import sys

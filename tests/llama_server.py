@@ -1,8 +1,9 @@
-"""llama.cpp's server for tests, with the bundled model on the CPU: `with serving(folder) as base_url`.
+"""llama.cpp's server for tests, with the bundled model on the CPU: `with serving(folder) as
+base_url`.
 
-In: an empty folder, for the model as GGUF and the server's log. The server sits in the package xllamacpp; gguf writes
-the file. One slot, which keeps the keys and values of what it read last; a window of `WINDOW` tokens. Left out: keys,
-streams, chat templates that write roles.
+In: an empty folder, for the model as GGUF and the server's log. The server sits in the package
+xllamacpp; gguf writes the file. One slot, which keeps the keys and values of what it read last; a
+window of `WINDOW` tokens. Left out: keys, streams, chat templates that write roles.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def missing() -> list[str]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve the bundled model until the block ends. Raises `RuntimeError`, with the log, if it does not start."""
+    """Serve the bundled model until the block ends. Raises `RuntimeError`, with the log, if it does
+    not start.
+    """
     write_gguf(folder / "bundled.gguf")
     address, log = folder / "address", folder / "server.log"
     with log.open("wb") as out:
@@ -95,17 +98,24 @@ def write_gguf(path: Path) -> None:
 
 
 def add_tokenizer(writer: Any, config: dict[str, Any]) -> None:
-    """Add the vocabulary, as one that is matched greedily: the model's has no merges, which llama.cpp insists on."""
+    """Add the vocabulary, as one that is matched greedily: the model's has no merges, which
+    llama.cpp insists on.
+    """
     from gguf import TokenType
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     vocabulary = json.loads((DEMO_FOLDER / "tokenizer.json").read_text())["model"]["vocab"]
     to_byte = {character: byte for byte, character in bytes_to_unicode().items()}
     pad, newline = config["eos_token_id"]
-    tokens = ["".join(f"\\x{to_byte[c]:02x}" for c in name) for name in sorted(vocabulary, key=vocabulary.get)]
+    tokens = [
+        "".join(f"\\x{to_byte[c]:02x}" for c in name)
+        for name in sorted(vocabulary, key=vocabulary.get)
+    ]
     writer.add_tokenizer_model("rwkv")
     writer.add_token_list([token.encode() for token in tokens])
-    writer.add_token_types([TokenType.CONTROL if i == pad else TokenType.NORMAL for i in range(len(tokens))])
+    writer.add_token_types(
+        [TokenType.CONTROL if i == pad else TokenType.NORMAL for i in range(len(tokens))]
+    )
     writer.add_eos_token_id(newline)
     writer.add_eot_token_id(pad)
     writer.add_pad_token_id(pad)
@@ -115,7 +125,9 @@ def add_tokenizer(writer: Any, config: dict[str, Any]) -> None:
 
 
 def renamed(name: str, weight: Any, n_heads: int) -> tuple[str, Any]:
-    """Return a tensor under llama.cpp's name, the halves of rotary positions interleaved as it has them."""
+    """Return a tensor under llama.cpp's name, the halves of rotary positions interleaved as it has
+    them.
+    """
     weight = np.ascontiguousarray(weight, np.float32)
     if name == "model.embed_tokens.weight":
         return "token_embd.weight", weight
@@ -136,7 +148,8 @@ def main(model: str, address: str) -> None:
     params.model.path = model
     params.port = 0  # one that is free; at 127.0.0.1
     params.n_ctx, params.n_parallel, params.n_gpu_layers = WINDOW, 1, 0
-    # Floats as demo has them: in half precision two choices that are nearly as likely could change places.
+    # Floats as demo has them: in half precision two choices that are nearly as likely could change
+    # places.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.cpuparams.n_threads = 1  # more gain nothing on so small a model

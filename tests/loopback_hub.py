@@ -1,7 +1,9 @@
-"""A small Hugging Face hub on 127.0.0.1: what `datasets` asks of the real one, answered from files in memory.
+"""A small Hugging Face hub on 127.0.0.1: what `datasets` asks of the real one, answered from files
+in memory.
 
-It serves revisions, trees, paths-info and files (with ranges) of data set repositories, under their branch and under
-their commit hash. What it leaves out: authentication, Xet, LFS, uploads, the data set viewer.
+It serves revisions, trees, paths-info and files (with ranges) of data set repositories, under their
+branch and under their commit hash. What it leaves out: authentication, Xet, LFS, uploads, the data
+set viewer.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes = b"") -> None:
         self.server.requests.append(f"{self.command} {self.path}")
-        parts = [urllib.parse.unquote(part) for part in self.path.partition("?")[0].strip("/").split("/")]
+        parts = [
+            urllib.parse.unquote(part) for part in self.path.partition("?")[0].strip("/").split("/")
+        ]
         match parts:
             case ["api", "datasets", owner, name, *rest]:
                 self._api(f"{owner}/{name}", rest, body)
@@ -77,7 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse("RepoNotFound")
 
     def _api(self, repo: str, rest: list[str], body: bytes) -> None:
-        kind, branch, path = (rest or ["revision"])[0], (rest[1:] or ["main"])[0], "/".join(rest[2:])
+        kind, branch, path = (
+            (rest or ["revision"])[0],
+            (rest[1:] or ["main"])[0],
+            "/".join(rest[2:]),
+        )
         found = self.server.repos.get((repo, branch))
         if found is None:
             known = any(r == repo for r, _ in self.server.repos)
@@ -86,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
         entries = _entries(files)
         if kind == "revision":
             siblings = [{"rfilename": file} for file in files]
-            return self._json({"id": repo, "sha": sha, "siblings": siblings, "private": False, "tags": []})
+            return self._json(
+                {"id": repo, "sha": sha, "siblings": siblings, "private": False, "tags": []}
+            )
         if kind == "paths-info":
             asked = {path.rstrip("/") for path in json.loads(body)["paths"]}
             return self._json([entry for entry in entries if entry["path"] in asked])
@@ -107,7 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             return self._refuse("EntryNotFound", sha)
         content, status = files[path], 200
-        headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+            "X-Repo-Commit": sha,
+            "Accept-Ranges": "bytes",
+        }
         if asked := self.headers.get("Range"):
             start, _, end = asked.removeprefix("bytes=").partition("-")
             last = min(int(end or len(content) - 1), len(content) - 1)
@@ -133,8 +147,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _entries(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """Return the files and the folders above them as the hub lists them."""
-    folders = {"/".join(file.split("/")[:n]) for file in files for n in range(1, file.count("/") + 1)}
-    listed = [{"type": "directory", "oid": hashlib.sha1(f.encode()).hexdigest(), "size": 0, "path": f} for f in folders]
+    folders = {
+        "/".join(file.split("/")[:n]) for file in files for n in range(1, file.count("/") + 1)
+    }
+    listed = [
+        {"type": "directory", "oid": hashlib.sha1(f.encode()).hexdigest(), "size": 0, "path": f}
+        for f in folders
+    ]
     for path, content in files.items():
-        listed.append({"type": "file", "oid": hashlib.sha1(content).hexdigest(), "size": len(content), "path": path})
+        listed.append(
+            {
+                "type": "file",
+                "oid": hashlib.sha1(content).hexdigest(),
+                "size": len(content),
+                "path": path,
+            }
+        )
     return sorted(listed, key=lambda entry: str(entry["path"]))

@@ -1,10 +1,11 @@
-"""A real OpenAI-compatible server for tests: `transformers serve` with the bundled model, on the CPU.
+"""A real OpenAI-compatible server for tests: `transformers serve` with the bundled model, on the
+CPU.
 
     with serving(folder) as server: ...      server.base_url; server.answered() counts its answers
 
-In: an empty folder, for copies of the model and for the server's log. The bundled model has no chat template, which
-chat completions need: the copies `plain` and `turns` have one each, by which the model reads the very bytes of the
-prompt in the text format. Left out: keys, streams.
+In: an empty folder, for copies of the model and for the server's log. The bundled model has no chat
+template, which chat completions need: the copies `plain` and `turns` have one each, by which the
+model reads the very bytes of the prompt in the text format. Left out: keys, streams.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from icl_harness.models import DEMO_FOLDER
 NEEDS = ("fastapi", "uvicorn")  # what `transformers serve` needs beside what the project has
 # The messages' text and nothing else.
 PLAIN = "{%- for message in messages %}{{ message['content'] }}{% endfor -%}"
-# A chat and nothing else: the system's turn, then the user's and the assistant's in turn, of which the latter are
-# written as answers are in the text format. As many templates of real models do, it refuses other orders of roles.
+# A chat and nothing else: the system's turn, then the user's and the assistant's in turn, of which
+# the latter are written as answers are in the text format. As many templates of real models do, it
+# refuses other orders of roles.
 TURNS = """
 {%- for message in messages -%}
 {%- set role = "system" if loop.first else "user" if loop.index0 % 2 else "assistant" -%}
@@ -47,7 +49,9 @@ class RealServer:
     log: Path
 
     def answered(self) -> Counter[tuple[str, int]]:
-        """Return how many requests to each path were answered with each status, by the server's own log."""
+        """Return how many requests to each path were answered with each status, by the server's own
+        log.
+        """
         found = re.findall(r'"POST /v1(/\S+) HTTP/1\.1" (\d+)', self.log.read_text())
         return Counter((path, int(status)) for path, status in found)
 
@@ -59,7 +63,9 @@ def missing() -> list[str]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[RealServer]:
-    """Serve the bundled model until the block ends. Raises `RuntimeError`, with the log, if it does not start."""
+    """Serve the bundled model until the block ends. Raises `RuntimeError`, with the log, if it does
+    not start.
+    """
     for name, template in (("plain", PLAIN), ("turns", TURNS)):
         shutil.copytree(DEMO_FOLDER, folder / name)
         (folder / name / "chat_template.jinja").write_text(template)
@@ -80,7 +86,9 @@ def serving(folder: Path) -> Iterator[RealServer]:
 
 
 def address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Wait for the server to say where it listens: it was given port 0, so that the system chose a free one."""
+    """Wait for the server to say where it listens: it was given port 0, so that the system chose a
+    free one.
+    """
     deadline = time.monotonic() + START_S
     while (found := re.search(r"running on (http://\S+)", log.read_text())) is None:
         if process.poll() is not None or time.monotonic() > deadline:

@@ -1,4 +1,6 @@
-"""What becomes of a run by what its provider says, through the command line: stopped, refused, failed, given up."""
+"""What becomes of a run by what its provider says, through the command line: stopped, refused,
+failed, given up.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,9 @@ import pytest
 
 import icl_harness
 from icl_harness.models.api import asks
-
-from .api_runs import WIRES, Parity, Watched, Wire, every_wire, plant_keys, sent_asks
-from .servers import LoopbackServer
-from .test_end_to_end import command_line, read_csv
+from tests.api_runs import WIRES, Parity, Watched, Wire, every_wire, plant_keys, sent_asks
+from tests.servers import LoopbackServer
+from tests.test_end_to_end import command_line, read_csv
 
 GRID = ("run", "toy", "--data", "data", "--shots", "0,2", "--draws", "1", "--out", "out")
 N_RECORDS = 2 * 12
@@ -30,7 +31,12 @@ def icl(toy, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 
 
 def command(wire: Wire, server: LoopbackServer) -> list[str]:
-    return [*GRID, *wire.options(server, concurrency=str(CONCURRENCY), max_retries=str(MAX_RETRIES), timeout_s="30")]
+    return [
+        *GRID,
+        *wire.options(
+            server, concurrency=str(CONCURRENCY), max_retries=str(MAX_RETRIES), timeout_s="30"
+        ),
+    ]
 
 
 def statuses() -> dict[str, int]:
@@ -39,7 +45,9 @@ def statuses() -> dict[str, int]:
 
 @every_wire
 @pytest.mark.parametrize("fault", ["auth", "quota", "billing", "forbidden", "model"])
-def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(icl, wire: Wire, fault: str) -> None:
+def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(
+    icl, wire: Wire, fault: str
+) -> None:
     with LoopbackServer(Parity()) as server:
         server.fail_next(*[None] * N_BEFORE)
         server.fail_always(fault)
@@ -50,7 +58,9 @@ def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(icl, wire: W
         assert "Check " in err
         assert err.endswith("Run the same command again to go on.\n")
         assert N_BEFORE < len(server.requests) <= N_BEFORE + CONCURRENCY
-        assert statuses() == {"ok": N_BEFORE}, "what was answered is kept, and nothing is said of the others"
+        assert statuses() == {"ok": N_BEFORE}, (
+            "what was answered is kept, and nothing is said of the others"
+        )
         server.fail_always(None)
         n_sent = len(server.requests)
         assert icl(*command(wire, server))[0] == 0
@@ -69,7 +79,11 @@ def test_refused_content_has_its_column_and_is_not_asked_again(icl, name: str, f
         code, _, err = icl(*command(WIRES[name], server))
         assert (code, err) == (0, "")
         table = read_csv(Path("out/curves.csv"))
-        assert (table["n_refused"].sum(), table["n_failed"].sum(), table["n_ok"].sum()) == (2, 0, N_RECORDS - 2)
+        assert (table["n_refused"].sum(), table["n_failed"].sum(), table["n_ok"].sum()) == (
+            2,
+            0,
+            N_RECORDS - 2,
+        )
         assert (table["value"] == 1).all(), "what was refused is no wrong answer"
         refused = icl_harness.Run("out").records().query("status == 'refused'")
         assert refused["answer"].isna().all()
@@ -85,7 +99,9 @@ def test_what_fails_otherwise_is_told_and_asked_again(icl, wire: Wire) -> None:
         server.fail_next(*["invalid", None] * 3)
         code, out, err = icl(*command(wire, server))
         assert (code, err) == (1, "")
-        assert re.search(r"3 requests failed \(400 .+\) and are missing; the same command asks them again", out)
+        assert re.search(
+            r"3 requests failed \(400 .+\) and are missing; the same command asks them again", out
+        )
         assert read_csv(Path("out/curves.csv"))["n_failed"].sum() == 3
         assert len(server.requests) == N_RECORDS, "none is asked twice in one run"
         assert icl(*command(wire, server))[0] == 0
@@ -104,7 +120,9 @@ def test_where_nothing_listens_one_line_says_so(icl, wire: Wire) -> None:
 
 
 @every_wire
-@pytest.mark.parametrize("fault", ["500", "529", "rate", "reset", "lost", "garbage", "shapeless", "gone"])
+@pytest.mark.parametrize(
+    "fault", ["500", "529", "rate", "reset", "lost", "garbage", "shapeless", "gone"]
+)
 def test_a_provider_that_dies_for_good_ends_the_run(icl, wire: Wire, fault: str) -> None:
     def reply(prompt: str) -> str:
         if len(server.requests) >= N_BEFORE:
@@ -117,7 +135,9 @@ def test_a_provider_that_dies_for_good_ends_the_run(icl, wire: Wire, fault: str)
         code, out, err = icl(*command(wire, server))
     assert (code, out.strip()) == (1, "")
     *first, last = err.splitlines()
-    assert [line.endswith("trying again. Ctrl-C keeps what is answered.") for line in first] == [True]
+    assert [line.endswith("trying again. Ctrl-C keeps what is answered.") for line in first] == [
+        True
+    ]
     assert " requests was answered. The last one: " in last
     assert last.endswith("Run the same command again to go on.")
     most = asks.UNANSWERED + MAX_RETRIES + CONCURRENCY * (MAX_RETRIES + 1)
@@ -135,7 +155,9 @@ class Poisoned(Watched):
 
 @every_wire
 @pytest.mark.parametrize("concurrency", ["1", "8"])
-def test_a_query_that_the_provider_cannot_answer_fails_alone(icl, wire: Wire, concurrency: str) -> None:
+def test_a_query_that_the_provider_cannot_answer_fails_alone(
+    icl, wire: Wire, concurrency: str
+) -> None:
     with LoopbackServer(Parity()) as server:
         server.misbehaviour = Poisoned(0, 0, ())
         n_tries = asks.UNANSWERED + 2

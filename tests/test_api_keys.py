@@ -1,4 +1,5 @@
-"""A key is where it must be and nowhere else: not in what a run wrote, not in what it printed, however it failed.
+"""A key is where it must be and nowhere else: not in what a run wrote, not in what it printed,
+however it failed.
 
 The server quotes the key in all its errors.
 """
@@ -15,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from icl_harness.app import main
+from icl_harness.cli.app import main
 from icl_harness.models.api import asks
-
-from .api_runs import Parity, Wire, every_wire, lengthen_shots, plant_keys
-from .models.api.apis import CLASSES
-from .servers import LoopbackServer
+from tests.api_runs import Parity, Wire, every_wire, lengthen_shots, plant_keys
+from tests.models.api.apis import CLASSES
+from tests.servers import LoopbackServer
 
 KEY = "Zq7XwV3nLp9RtY2mKd84hBcG"
 N_SHOWN = 8  # characters of it in a row that are too many
@@ -63,8 +63,15 @@ class Watch:
     def check(self) -> None:
         """See that nothing gives the key away."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != ".env"]
-        content = {str(path): path.read_bytes() for path in files} | {"what was said": self.said.encode()}
-        found = {(name, trace) for name, text in content.items() for trace in traces(KEY) if trace in text}
+        content = {str(path): path.read_bytes() for path in files} | {
+            "what was said": self.said.encode()
+        }
+        found = {
+            (name, trace)
+            for name, text in content.items()
+            for trace in traces(KEY)
+            if trace in text
+        }
         assert not found
         assert len(files) > 2
 
@@ -98,7 +105,9 @@ def server() -> Iterator[LoopbackServer]:
 def talkative(error: Callable[..., dict]) -> Callable[..., dict]:
     def quoted(*about: str) -> dict:
         told = error(*about)
-        told["error"]["message"] += " (you sent Authorization: Bearer {key}, x-api-key={key}, '{key}')"
+        told["error"]["message"] += (
+            " (you sent Authorization: Bearer {key}, x-api-key={key}, '{key}')"
+        )
         return told
 
     return quoted
@@ -118,7 +127,12 @@ def test_no_way_to_fail_gives_the_key_away(icl, server, wire: Wire, debug: tuple
         icl(*run(fault, wire, server), *debug)
         n_sent = len(server.requests)
         assert n_sent > 1
-    sent = {name for request in server.requests for name, value in request.headers.items() if KEY in value}
+    sent = {
+        name
+        for request in server.requests
+        for name, value in request.headers.items()
+        if KEY in value
+    }
     assert len(sent) == 1, "the key itself was there"
     icl.check()
 
@@ -144,12 +158,24 @@ def test_no_command_gives_the_key_away(icl, server, wire: Wire, in_file: bool, m
 
 @every_wire
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
-def test_no_broken_body_or_bug_gives_the_key_away(icl, server, wire: Wire, debug: tuple[str, ...], monkeypatch) -> None:
+def test_no_broken_body_or_bug_gives_the_key_away(
+    icl, server, wire: Wire, debug: tuple[str, ...], monkeypatch
+) -> None:
     with monkeypatch.context() as bug:
         bug.setattr(asks.Asks, "_learn", lambda *_: 1 / 0)
         assert icl(*run("bug", wire, server), *debug) == 1
         assert "ZeroDivisionError" in icl.said
-    fields = ("choices", "content", "output", "candidates", "usage", "usageMetadata", "id", "status", "stop_reason")
+    fields = (
+        "choices",
+        "content",
+        "output",
+        "candidates",
+        "usage",
+        "usageMetadata",
+        "id",
+        "status",
+        "stop_reason",
+    )
     for value in (KEY, [{"message": KEY, "type": KEY, "finishReason": "STOP"}]):
         for one in server.wires:
             one.answer = lambda made, body, value=value: dict.fromkeys(fields, value)

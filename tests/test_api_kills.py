@@ -1,4 +1,5 @@
-"""API runs killed with SIGKILL at random instants, while the server misbehaves, end with an undisturbed run's records.
+"""API runs killed with SIGKILL at random instants, while the server misbehaves, end with an
+undisturbed run's records.
 
 They pay twice for what was in flight at a kill, and for nothing else.
 """
@@ -23,11 +24,10 @@ import pandas as pd
 import pytest
 
 import icl_harness
-
-from .api_runs import TIMEOUT_S, WIRES, Watched, charged, lengthen_shots, plant_keys, sent_asks
-from .api_worker import CONCURRENCY
-from .servers import KINDS, LoopbackServer
-from .servers.misbehaviour import AFTER
+from tests.api_runs import TIMEOUT_S, WIRES, Watched, charged, lengthen_shots, plant_keys, sent_asks
+from tests.api_worker import CONCURRENCY
+from tests.servers import KINDS, LoopbackServer
+from tests.servers.misbehaviour import AFTER
 
 N_KILLS = 30
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
@@ -46,7 +46,9 @@ def worker_of(name: str) -> Iterator[subprocess.Popen[str]]:
     """Give a process that carries out the runs that its input names."""
     where = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     command, pipe = [sys.executable, "-m", "tests.api_worker", name], subprocess.PIPE
-    with subprocess.Popen(command, env=where, stdin=pipe, stdout=pipe, text=True, bufsize=1) as worker:
+    with subprocess.Popen(
+        command, env=where, stdin=pipe, stdout=pipe, text=True, bufsize=1
+    ) as worker:
         yield worker  # the end of its input ends it
 
 
@@ -58,8 +60,12 @@ def start(worker: subprocess.Popen[str], out: str, server: LoopbackServer, name:
     return worker.stdout
 
 
-def kill_at(process: int, told: IO[str], server: LoopbackServer, n_requests: float, wait_s: float) -> bool:
-    """Kill a run a while after the server has got so many requests; return whether it was still going on."""
+def kill_at(
+    process: int, told: IO[str], server: LoopbackServer, n_requests: float, wait_s: float
+) -> bool:
+    """Kill a run a while after the server has got so many requests; return whether it was still
+    going on.
+    """
     codes: list[int] = []
     watcher = threading.Thread(target=lambda: codes.append(int(told.readline())))
     watcher.start()
@@ -90,23 +96,33 @@ def test_a_run_killed_at_30_instants_under_faults_ends_the_same_and_pays_twice_f
             n_caches = sum(not wire.is_ask(bill.path) for bill in server.bill)
         whole = records("whole")
         n_requests = 1.4 * (~whole["reused"]).sum()  # 30 % of them meet a fault
-        with LoopbackServer(answer, delay_s=0.02, stall_s=2 * TIMEOUT_S, cache_minimum=1024) as server:
+        with LoopbackServer(
+            answer, delay_s=0.02, stall_s=2 * TIMEOUT_S, cache_minimum=1024
+        ) as server:
             server.misbehaviour = faults = Watched(SEED, 0.3, KINDS)
             for aim in sorted(rng.uniform(0, n_requests) for _ in range(N_KILLS)):
                 told = start(worker, "killed", server, name)
                 n_kills += kill_at(int(told.readline()), told, server, aim, rng.uniform(0, 0.05))
             told = start(worker, "killed", server, name)
-            assert [told.readline(), told.readline()][1] == "0\n", f"seed {SEED}"  # its process, its exit code
+            assert [told.readline(), told.readline()][1] == "0\n", (
+                f"seed {SEED}"
+            )  # its process, its exit code
     assert n_kills >= N_KILLS * 0.8, f"seed {SEED}: only {n_kills} kills hit a living run"
     killed = records("killed")
     # To Gemini's prompts belong those that were sent to be kept.
     varying = [*VARYING, *["prompt_tokens"] * (name == "gemini")]
     pd.testing.assert_frame_equal(killed.drop(columns=varying), whole.drop(columns=varying))
 
-    asked, bills = killed[~killed["reused"]], [bill for bill in server.bill if wire.is_ask(bill.path)]
+    asked, bills = (
+        killed[~killed["reused"]],
+        [bill for bill in server.bill if wire.is_ask(bill.path)],
+    )
     n_by_kills = len(bills) - faults.met_at(wire, AFTER) - len(asked)
     assert 0 <= n_by_kills <= n_kills * CONCURRENCY, f"seed {SEED}"
-    assert len(sent_asks(wire, server)) <= len(asked) + faults.met_at(wire, KINDS) + n_kills * CONCURRENCY
+    assert (
+        len(sent_asks(wire, server))
+        <= len(asked) + faults.met_at(wire, KINDS) + n_kills * CONCURRENCY
+    )
     assert asked["cost_usd"].sum() <= charged(wire, server)["cost_usd"].expected * (1 + 1e-9)
     assert server.cached_contents == {}, f"seed {SEED}"
     assert len(server.bill) - len(bills) <= n_caches + n_kills, f"seed {SEED}"

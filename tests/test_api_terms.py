@@ -1,4 +1,6 @@
-"""Runs through APIs: an open model is asked on the run's terms and left as it was; a run stays with its server."""
+"""Runs through APIs: an open model is asked on the run's terms and left as it was; a run stays with
+its server.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ from typing import Any
 import pytest
 
 import icl_harness
-from icl_harness import ScriptedModel, runs
+from icl_harness import ScriptedModel
+from icl_harness.cli import execute as runs
 from icl_harness.errors import BudgetSpent, SpecError, StoreError
-from icl_harness.ledger import Ledger
 from icl_harness.models import open_model
 from icl_harness.models.api import backend, batch_desk, batches
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates, limiter_of
-from icl_harness.runs import load_runs
-
-from .api_runs import Parity, lengthen_shots, plant_keys
-from .servers import LoopbackServer
+from icl_harness.report.run import load_runs
+from tests.api_runs import Parity, lengthen_shots, plant_keys
+from tests.servers import LoopbackServer
 
 MODELS = ["openai/gpt-4.1", "anthropic/claude-sonnet-4-5", "google/gemini-2.5-flash"]
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -50,7 +52,9 @@ def go(model: Any, out: str = "out", **how: Any) -> icl_harness.Run:
 
 
 @every_model
-def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(name: str, server) -> None:
+def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(
+    name: str, server
+) -> None:
     model, notes = given(name, server), []
     assert set(go(model, batch=True, say=notes.append).records()["status"]) == {"ok"}
     assert {bill.batch for bill in server.bill} == {True}
@@ -62,7 +66,9 @@ def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(na
 
 
 @every_model
-def test_an_open_model_is_paced_by_the_rates_of_the_run(name: str, server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_model_is_paced_by_the_rates_of_the_run(
+    name: str, server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = []
 
     def noted(account: str, rates: Rates, most: int) -> Any:
@@ -77,7 +83,9 @@ def test_an_open_model_is_paced_by_the_rates_of_the_run(name: str, server, monke
 
 
 @every_model
-def test_an_open_model_is_held_to_the_dollars_of_the_run(name: str, server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_model_is_held_to_the_dollars_of_the_run(
+    name: str, server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runs, "refuse_cost", lambda *_, **__: None)  # the plan would see it before
     with pytest.raises(BudgetSpent, match="--max-cost"):
         go(given(name, server), max_cost=1e-5)
@@ -94,7 +102,9 @@ def test_what_an_open_model_keeps_at_the_provider_is_in_the_runs_ledger(server) 
 
 @pytest.mark.parametrize("name", MODELS[:2])  # whose SDKs are on aiohttp, which tells
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_no_connection_of_an_open_model_stays_behind_in_the_loop_of_a_run(name: str, server, caplog) -> None:
+def test_no_connection_of_an_open_model_stays_behind_in_the_loop_of_a_run(
+    name: str, server, caplog
+) -> None:
     go(given(name, server))
     gc.collect()
     assert "Unclosed" not in caplog.text
@@ -114,14 +124,18 @@ def forget_a_cell(folder: str) -> None:
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_a_run_does_not_go_on_at_another_server(server, is_open: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_go_on_at_another_server(
+    server, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = "openai/some-model"
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url("openai"))
     go(open_model(name) if is_open else name)
     forget_a_cell("out")
     with LoopbackServer(Parity()) as other:
         monkeypatch.setenv("OPENAI_BASE_URL", other.base_url("openai"))
-        with pytest.raises(StoreError, match="a run of another server: openai/some-model is ") as caught:
+        with pytest.raises(
+            StoreError, match="a run of another server: openai/some-model is "
+        ) as caught:
             go(open_model(name) if is_open else name)
         assert "\n" not in str(caught.value)
         assert not other.requests

@@ -13,18 +13,17 @@ import pandas as pd
 import pytest
 
 import icl_harness
-from icl_harness.bank import read_bank
 from icl_harness.errors import ProviderError, SpecError, StoreError
-from icl_harness.ledger import Ledger
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.google.batches import GoogleBatches
 from icl_harness.models.openai.batches import OpenAIBatches
-
-from .batch_worker import BANKED, GRID, PLAIN, go, make_quick
-from .servers import KINDS, LoopbackServer
-from .test_end_to_end import command_line
+from icl_harness.store.bank import read_bank
+from tests.batch_worker import BANKED, GRID, PLAIN, go, make_quick
+from tests.servers import KINDS, LoopbackServer
+from tests.test_end_to_end import command_line
 
 MODELS = {
     "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5", "google": "google/gemini-2.5-flash",
@@ -57,7 +56,9 @@ def reply(prompt: str) -> str:
 def grid(out: str, provider: str, server: LoopbackServer, **how: object) -> pd.DataFrame:
     args = {"priced_as": MODELS[provider], "timeout_s": "30"}
     url = server.base_url(provider)
-    run = icl_harness.run("toy", MODELS[provider], out=out, base_url=url, model_args=args, **GRID, **how)
+    run = icl_harness.run(
+        "toy", MODELS[provider], out=out, base_url=url, model_args=args, **GRID, **how
+    )
     return records(run)
 
 
@@ -71,7 +72,9 @@ def billed_usd(server: LoopbackServer) -> float:
     for bill in server.bill:
         price = find_price(bill.provider, bill.model)
         assert price is not None
-        tokens = Tokens(prompt=bill.input + bill.cache_read, cached=bill.cache_read, completion=bill.output)
+        tokens = Tokens(
+            prompt=bill.input + bill.cache_read, cached=bill.cache_read, completion=bill.output
+        )
         total += price.cost_usd(tokens, batch=bill.batch) or 0.0
     return total
 
@@ -150,7 +153,9 @@ def test_a_run_whose_ledger_is_damaged_says_what_it_told_of_and_hands_nothing_in
         go("out", MODELS["openai"], server.base_url("openai"), PLAIN)
         n_batches = len(server.batches)
         Path("out/ledger.db").write_text("no database " * 9)
-        with pytest.raises(StoreError, match=r"out/ledger.db cannot be used: .* It names the batches"):
+        with pytest.raises(
+            StoreError, match=r"out/ledger.db cannot be used: .* It names the batches"
+        ):
             go("out", MODELS["openai"], server.base_url("openai"), PLAIN)
         assert len(server.batches) == n_batches
 
@@ -159,17 +164,31 @@ def test_a_run_without_batches_says_so(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     icl = command_line(tmp_path, monkeypatch, capfd)
-    icl_harness.run("toy", "baseline/majority", out="out", data="data", shots=[0], draws=1, modes=["supervised"])
+    icl_harness.run(
+        "toy", "baseline/majority", out="out", data="data", shots=[0], draws=1, modes=["supervised"]
+    )
     assert icl("batch", "out")[:2] == (0, "out has handed in no batches.\n")
     with pytest.raises(SpecError, match="baseline/majority takes no batches"):
-        icl_harness.run("toy", "baseline/majority", out="other", data="data", shots=[0], draws=1, batch=True)
+        icl_harness.run(
+            "toy", "baseline/majority", out="other", data="data", shots=[0], draws=1, batch=True
+        )
     with pytest.raises(SpecError, match="--scoring choices"):
-        icl_harness.run("toy", "openai/gpt-4.1", out="other", data="data", shots=[0], batch=True, scoring="choices")
+        icl_harness.run(
+            "toy",
+            "openai/gpt-4.1",
+            out="other",
+            data="data",
+            shots=[0],
+            batch=True,
+            scoring="choices",
+        )
     assert not Path("other").exists()
 
 
 @every_provider
-def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_records(provider: str) -> None:
+def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_records(
+    provider: str,
+) -> None:
     rng = random.Random(f"{SEED} {provider}")
     with LoopbackServer(reply) as server:
         whole = grid("whole", provider, server, batch=True)
@@ -198,13 +217,17 @@ def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_
 
 
 @pytest.mark.parametrize("step", ["RunStore.add", "Ledger.answered"])
-def test_a_failed_answer_that_was_paid_for_counts_once_where_the_run_is_killed_as_it_is_stored(step: str) -> None:
+def test_a_failed_answer_that_was_paid_for_counts_once_where_the_run_is_killed_as_it_is_stored(
+    step: str,
+) -> None:
     with LoopbackServer(reply) as server:
         server.n_reasoning = 10**6  # no room is left for an answer
         worker = start("openai", server, step)
         said = worker.communicate()[1]
         assert worker.returncode == -signal.SIGKILL, said
-        assert (icl_harness.Run("killed").records()["cost_usd"].sum() > 0) == (step == "Ledger.answered")
+        assert (icl_harness.Run("killed").records()["cost_usd"].sum() > 0) == (
+            step == "Ledger.answered"
+        )
         failed = records(go("killed", MODELS["openai"], server.base_url("openai"), PLAIN))
         assert set(failed["status"]) == {"failed"}
         assert failed["cost_usd"].sum() == pytest.approx(billed_usd(server))
@@ -216,14 +239,18 @@ def test_a_failed_answer_that_was_paid_for_counts_once_where_the_run_is_killed_a
         assert answered["cost_usd"].sum() == pytest.approx(billed_usd(server))
 
 
-def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_killed_as_it_is_kept() -> None:
+def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_killed_as_it_is_kept() -> (
+    None
+):
     with LoopbackServer(reply) as server:
         server.n_reasoning = 10**6
         worker = start("openai", server, "Ledger.answered", "BANKED")
         said = worker.communicate()[1]
         assert worker.returncode == -signal.SIGKILL, said
         server.n_reasoning = 0
-        with pytest.raises(ProviderError, match="for the bank failed"):  # those that it had handed in
+        with pytest.raises(
+            ProviderError, match="for the bank failed"
+        ):  # those that it had handed in
             go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         run = go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         assert set(records(run)["status"]) == {"ok"}
@@ -232,9 +259,13 @@ def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_k
         assert bank_usd + records(run)["cost_usd"].sum() == pytest.approx(billed_usd(server))
 
 
-def test_what_a_draw_has_handed_in_is_given_to_another_that_asks_the_same_first_when_the_run_goes_on() -> None:
+def test_what_a_draw_has_handed_in_is_given_to_another_that_asks_the_same_first_when_the_run_goes_on() -> (
+    None
+):
     with LoopbackServer(reply) as server:
-        server.n_reasoning = 10**6  # without shots the first draw fails, so that the second asks too
+        server.n_reasoning = (
+            10**6
+        )  # without shots the first draw fails, so that the second asks too
         worker = start("openai", server, "Ledger.all_answered")
         wait_for_batches(server, worker, 7)
         server.batch_polls = 10**6

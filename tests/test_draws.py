@@ -25,7 +25,9 @@ def test_a_larger_sample_keeps_those_of_a_smaller_one(few: int, many: int, seed:
 
 
 def test_seed_draw_and_task_each_give_another_order() -> None:
-    orders = {tuple(draw_order(range(30), s, d, t)) for s in (0, 1) for d in (0, 1) for t in ("a", "b")}
+    orders = {
+        tuple(draw_order(range(30), s, d, t)) for s in (0, 1) for d in (0, 1) for t in ("a", "b")
+    }
     assert len(orders) == 8
 
 

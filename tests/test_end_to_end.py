@@ -1,4 +1,6 @@
-"""The whole engine from the command line: real data, the bundled model, reference learners, kills, the progress bar."""
+"""The whole engine from the command line: real data, the bundled model, reference learners, kills,
+the progress bar.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,17 @@ import pandas as pd
 import pytest
 
 import icl_harness
-from icl_harness.app import main
-
-from .servers import LoopbackServer
+from icl_harness.cli.app import main
+from tests.servers import LoopbackServer
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("banking77", "gsm8k", "trec")
 
 
 def command_line(folder: Path, monkeypatch, capfd):
-    """Return a function that runs `icl` in a folder and returns (exit code, standard output, standard error)."""
+    """Return a function that runs `icl` in a folder and returns (exit code, standard output,
+    standard error).
+    """
     monkeypatch.chdir(folder)
     monkeypatch.delenv("ICL_DATA", raising=False)
 
@@ -70,7 +73,9 @@ def test_the_bundled_model_runs_on_real_data(icl, shared_data: Path) -> None:
 
 
 def test_reference_learners_rise_with_shots_on_real_data(icl, shared_data: Path) -> None:
-    models = [part for name in ("knn", "logreg", "majority") for part in ("--model", f"baseline/{name}")]
+    models = [
+        part for name in ("knn", "logreg", "majority") for part in ("--model", f"baseline/{name}")
+    ]
     code, _, err = icl(
         "run", "banking77", "trec", "--data", str(shared_data), *models, "--shots", "4,64,512", "--queries", "100",
         "--draws", "1", "--out", "out",
@@ -88,7 +93,16 @@ def test_reference_learners_rise_with_shots_on_real_data(icl, shared_data: Path)
 
 
 GRID = {"modes": ["supervised", "unsupervised"], "shots": [0, 4, 16], "draws": 4, "queries": 8}
-OPTIONS = ("--modes", "supervised,unsupervised", "--shots", "0,4,16", "--draws", "4", "--queries", "8")
+OPTIONS = (
+    "--modes",
+    "supervised,unsupervised",
+    "--shots",
+    "0,4,16",
+    "--draws",
+    "4",
+    "--queries",
+    "8",
+)
 # Batches of 3 cut a cell of 8 queries, so that a kill leaves a part of it.
 WORKER = f"""
 import os, signal, sys, icl_harness
@@ -114,13 +128,17 @@ def test_the_demo_twice_and_killed_midway_is_the_same_to_the_byte(icl, tmp_path:
     assert len(whole) == 2 * 2 * 3 * 4 * 8
     counts = []
     for kill_at in (99, 147):  # both in the middle of a cell of the demo's
-        worker = subprocess.run([sys.executable, "-c", WORKER, str(kill_at)], cwd=tmp_path, capture_output=True)
+        worker = subprocess.run(
+            [sys.executable, "-c", WORKER, str(kill_at)], cwd=tmp_path, capture_output=True
+        )
         assert (worker.returncode, worker.stderr) == (-signal.SIGKILL, b"")
         counts.append(len(icl_harness.Run("killed").records()))
     assert counts == [99, 147]
     assert icl("curves", "killed")[0] == 0
     assert icl(*command, "killed")[0] == 0
-    pd.testing.assert_frame_equal(icl_harness.Run("killed").records().drop(columns="latency_s"), whole)
+    pd.testing.assert_frame_equal(
+        icl_harness.Run("killed").records().drop(columns="latency_s"), whole
+    )
     assert Path("killed/curves.csv").read_bytes() == Path("one/curves.csv").read_bytes()
 
 
@@ -128,7 +146,11 @@ def drawn(command: list[str], columns: int, stream: str = "stderr") -> str:
     """Return what a command draws on a terminal, as that stream of its, without control sequences."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    }
     env |= {"TERM": "xterm", "OPENAI_API_KEY": "planted"}
     found = b""
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: slave}
@@ -148,9 +170,26 @@ def drawn(command: list[str], columns: int, stream: str = "stderr") -> str:
 @pytest.mark.usefixtures("toy")
 def test_the_progress_bar_shows_cells_queries_tokens_and_the_time_left(columns: int) -> None:
     with LoopbackServer(lambda prompt: " even", delay_s=0.05) as server:
-        command = [sys.executable, "-c", "from icl_harness.app import main; main()", "run", "toy", "--data", "data"]
-        command += ["--model", "openai/some-model", "--base-url", server.base_url("openai"), "--shots", "0,2,8"]
-        text = drawn([*command, "--draws", "2", "--model-arg", "concurrency=4", "--out", "out"], columns)
+        command = [
+            sys.executable,
+            "-c",
+            "from icl_harness.app import main; main()",
+            "run",
+            "toy",
+            "--data",
+            "data",
+        ]
+        command += [
+            "--model",
+            "openai/some-model",
+            "--base-url",
+            server.base_url("openai"),
+            "--shots",
+            "0,2,8",
+        ]
+        text = drawn(
+            [*command, "--draws", "2", "--model-arg", "concurrency=4", "--out", "out"], columns
+        )
     cells = {int(n) for n in re.findall(r"(\d+)/6 cells", text)}
     queries = {int(n) for n in re.findall(r"(\d+)/72 queries", text)}
     tokens = {int(n.replace(",", "")) for n in re.findall(r"([\d,]+) tokens", text)}
@@ -165,12 +204,20 @@ def test_the_progress_bar_shows_cells_queries_tokens_and_the_time_left(columns: 
 
 
 def test_all_prompts_of_4000_shots_by_1000_queries_fit_into_200_mb() -> None:
-    # By way of a shell: Linux counts the memory of the process that forks (pytest, with torch) as the child's peak.
+    # By way of a shell: Linux counts the memory of the process that forks (pytest, with torch) as
+    # the child's peak.
     benchmark = [sys.executable, str(ROOT / "benchmarks/prompt_memory.py")]
     shell = ["sh", "-c", '"$@"; exit $?', "sh", *benchmark]
     out = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     assert re.search(r"^queries +1000$", out, re.MULTILINE)
     assert float(re.search(r"^longest prompt +([\d.]+) MB$", out, re.MULTILINE)[1]) >= 3.9
-    assert int(re.search(r"^prompts built and hashed +([\d,]+)$", out, re.MULTILINE)[1].replace(",", "")) == 14_000
+    assert (
+        int(
+            re.search(r"^prompts built and hashed +([\d,]+)$", out, re.MULTILINE)[1].replace(
+                ",", ""
+            )
+        )
+        == 14_000
+    )
     assert float(re.search(r"^CPU seconds +([\d.]+)$", out, re.MULTILINE)[1]) > 0
     assert int(re.search(r"^peak RSS +(\d+) MB", out, re.MULTILINE)[1]) < 200

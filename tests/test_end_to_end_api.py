@@ -1,4 +1,6 @@
-"""Real data through the whole engine against the loopback server: one grid, four SDKs, and a bank of attempts."""
+"""Real data through the whole engine against the loopback server: one grid, four SDKs, and a bank
+of attempts.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,35 @@ import pytest
 
 import icl_harness
 from icl_harness import ScriptedModel
-from icl_harness.tasks import find_tasks, load_examples
-
-from .models.api.apis import CLASSES, KEY, every_sdk
-from .servers import LoopbackServer
-from .test_end_to_end import TASKS, command_line, read_csv
+from icl_harness.tasks.loading import find_tasks, load_examples
+from tests.models.api.apis import CLASSES, KEY, every_sdk
+from tests.servers import LoopbackServer
+from tests.test_end_to_end import TASKS, command_line, read_csv
 
 GRID = {"modes": ["supervised", "unsupervised"], "shots": [0, 2, 8], "draws": 2, "queries": 4}
-OPTIONS = ("--modes", "supervised,unsupervised", "--shots", "0,2,8", "--draws", "2", "--queries", "4")
+OPTIONS = (
+    "--modes",
+    "supervised,unsupervised",
+    "--shots",
+    "0,2,8",
+    "--draws",
+    "2",
+    "--queries",
+    "4",
+)
 N_RECORDS = len(TASKS) * 2 * 3 * 2 * 4
-SAME = ["task", "mode", "shots", "draw", "query_id", "shots_used", "shot_ids", "node_hash", "status", "answer"]
+SAME = [
+    "task",
+    "mode",
+    "shots",
+    "draw",
+    "query_id",
+    "shots_used",
+    "shot_ids",
+    "node_hash",
+    "status",
+    "answer",
+]
 SAME += ["parsed", "score", "reused", "prompt_tokens"]
 
 
@@ -38,7 +59,9 @@ def icl(tmp_path, monkeypatch, capfd):
 
 
 def question(prompt: str) -> tuple[str, str]:
-    """Return the name and the text of what a prompt asks: its last "Message: …", "Question: …" or "Problem: …"."""
+    """Return the name and the text of what a prompt asks: its last "Message: …", "Question: …" or
+    "Problem: …".
+    """
     *_, asked, rest = re.split(r"^(Message|Question|Problem): ", prompt, flags=re.MULTILINE)
     return asked, rest.rpartition("\n")[0]
 
@@ -48,19 +71,35 @@ class Oracle:
 
     def __init__(self, data: Path) -> None:
         found = {name: load_examples(find_tasks(name)[0], data=data) for name in TASKS}
-        self.gold = {(name, e.input): e.target for name, one in found.items() for e in (*one.pool, *one.queries)}
+        self.gold = {
+            (name, e.input): e.target
+            for name, one in found.items()
+            for e in (*one.pool, *one.queries)
+        }
 
     def fate(self, prompt: str) -> str:
-        return ("right", "right", "wrong", "unparsed")[hashlib.sha256(prompt.encode()).digest()[0] % 4]
+        return ("right", "right", "wrong", "unparsed")[
+            hashlib.sha256(prompt.encode()).digest()[0] % 4
+        ]
 
     def __call__(self, prompt: str) -> str:
         asked, text = question(prompt)
-        fate, name = self.fate(prompt), {"Message": "banking77", "Question": "trec", "Problem": "gsm8k"}[asked]
-        answer, labels = self.gold[name, text], {"banking77": ["age_limit", "atm_support"], "trec": ["human", "number"]}
+        fate, name = (
+            self.fate(prompt),
+            {"Message": "banking77", "Question": "trec", "Problem": "gsm8k"}[asked],
+        )
+        answer, labels = (
+            self.gold[name, text],
+            {"banking77": ["age_limit", "atm_support"], "trec": ["human", "number"]},
+        )
         if fate == "unparsed":
             return " I cannot tell."
         if fate == "wrong":
-            answer = "987654321" if name == "gsm8k" else next(label for label in labels[name] if label != answer)
+            answer = (
+                "987654321"
+                if name == "gsm8k"
+                else next(label for label in labels[name] if label != answer)
+            )
         if name == "gsm8k":
             return f" Step by step.\nThe final answer is {answer}.\n---\nProblem: one more"
         return f" {answer}\n\n{asked}: one more"
@@ -75,11 +114,15 @@ def oracle(shared_data: Path) -> Oracle:
 def expected(oracle: Oracle, shared_data: Path, tmp_path_factory) -> icl_harness.Run:
     """The grid answered by the oracle itself, without a server."""
     model = ScriptedModel(lambda prompt: oracle(prompt.text))
-    return icl_harness.run(TASKS, model, out=tmp_path_factory.mktemp("expected") / "out", data=str(shared_data), **GRID)
+    return icl_harness.run(
+        TASKS, model, out=tmp_path_factory.mktemp("expected") / "out", data=str(shared_data), **GRID
+    )
 
 
 @every_sdk
-def test_the_grid_gives_the_same_through_every_sdk(icl, oracle, expected, shared_data, sdk: str) -> None:
+def test_the_grid_gives_the_same_through_every_sdk(
+    icl, oracle, expected, shared_data, sdk: str
+) -> None:
     provider = CLASSES[sdk].provider
     with LoopbackServer(oracle) as server:
         code, out, err = icl(
@@ -107,7 +150,9 @@ def test_the_grid_gives_the_same_through_every_sdk(icl, oracle, expected, shared
 
 
 def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> None:
-    """The first six requests fail for good; the same command asks what they were to tell, and nothing else."""
+    """The first six requests fail for good; the same command asks what they were to tell, and
+    nothing else.
+    """
     with LoopbackServer(oracle) as server:
         command = [
             "run", "trec", "--data", str(shared_data), "--model", "openai/some-model", *OPTIONS, "--out", "out",
@@ -116,8 +161,13 @@ def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> 
         server.fail_next(*["invalid"] * 6)
         code, out, _ = icl(*command)
         assert code == 1
-        assert re.search(r"requests failed \(400 .*Invalid value\) and are missing; the same command asks", out)
-        n_first, failed = len(server.requests), icl_harness.Run("out").records()["status"] == "failed"
+        assert re.search(
+            r"requests failed \(400 .*Invalid value\) and are missing; the same command asks", out
+        )
+        n_first, failed = (
+            len(server.requests),
+            icl_harness.Run("out").records()["status"] == "failed",
+        )
         assert read_csv(Path("out/curves.csv"))["n_failed"].sum() == failed.sum() == 6
         assert icl(*command)[0] == 0
     records = icl_harness.Run("out").records()
@@ -128,7 +178,8 @@ def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> 
 
 
 class Learner:
-    """Of the pool's problems, in order of arrival, it solves every third, every third at the third try, others never.
+    """Of the pool's problems, in order of arrival, it solves every third, every third at the third
+    try, others never.
 
     In words of its own. It is right about every query.
     """
@@ -152,7 +203,9 @@ class Learner:
         return f"{words}\nThe final answer is {gold if solved else '987654321'}."
 
 
-def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(icl, oracle, shared_data) -> None:
+def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(
+    icl, oracle, shared_data
+) -> None:
     pool = load_examples(find_tasks("gsm8k")[0], data=shared_data).pool
     with LoopbackServer(Learner(oracle, {e.input for e in pool})) as server:
         code, out, _ = icl(
@@ -162,7 +215,9 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(i
         )  # fmt: skip
     assert code == 0
     assert ": 8 of 12 solved" in out
-    assert re.search(r"^shots +8 of 12 solved *$", out, re.MULTILINE), "the table's column says so, too"
+    assert re.search(r"^shots +8 of 12 solved *$", out, re.MULTILINE), (
+        "the table's column says so, too"
+    )
     assert "gsm8k openai/some-model reinforced default 12 shots: 8 shots used" in out
     [file] = Path("out").glob("bank-*.jsonl")
     attempts = [json.loads(line) for line in file.read_text().splitlines()]
@@ -179,14 +234,20 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(i
     rationales = {e.id: e.rationale for e in pool}
     records = icl_harness.Run("out").records()
     assert records.groupby("shots")["shots_used"].first().to_dict() == {0: 0, 4: 4, 12: 8}
-    full = [request.prompt for request in server.requests if request.prompt.count("Problem: ") == 1 + 8]
+    full = [
+        request.prompt for request in server.requests if request.prompt.count("Problem: ") == 1 + 8
+    ]
     assert len(full) == 5
     for prompt in full:
         assert all(words.strip() in prompt for words in kept.values())
         assert not any(rationales[i].strip() in prompt for i in kept)
-        assert prompt.count("\nThe final answer is") == 8, "the words end in the sentence by themselves"
+        assert prompt.count("\nThe final answer is") == 8, (
+            "the words end in the sentence by themselves"
+        )
     again = icl_harness.run(
         "gsm8k", ScriptedModel(lambda p: "1"), out="again", data=str(shared_data), modes=["reinforced"], pool=12,
         shots=[4], draws=1, queries=1, bank="out",
     )  # fmt: skip
-    assert set(again.records()["shot_ids"].iloc[0]) <= set(kept), "another model takes the bank of this run"
+    assert set(again.records()["shot_ids"].iloc[0]) <= set(kept), (
+        "another model takes the bank of this run"
+    )

@@ -1,36 +1,16 @@
-"""The structure that design and README promise: floors, a light base import, an API that is what `__all__` says."""
+"""The structure that the design promises: floors, a light base import, an API that is `__all__`."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import icl_harness
 
 PACKAGE = Path(icl_harness.__file__).parent
-FLOORS = {
-    0: ("errors", "examples", "files", "prompts"),
-    1: ("bank", "data", "dialects", "draws", "hub_data", "modes", "scoring", "task_files", "tasks"),
-    2: ("ledger", "models", "results", "run_file", "tables"),
-    3: (
-        "banking",
-        "batches",
-        "caches",
-        "experiment",
-        "fitting",
-        "grid",
-        "groups",
-        "lines",
-        "plan",
-        "planning",
-        "records",
-        "runner",
-        "turns",
-    ),
-    4: ("compare", "curves", "stats"),
-    5: ("app", "describe", "grid_options", "plan_report", "plots", "report", "runs", "usage"),
-}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+# From the top down: a floor imports from those below it. What stands in no folder is the ground.
+FLOORS = ("cli", "report", "analysis", "plan", "runner", "store", "models", "prompts", "tasks")
 HEAVY = (
     "torch",
     "transformers",
@@ -45,37 +25,87 @@ HEAVY = (
 )
 
 
-def imported(path: Path) -> set[str]:
-    """The rooms of icl_harness that a file imports, anywhere in it."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("icl_harness."):
-            rooms.add(node.module.split(".")[1])
-        elif isinstance(node, ast.ImportFrom) and node.module == "icl_harness":
-            rooms.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.Import):
-            rooms.update(a.name.split(".")[1] for a in node.names if a.name.startswith("icl_harness."))
-    return rooms
+def height(module: str) -> int:
+    """How high a module stands: 0 on the ground."""
+    floor = module.split(".")[0]
+    return len(FLOORS) - FLOORS.index(floor) if floor in FLOORS else 0
 
 
-def test_every_file_stands_on_a_floor_and_imports_only_its_own_and_those_below() -> None:
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name within it; a package by its folder's."""
+    found = {}
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        assert room in FLOOR_OF, f"{path.name} stands on no floor: add it to FLOORS"
-        above = {other for other in imported(path) if FLOOR_OF[other] > FLOOR_OF[room]}
-        assert not above, f"{path.name} (floor {FLOOR_OF[room]}) imports {above} from above"
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        if parts:
+            found[".".join(parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere in it, under TYPE_CHECKING and in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("icl_harness"):
+            base = (node.module or "").removeprefix("icl_harness").removeprefix(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".removeprefix(".")
+                yield inner if inner in MODULES else base
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("icl_harness."):
+                    yield alias.name.removeprefix("icl_harness.")
+
+
+GRAPH = {name: sorted(set(imports(path)) - {""}) for name, path in MODULES.items()}
+
+
+def test_the_folders_of_the_package_are_its_floors() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(FLOORS)
+
+
+def test_no_file_imports_from_a_floor_above_its_own() -> None:
+    upward = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if height(other) > height(name)
+    ]
+    assert not upward
+
+
+def circle_from(start: str) -> list[str] | None:
+    """A path of imports that leads back to where it began."""
+    paths = [[start]]
+    seen = set()
+    while paths:
+        path = paths.pop()
+        for other in GRAPH.get(path[-1], []):
+            if other == start:
+                return [*path, other]
+            if other not in seen:
+                seen.add(other)
+                paths.append([*path, other])
+    return None
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert [circle for name in GRAPH if (circle := circle_from(name))] == []
 
 
 def test_base_import_loads_nothing_heavy() -> None:
     code = f"import sys, icl_harness; print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert out.strip() == "[]"
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom icl_harness.app import main\nsys.argv = ['icl', '--help']\n"
+        "import sys\nfrom icl_harness.cli.app import main\nsys.argv = ['icl', '--help']\n"
         f"try: main()\nexcept SystemExit: print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout

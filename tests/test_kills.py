@@ -39,7 +39,8 @@ def test_50_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() ->
     assert worker.communicate()[1] == b""
     duration = time.monotonic() - began
     rng = random.Random(SEED)
-    # Kills fall evenly over the asks of the run, so every phase is hit: start-up, bank, each mode, the end.
+    # Kills fall evenly over the asks of the run, so every phase is hit: start-up, bank, each mode,
+    # the end.
     total, kills = asks("whole.log"), 0
     aims = sorted(rng.uniform(-0.1, 1.0) * total for _ in range(N_KILLS))
     for aim in aims:
@@ -58,4 +59,6 @@ def test_50_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() ->
     banks = [sorted(Path(out).glob("bank-*.jsonl"))[0].read_bytes() for out in ("killed", "whole")]
     assert banks[0] == banks[1], f"seed {SEED}"
     repeated = Counter(Path("killed.log").read_text().splitlines())
-    assert sum(n - 1 for n in repeated.values()) <= kills, f"seed {SEED}: asked twice what was not in flight"
+    assert sum(n - 1 for n in repeated.values()) <= kills, (
+        f"seed {SEED}: asked twice what was not in flight"
+    )

@@ -1,4 +1,6 @@
-"""Local models through the command line: precision, keys and values kept between runs, gold likelihoods, notes."""
+"""Local models through the command line: precision, keys and values kept between runs, gold
+likelihoods, notes.
+"""
 
 import json
 import sys
@@ -10,9 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import icl_harness
-from icl_harness.app import main
+from icl_harness.cli.app import main
 from icl_harness.models.hf import HfModel
 from icl_harness.models.local import kv_disk
+from icl_harness.report.run import find_prompts
 from tests.tiny_models import save_tiny_model
 
 GRID = (
@@ -23,7 +26,9 @@ GRID = (
 
 @pytest.fixture
 def icl(toy, capfd, monkeypatch):
-    """Run the command line in the toy's directory, where `model` is a tiny one; return (exit code, output, errors)."""
+    """Run the command line in the toy's directory, where `model` is a tiny one; return (exit code,
+    output, errors).
+    """
     save_tiny_model(toy / "model")
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -42,21 +47,30 @@ def test_the_gold_choices_likelihood_is_in_the_records_of_copied_answers_too(icl
     records = run.records()
     assert records["gold_nll"].notna().all()
     assert records["reused"].any()
-    tokenizer, model = AutoTokenizer.from_pretrained("model"), AutoModelForCausalLM.from_pretrained("model").eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained("model"),
+        AutoModelForCausalLM.from_pretrained("model").eval(),
+    )
     gold = {f"test{i}": ("even", "odd")[i % 2] for i in range(100, 112)}
     for row in records[records["query_id"].isin(["test100", "test103"])].to_dict("records"):
         cell = {name: row[name] for name in ("shots", "draw")}
-        [(_, text)] = icl_harness.runs.find_prompts(Path("out"), row["query_id"], cell)
-        whole, before = (tokenizer(text + end)["input_ids"] for end in (f" {gold[row['query_id']]}", ""))
+        [(_, text)] = find_prompts(Path("out"), row["query_id"], cell)
+        whole, before = (
+            tokenizer(text + end)["input_ids"] for end in (f" {gold[row['query_id']]}", "")
+        )
         with torch.inference_mode():
             told = model(torch.tensor([whole])).logits[0].log_softmax(-1)
         nats = sum(told[i - 1, whole[i]] for i in range(len(before), len(whole)))
         assert row["gold_nll"] == pytest.approx(-float(nats), abs=2e-4)
-    generated = icl_harness.run("toy", "hf/model", shots=[0], draws=1, data="data", out="generated").records()
+    generated = icl_harness.run(
+        "toy", "hf/model", shots=[0], draws=1, data="data", out="generated"
+    ).records()
     assert generated["gold_nll"].isna().all()
 
 
-def test_a_second_run_with_a_kv_cache_prefills_nothing_again_and_tells_the_same(icl, monkeypatch) -> None:
+def test_a_second_run_with_a_kv_cache_prefills_nothing_again_and_tells_the_same(
+    icl, monkeypatch
+) -> None:
     monkeypatch.setattr(kv_disk, "BLOCK", 16)
     opened = []
     keep = HfModel.close
@@ -79,9 +93,18 @@ def test_a_second_run_with_a_kv_cache_prefills_nothing_again_and_tells_the_same(
     ("extra", "rule"),
     [
         (("--kv-cache-gb", "3"), "--kv-cache-gb limits what --kv-cache keeps"),
-        (("--kv-cache", "kept", "--kv-cache-gb", "0"), "--kv-cache-gb is 0.0; it takes a number above 0"),
-        (("--dtype", "float31"), "--model-arg dtype=float31: it must be auto, float32, float16 or bfloat16"),
-        (("--dtype", "float32", "--model-arg", "dtype=float32"), "--model-arg dtype is given twice"),
+        (
+            ("--kv-cache", "kept", "--kv-cache-gb", "0"),
+            "--kv-cache-gb is 0.0; it takes a number above 0",
+        ),
+        (
+            ("--dtype", "float31"),
+            "--model-arg dtype=float31: it must be auto, float32, float16 or bfloat16",
+        ),
+        (
+            ("--dtype", "float32", "--model-arg", "dtype=float32"),
+            "--model-arg dtype is given twice",
+        ),
         (("--device-map", "{"), "--model-arg device_map={: it must be a word, or a JSON object"),
     ],
 )
@@ -93,7 +116,18 @@ def test_a_wrong_option_of_local_models_is_one_line(icl, extra, rule) -> None:
 
 
 def test_a_kv_cache_without_a_model_that_fills_it_is_refused(icl) -> None:
-    code, _, err = icl("run", "toy", "--model", "baseline/knn", "--data", "data", "--kv-cache", "kept", "--shots", "1")
+    code, _, err = icl(
+        "run",
+        "toy",
+        "--model",
+        "baseline/knn",
+        "--data",
+        "data",
+        "--kv-cache",
+        "kept",
+        "--shots",
+        "1",
+    )
     assert code == 2
     assert "--kv-cache is for hf/ models, and none is named" in err
 
@@ -113,7 +147,10 @@ def test_a_window_that_is_held_short_is_said_under_the_table(icl, toy) -> None:
     save_tiny_model(toy / "long", "phi3_longrope")
     code, out, _ = icl(*[part.replace("hf/model", "hf/long") for part in GRID], "--out", "out")
     assert code == 0
-    assert "hf/long: window held to 64 tokens; beyond, its positions change with the prompt's length" in out
+    assert (
+        "hf/long: window held to 64 tokens; beyond, its positions change with the prompt's length"
+        in out
+    )
     assert "shots used" in out
 
 
@@ -131,7 +168,9 @@ def test_a_run_on_copies_says_so_under_its_table(icl, monkeypatch) -> None:
     from icl_harness.models.local import kv, ways
     from icl_harness.models.local.copied import CopiedPrefix
 
-    monkeypatch.setattr(ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "its layers are odd"))
+    monkeypatch.setattr(
+        ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "its layers are odd")
+    )
     code, out, _ = icl(*GRID, "--out", "out")
     assert code == 0
     assert "hf/model: exact, but slower, as its prefixes are copied (its layers are odd)" in out

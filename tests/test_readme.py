@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from icl_harness import run
-from icl_harness.app import app
+from icl_harness.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -23,8 +23,14 @@ def test_the_task_of_ones_own_is_about_20_lines_and_runs(tmp_path, monkeypatch) 
     (tmp_path / "tasks/parcels.py").write_text(source)
     places = ("ship harbour", "plane airport")
     for name, count in (("train", 8), ("test", 4)):
-        rows = [f"{i} by {place.split()[0]} {name},{place.split()[1]}" for i in range(count // 2) for place in places]
-        (tmp_path / f"data/parcels/{name}.csv").write_text("message,depot\n" + "\n".join(rows) + "\n")
+        rows = [
+            f"{i} by {place.split()[0]} {name},{place.split()[1]}"
+            for i in range(count // 2)
+            for place in places
+        ]
+        (tmp_path / f"data/parcels/{name}.csv").write_text(
+            "message,depot\n" + "\n".join(rows) + "\n"
+        )
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ICL_DATA", raising=False)
     frame = run("parcels", "baseline/logreg", shots=[0, 2, 8], draws=1).curves()

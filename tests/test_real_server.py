@@ -1,10 +1,11 @@
-"""The OpenAI back end against a server that is not ours: `transformers serve` with the bundled model on the CPU.
+"""The OpenAI back end against a server that is not ours: `transformers serve` with the bundled
+model on the CPU.
 
-The same weights answer the same grid in this process (`demo`) and behind the server: every record and every point must
-be equal, whichever endpoint is asked. In turns the model that is served answers in this process too, and both give what
-the text gives, as its template makes the same of it. What may differ is what only one of them has: the name, the
-latency, what is told of a cache; and between turns and text the node's hash. All in one test, so that one server is
-started.
+The same weights answer the same grid in this process (`demo`) and behind the server: every record
+and every point must be equal, whichever endpoint is asked. In turns the model that is served
+answers in this process too, and both give what the text gives, as its template makes the same of
+it. What may differ is what only one of them has: the name, the latency, what is told of a cache;
+and between turns and text the node's hash. All in one test, so that one server is started.
 """
 
 from __future__ import annotations
@@ -16,23 +17,33 @@ import pandas as pd
 import pytest
 
 import icl_harness
-
-from .real_server import RealServer, missing, serving
-from .test_end_to_end import command_line, read_csv
+from tests.real_server import RealServer, missing, serving
+from tests.test_end_to_end import command_line, read_csv
 
 pytestmark = pytest.mark.skipif(
     bool(missing()), reason=f"`transformers serve` needs {' and '.join(missing())} (extra dev)"
 )
 
-GRID = ("--modes", "supervised,unsupervised", "--shots", "0,1,4,16", "--draws", "2", "--queries", "8")
+GRID = (
+    "--modes",
+    "supervised,unsupervised",
+    "--shots",
+    "0,1,4,16",
+    "--draws",
+    "2",
+    "--queries",
+    "8",
+)
 N_RECORDS = 2 * 4 * 2 * 8
-# Responses tell zeros where demo and the other endpoints tell nothing, and of a cache that this server has not.
+# Responses tell zeros where demo and the other endpoints tell nothing, and of a cache that this
+# server has not.
 ITS_OWN = ["model", "latency_s", "cached_tokens", "cache_write_tokens", "reasoning_tokens"]
 OF_TURNS = ["format", "node_hash"]
 
 COMPLETIONS, RESPONSES = ("--model-arg", "api=completions"), ("--model-arg", "api=responses")
 CHAT, FOURS = ("--format", "chat"), ("--queries-per-request", "4")
-# Responses may not ask for less than 16 tokens; demo stops at 2. That makes no odds: the model ends with its line.
+# Responses may not ask for less than 16 tokens; demo stops at 2. That makes no odds: the model ends
+# with its line.
 WAYS = (
     ("/chat/completions", "plain", ()),
     ("/responses", "plain", RESPONSES),
@@ -51,7 +62,12 @@ def icl(tmp_path, monkeypatch, capfd):
 
 
 def at(server: RealServer) -> tuple[str, ...]:
-    return ("--base-url", server.base_url, "--model-arg", "max_retries=0")  # what it refuses is told at once
+    return (
+        "--base-url",
+        server.base_url,
+        "--model-arg",
+        "max_retries=0",
+    )  # what it refuses is told at once
 
 
 def told(icl, model: str, out: str, *more: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,19 +78,25 @@ def told(icl, model: str, out: str, *more: str) -> tuple[pd.DataFrame, pd.DataFr
     return icl_harness.Run(out).records(), read_csv(Path(out) / "curves.csv")
 
 
-def need_equal(tables: tuple[pd.DataFrame, ...], expected: tuple[pd.DataFrame, ...], but: list[str], way: str) -> None:
+def need_equal(
+    tables: tuple[pd.DataFrame, ...], expected: tuple[pd.DataFrame, ...], but: list[str], way: str
+) -> None:
     for table, other in zip(tables, expected, strict=True):
         left, right = (frame.drop(columns=but, errors="ignore") for frame in (table, other))
         pd.testing.assert_frame_equal(left, right, obj=way)
 
 
-def test_a_grid_behind_a_real_server_gives_the_records_and_the_curves_of_the_bundled_model(icl, tmp_path: Path) -> None:
+def test_a_grid_behind_a_real_server_gives_the_records_and_the_curves_of_the_bundled_model(
+    icl, tmp_path: Path
+) -> None:
     here = {(): told(icl, "demo", "here"), FOURS: told(icl, "demo", "here4", *FOURS)}
     records, curves = here[()]
     assert len(records) == N_RECORDS
     assert (records["status"] == "ok").all()
     by_shots = curves[curves["mode"] == "supervised"].set_index("shots")["value"]
-    assert by_shots[0] < by_shots[1] < by_shots[16]  # curves that empty or wrong prompts would not give
+    assert (
+        by_shots[0] < by_shots[1] < by_shots[16]
+    )  # curves that empty or wrong prompts would not give
 
     (tmp_path / "real").mkdir()
     with serving(tmp_path / "real") as server:
@@ -83,7 +105,12 @@ def test_a_grid_behind_a_real_server_gives_the_records_and_the_curves_of_the_bun
         for i, (path, model, how) in enumerate(WAYS):
             before = server.answered()
             tables = told(icl, f"openai/{model}", f"served{i}", *at(server), *how)
-            need_equal(tables, here.get(CHAT if model == "turns" else how, here[()]), ITS_OWN, f"{path} {how}")
+            need_equal(
+                tables,
+                here.get(CHAT if model == "turns" else how, here[()]),
+                ITS_OWN,
+                f"{path} {how}",
+            )
             assert set(tables[0]["format"]) == {"chat" if model == "turns" else "text"}
             n_asked = (~tables[0]["reused"].astype(bool)).sum() // (4 if how == FOURS else 1)
             assert server.answered() - before == Counter({(path, 200): n_asked})
@@ -91,7 +118,9 @@ def test_a_grid_behind_a_real_server_gives_the_records_and_the_curves_of_the_bun
 
 
 def need_refusals(icl, server: RealServer) -> None:
-    """Ask for what this server does not do: weigh a prompt, read token ids. It says so, and no number comes of it."""
+    """Ask for what this server does not do: weigh a prompt, read token ids. It says so, and no
+    number comes of it.
+    """
     command = ("run", "dialects", "--model", "openai/plain", *at(server), *COMPLETIONS)
     few = ("--shots", "1", "--draws", "1", "--queries", "2")
     code, _, err = icl(*command, *few, "--scoring", "choices", "--out", "weighed")

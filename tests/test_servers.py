@@ -1,4 +1,6 @@
-"""The loopback server through the official SDKs: each endpoint's form, the accounts it keeps, what it refuses."""
+"""The loopback server through the official SDKs: each endpoint's form, the accounts it keeps, what
+it refuses.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Clock:
 
 @contextlib.contextmanager
 def openai_client(server: LoopbackServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="k", base_url=server.base_url("openai"), max_retries=0, timeout=10) as client:
+    with openai.OpenAI(
+        api_key="k", base_url=server.base_url("openai"), max_retries=0, timeout=10
+    ) as client:
         yield client
 
 
@@ -54,7 +58,9 @@ def google_client(server: LoopbackServer) -> Iterator[genai.Client]:
 
 
 def chat(client: openai.OpenAI, content: Any, model: str = "gpt-4o", **more: Any) -> Any:
-    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": content}], **more)
+    return client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": content}], **more
+    )
 
 
 def message(client: anthropic.Anthropic, *blocks: Any, **more: Any) -> Any:
@@ -83,12 +89,21 @@ def test_chat_takes_several_messages_of_strings_and_parts() -> None:
                 {"role": "system", "content": "Answer."},
                 {"role": "user", "content": "a"},
                 {"role": "assistant", "content": "x"},
-                {"role": "user", "content": [{"type": "text", "text": "b "}, {"type": "text", "text": "c"}]},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "b "}, {"type": "text", "text": "c"}],
+                },
             ],
         )
     assert answer.choices[0].message.content == "c"
     assert server.requests[0].prompt == "Answer.\na\nx\nb c"
-    assert [block.role for block in server.requests[0].blocks] == ["system", "user", "assistant", "user", "user"]
+    assert [block.role for block in server.requests[0].blocks] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "user",
+    ]
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 1)
 
@@ -100,7 +115,9 @@ def test_responses_think_before_they_answer_and_say_where_the_limit_cut() -> Non
         item: Any = {"role": "user", "content": [part]}
         whole = client.responses.create(model="gpt-5", input=[item], instructions="Answer.")
         cut = client.responses.create(model="gpt-5", input="why?", max_output_tokens=16)
-        spent = client.responses.create(model="gpt-5", input="why?", max_output_tokens=16, reasoning={"effort": "none"})
+        spent = client.responses.create(
+            model="gpt-5", input="why?", max_output_tokens=16, reasoning={"effort": "none"}
+        )
     assert [item.type for item in whole.output] == ["reasoning", "message"]
     assert (whole.status, whole.output_text) == ("completed", "w " * 40)
     assert whole.usage is not None
@@ -122,7 +139,11 @@ def test_responses_think_before_they_answer_and_say_where_the_limit_cut() -> Non
     ],
 )
 def test_responses_refuse_what_the_provider_refuses(wrong: dict[str, Any]) -> None:
-    with LoopbackServer() as server, openai_client(server) as client, pytest.raises(openai.BadRequestError):
+    with (
+        LoopbackServer() as server,
+        openai_client(server) as client,
+        pytest.raises(openai.BadRequestError),
+    ):
         client.responses.create(**{"model": "gpt-5", "input": "x", **wrong})
     assert server.bill == []
 
@@ -152,7 +173,9 @@ def test_completions_echo_the_prompt_with_its_log_probabilities() -> None:
         ) as server,
         openai_client(server) as client,
     ):
-        scored = client.completions.create(model="m", prompt=[[0, 1], [0, 2]], max_tokens=0, echo=True, logprobs=1)
+        scored = client.completions.create(
+            model="m", prompt=[[0, 1], [0, 2]], max_tokens=0, echo=True, logprobs=1
+        )
         said = client.completions.create(model="m", prompt="The cat", max_tokens=3, logprobs=0)
     assert [choice.text for choice in scored.choices] == ["The cat", "The sat"]
     assert scored.choices[1].logprobs is not None
@@ -176,7 +199,10 @@ def test_decisions_give_probabilities_to_each_question_about_one_input() -> None
         {"type": "score", "instructions": "how?", "levels": [{"label": "a"}, {"label": "b"}]},
     ]  # fmt: skip
     said = {"colour?": "red", "big?": "yes", "how?": "b"}
-    with LoopbackServer(lambda prompt: said[last_word(prompt)]) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(lambda prompt: said[last_word(prompt)]) as server,
+        openai_client(server) as client,
+    ):
         decided = client.decisions.create(model="gpt-6-luna", input="It glows.", questions=asked)
         with pytest.raises(openai.BadRequestError):
             client.decisions.create(model="gpt-6-luna", input="x", questions=asked[:1] * 401)
@@ -198,7 +224,12 @@ def test_older_openai_models_read_the_longest_common_prefix_in_steps_of_128_toke
     with LoopbackServer(lambda _: "x", clock=clock) as server, openai_client(server) as client:
         used = [
             chat(client, text, prompt_cache_key=key).usage.prompt_tokens_details
-            for text, key in [(MANY + "a", "k"), (MANY + "b", "k"), (MANY + "b", "other"), ("word " * 1023, "k")]
+            for text, key in [
+                (MANY + "a", "k"),
+                (MANY + "b", "k"),
+                (MANY + "b", "other"),
+                ("word " * 1023, "k"),
+            ]
         ]
         clock.now += 601
         used.append(chat(client, MANY, prompt_cache_key="k").usage.prompt_tokens_details)
@@ -220,10 +251,15 @@ def test_the_common_prefix_of_long_prompts_is_found_where_they_part() -> None:
 def test_newer_openai_models_write_at_breakpoints_only_and_report_it() -> None:
     mark = {"mode": "explicit"}
     shots: Any = [{"type": "text", "text": MANY, "prompt_cache_breakpoint": mark}]
-    more: Any = [*shots, {"type": "text", "text": MANY, "prompt_cache_breakpoint": {**mark, "ttl": "12h"}}]
+    more: Any = [
+        *shots,
+        {"type": "text", "text": MANY, "prompt_cache_breakpoint": {**mark, "ttl": "12h"}},
+    ]
 
     def used(parts: Any, **options: Any) -> tuple[int, int]:
-        details = chat(client, parts, "gpt-5.6", prompt_cache_options=options or mark).usage.prompt_tokens_details
+        details = chat(
+            client, parts, "gpt-5.6", prompt_cache_options=options or mark
+        ).usage.prompt_tokens_details
         return details.cached_tokens, details.cache_write_tokens
 
     with LoopbackServer(lambda _: "x") as server, openai_client(server) as client:
@@ -232,15 +268,31 @@ def test_newer_openai_models_write_at_breakpoints_only_and_report_it() -> None:
         assert used([*shots, query]) == (1500, 0)
         assert used([*more, query]) == (1500, 1500)
         assert used([*more, query]) == (3000, 0)
-        assert used([*shots, query], mode="implicit") == (1500, 2)  # OpenAI's own breakpoint, after the query
-        assert used([{"type": "text", "text": MANY}]) == (0, 0)  # without a breakpoint, nothing is cached
+        assert used([*shots, query], mode="implicit") == (
+            1500,
+            2,
+        )  # OpenAI's own breakpoint, after the query
+        assert used([{"type": "text", "text": MANY}]) == (
+            0,
+            0,
+        )  # without a breakpoint, nothing is cached
         with pytest.raises(openai.BadRequestError):
             chat(client, shots, "gpt-4o")
-    assert [bill.cache_write for bill in server.bill] == [{"30m": 1500}, {}, {"12h": 1500}, {}, {"30m": 2}, {}]
+    assert [bill.cache_write for bill in server.bill] == [
+        {"30m": 1500},
+        {},
+        {"12h": 1500},
+        {},
+        {"30m": 2},
+        {},
+    ]
 
 
 def test_a_string_above_openais_limit_and_a_prompt_above_the_window_are_refused_by_code() -> None:
-    with LoopbackServer(max_string=100, context_window=50) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(max_string=100, context_window=50) as server,
+        openai_client(server) as client,
+    ):
         with pytest.raises(openai.BadRequestError) as long:
             chat(client, "x" * 101)
         with pytest.raises(openai.BadRequestError) as wide:
@@ -248,11 +300,16 @@ def test_a_string_above_openais_limit_and_a_prompt_above_the_window_are_refused_
                 client,
                 [{"type": "text", "text": "x " * 40}, {"type": "text", "text": "y " * 11}],
             )
-    assert (long.value.code, wide.value.code) == ("string_above_max_length", "context_length_exceeded")
+    assert (long.value.code, wide.value.code) == (
+        "string_above_max_length",
+        "context_length_exceeded",
+    )
     assert server.bill == []
 
 
-def batch_file(client: openai.OpenAI, names: list[str], url: str = "/v1/chat/completions", **body: Any) -> str:
+def batch_file(
+    client: openai.OpenAI, names: list[str], url: str = "/v1/chat/completions", **body: Any
+) -> str:
     lines = [
         {"custom_id": name, "method": "POST", "url": url, "body": {
             "model": "gpt-4o", "messages": [{"role": "user", "content": f"say {name}"}], **body}}
@@ -275,7 +332,10 @@ def read_lines(client: openai.OpenAI, file_id: str) -> list[Any]:
 
 def test_an_openai_batch_round_trips_with_what_fails_in_a_file_of_its_own() -> None:
     fates = {"bad": "failed", "twice": "duplicate"}
-    with LoopbackServer(last_word, batch_fault=fates.get) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(last_word, batch_fault=fates.get) as server,
+        openai_client(server) as client,
+    ):
         created = open_batch(client, ["a", "bad", "twice"])
         states = [client.batches.retrieve(created.id) for _ in range(3)]
         done = states[-1]
@@ -284,7 +344,10 @@ def test_an_openai_batch_round_trips_with_what_fails_in_a_file_of_its_own() -> N
     assert [created.status, *(state.status for state in states)] == [
         "validating", "in_progress", "completed", "completed"
     ]  # fmt: skip
-    answers = [(line["custom_id"], line["response"]["body"]["choices"][0]["message"]["content"]) for line in good]
+    answers = [
+        (line["custom_id"], line["response"]["body"]["choices"][0]["message"]["content"])
+        for line in good
+    ]
     assert answers == [("a", "a"), ("twice", "twice"), ("twice", "twice")]
     assert [(line["custom_id"], line["response"]["status_code"]) for line in bad] == [("bad", 500)]
     assert done.request_counts.model_dump() == {"completed": 2, "failed": 1, "total": 3}
@@ -294,9 +357,15 @@ def test_an_openai_batch_round_trips_with_what_fails_in_a_file_of_its_own() -> N
 
 def test_an_openai_batch_that_expires_keeps_what_was_answered() -> None:
     fates = {"late": "expired"}
-    with LoopbackServer(last_word, batch_polls=0, batch_fault=fates.get) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(last_word, batch_polls=0, batch_fault=fates.get) as server,
+        openai_client(server) as client,
+    ):
         batch = client.batches.retrieve(open_batch(client, ["a", "late"]).id)
-        [good], [bad] = read_lines(client, batch.output_file_id), read_lines(client, batch.error_file_id)
+        [good], [bad] = (
+            read_lines(client, batch.output_file_id),
+            read_lines(client, batch.error_file_id),
+        )
     assert (batch.status, good["custom_id"], bad["custom_id"]) == ("expired", "a", "late")
     assert bad["error"]["code"] == "batch_expired"
 
@@ -310,14 +379,20 @@ def test_an_openai_batch_can_be_cancelled_and_then_costs_nothing() -> None:
 
 
 def test_openai_batches_refuse_files_too_large_and_fail_those_not_well_formed() -> None:
-    with LoopbackServer(batch_bytes=2000, batch_requests=3) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(batch_bytes=2000, batch_requests=3) as server,
+        openai_client(server) as client,
+    ):
         with pytest.raises(openai.APIStatusError) as caught:
             batch_file(client, ["a"], pad="x" * 2000)
         batches = [open_batch(client, names) for names in (["a", "b", "c", "d"], ["a", "a"])]
         ended = [client.batches.retrieve(batch.id) for batch in batches]
     assert caught.value.status_code == 413
     assert [batch.status for batch in ended] == ["failed", "failed"]
-    assert [batch.errors.data[0].code for batch in ended] == ["too_many_tasks", "duplicate_custom_id"]
+    assert [batch.errors.data[0].code for batch in ended] == [
+        "too_many_tasks",
+        "duplicate_custom_id",
+    ]
 
 
 # Anthropic
@@ -326,21 +401,30 @@ def test_openai_batches_refuse_files_too_large_and_fail_those_not_well_formed() 
 def test_messages_think_before_they_answer_and_take_a_temperature_as_an_extra() -> None:
     with LoopbackServer(last_word) as server, anthropic_client(server) as client:
         server.n_reasoning = 5
-        thought = message(client, "a b", system="S.", thinking={"type": "enabled", "budget_tokens": 1024})
+        thought = message(
+            client, "a b", system="S.", thinking={"type": "enabled", "budget_tokens": 1024}
+        )
         plain = message(client, "a b", extra_body={"temperature": 0})
         with pytest.raises(anthropic.BadRequestError):
             message(
                 client, "a", thinking={"type": "enabled", "budget_tokens": 1024}, extra_body={"temperature": 0}
             )  # fmt: skip
     assert [block.type for block in thought.content] == ["thinking", "text"]
-    assert (thought.content[1].text, thought.usage.input_tokens, thought.usage.output_tokens) == ("b", 3, 6)
+    assert (thought.content[1].text, thought.usage.input_tokens, thought.usage.output_tokens) == (
+        "b",
+        3,
+        6,
+    )
     assert [block.type for block in plain.content] == ["text"]
     assert [(bill.output, bill.reasoning) for bill in server.bill] == [(6, 5), (6, 5)]
 
 
 def claude_usage(answer: Any) -> tuple[int, int, int, int]:
     used, made = answer.usage, answer.usage.cache_creation
-    assert used.cache_creation_input_tokens == made.ephemeral_5m_input_tokens + made.ephemeral_1h_input_tokens
+    assert (
+        used.cache_creation_input_tokens
+        == made.ephemeral_5m_input_tokens + made.ephemeral_1h_input_tokens
+    )
     five, hour = made.ephemeral_5m_input_tokens, made.ephemeral_1h_input_tokens
     return used.input_tokens, used.cache_read_input_tokens, five, hour
 
@@ -363,7 +447,12 @@ def test_anthropic_writes_at_breakpoints_reads_them_and_lets_them_expire() -> No
         assert ask(marked(MANY, ttl="1h"), "g") == (1, 0, 0, 1500)
         assert ask(marked("too short"), "h") == (3, 0, 0, 0)
     first = server.bill[0]
-    assert (first.provider, first.model, first.input, first.cache_write) == ("anthropic", "claude", 2, {"1h": 1500})
+    assert (first.provider, first.model, first.input, first.cache_write) == (
+        "anthropic",
+        "claude",
+        2,
+        {"1h": 1500},
+    )
 
 
 def test_anthropic_looks_back_twenty_blocks_from_a_breakpoint() -> None:
@@ -382,15 +471,25 @@ def test_anthropic_misses_at_the_same_time_each_write() -> None:
             barrier.wait(timeout=60)
         return "x"
 
-    with LoopbackServer(reply) as server, anthropic_client(server) as client, ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda i: claude_usage(message(client, marked(MANY), f"q{i}")), range(4)))
+    with (
+        LoopbackServer(reply) as server,
+        anthropic_client(server) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        together = list(
+            pool.map(lambda i: claude_usage(message(client, marked(MANY), f"q{i}")), range(4))
+        )
         assert claude_usage(message(client, marked(MANY), "alone"))[1:3] == (1500, 0)
     assert [used[2] for used in together] == [1500] * 4
 
 
 @pytest.mark.parametrize("blocks", [[marked("a")] * 5, [marked("a"), marked("b", ttl="1h")], [" "]])
 def test_anthropic_refuses_what_the_provider_refuses(blocks: list[Any]) -> None:
-    with LoopbackServer() as server, anthropic_client(server) as client, pytest.raises(anthropic.BadRequestError):
+    with (
+        LoopbackServer() as server,
+        anthropic_client(server) as client,
+        pytest.raises(anthropic.BadRequestError),
+    ):
         message(client, *blocks)
 
 
@@ -405,27 +504,43 @@ def requests(*names: str) -> list[Any]:
 def test_an_anthropic_batch_round_trips_by_custom_id() -> None:
     fates = {"bad": "failed", "late": "expired", "twice": "duplicate"}
     names = ["a", "bad", "late", "twice"]
-    with LoopbackServer(last_word, batch_fault=fates.get) as server, anthropic_client(server) as client:
+    with (
+        LoopbackServer(last_word, batch_fault=fates.get) as server,
+        anthropic_client(server) as client,
+    ):
         created = client.messages.batches.create(requests=requests(*names))
         states = [client.messages.batches.retrieve(created.id) for _ in range(2)]
         results = list(client.messages.batches.results(created.id))
         assert [batch.id for batch in client.messages.batches.list()] == [created.id]
-    assert [batch.processing_status for batch in [created, *states]] == ["in_progress", "in_progress", "ended"]
+    assert [batch.processing_status for batch in [created, *states]] == [
+        "in_progress",
+        "in_progress",
+        "ended",
+    ]
     assert sorted((line.custom_id, line.result.type) for line in results) == [
         ("a", "succeeded"), ("bad", "errored"), ("late", "expired"), ("twice", "succeeded"), ("twice", "succeeded"),
     ]  # fmt: skip
-    texts = {r.custom_id: r.result.message.content[0].text for r in results if r.result.type == "succeeded"}
+    texts = {
+        r.custom_id: r.result.message.content[0].text
+        for r in results
+        if r.result.type == "succeeded"
+    }
     assert texts == {"a": "a", "twice": "twice"}
     assert states[-1].request_counts.succeeded == 2
     assert [bill.batch for bill in server.bill] == [True, True]
 
 
 def test_an_anthropic_batch_can_be_cancelled_and_its_limits_refuse() -> None:
-    with LoopbackServer(batch_requests=2, batch_bytes=1000) as server, anthropic_client(server) as client:
+    with (
+        LoopbackServer(batch_requests=2, batch_bytes=1000) as server,
+        anthropic_client(server) as client,
+    ):
         batch = client.messages.batches.create(requests=requests("a"))
         assert client.messages.batches.cancel(batch.id).processing_status == "canceling"
         assert client.messages.batches.retrieve(batch.id).processing_status == "ended"
-        assert [line.result.type for line in client.messages.batches.results(batch.id)] == ["canceled"]
+        assert [line.result.type for line in client.messages.batches.results(batch.id)] == [
+            "canceled"
+        ]
         for wrong in (["a", "b", "c"], ["a", "a"], ["not allowed"]):
             with pytest.raises(anthropic.BadRequestError):
                 client.messages.batches.create(requests=requests(*wrong))
@@ -456,7 +571,11 @@ def test_gemini_takes_turns_a_system_instruction_and_shows_thoughts_when_asked()
     assert (answer.text, server.requests[0].prompt) == ("c", "S.\na\nb\nc")
     used = answer.usage_metadata
     assert used is not None
-    assert (used.prompt_token_count, used.candidates_token_count, used.thoughts_token_count) == (4, 1, 4)
+    assert (used.prompt_token_count, used.candidates_token_count, used.thoughts_token_count) == (
+        4,
+        1,
+        4,
+    )
 
 
 def cached(name: str | None) -> types.GenerateContentConfig:
@@ -470,10 +589,16 @@ def test_a_cached_content_is_read_until_it_expires_or_is_deleted() -> None:
         made = client.caches.create(model="gemini", config=config)
         assert made.usage_metadata is not None
         assert made.usage_metadata.total_token_count == 1500
-        answer = client.models.generate_content(model="gemini", contents="a b", config=cached(made.name))
+        answer = client.models.generate_content(
+            model="gemini", contents="a b", config=cached(made.name)
+        )
         used = answer.usage_metadata
         assert used is not None
-        assert (answer.text, used.prompt_token_count, used.cached_content_token_count) == ("b", 1502, 1500)
+        assert (answer.text, used.prompt_token_count, used.cached_content_token_count) == (
+            "b",
+            1502,
+            1500,
+        )
         assert server.requests[-1].prompt == MANY + "a b"
         clock.now += 299
         assert made.name is not None
@@ -516,7 +641,10 @@ def wait_for(client: genai.Client, name: str | None) -> types.BatchJob:
 def test_a_gemini_batch_of_inlined_requests_answers_in_their_order() -> None:
     inlined: Any = [{"contents": f"say {i}", "metadata": {"key": f"k{i}"}} for i in range(3)]
     fates = {"1": "failed"}
-    with LoopbackServer(last_word, batch_fault=fates.get) as server, google_client(server) as client:
+    with (
+        LoopbackServer(last_word, batch_fault=fates.get) as server,
+        google_client(server) as client,
+    ):
         created = client.batches.create(model="gemini", src=inlined, config={"display_name": "d"})
         states = [created.state, client.batches.get(name=created.name or "").state]
         done = wait_for(client, created.name)
@@ -526,7 +654,11 @@ def test_a_gemini_batch_of_inlined_requests_answers_in_their_order() -> None:
     assert done.state.name == "JOB_STATE_SUCCEEDED"
     assert done.dest is not None
     answers = done.dest.inlined_responses or []
-    assert [r.response.text if r.response else r.error and r.error.code for r in answers] == ["0", 13, "2"]
+    assert [r.response.text if r.response else r.error and r.error.code for r in answers] == [
+        "0",
+        13,
+        "2",
+    ]
     assert answers[2].metadata == {"key": "k2"}
     assert [bill.batch for bill in server.bill] == [True, True]
 
@@ -549,7 +681,9 @@ def test_a_gemini_batch_of_a_file_answers_in_a_file() -> None:
         with pytest.raises(errors.ClientError):
             client.batches.create(model="gemini", src=file.name or "")
     answers = [json.loads(line) for line in results.splitlines()]
-    texts = [(a["key"], a["response"]["candidates"][0]["content"]["parts"][0]["text"]) for a in answers]
+    texts = [
+        (a["key"], a["response"]["candidates"][0]["content"]["parts"][0]["text"]) for a in answers
+    ]
     assert texts == [("k0", "0"), ("k1", "1"), ("k2", "2")]
 
 
@@ -577,7 +711,10 @@ def test_a_gemini_batch_can_be_cancelled_and_its_limits_refuse() -> None:
 
 def test_openai_says_what_is_left_of_the_minute_and_when_to_come_back() -> None:
     clock = Clock()
-    with LoopbackServer(lambda _: "x", rpm=60, tpm=600, clock=clock) as server, openai_client(server) as client:
+    with (
+        LoopbackServer(lambda _: "x", rpm=60, tpm=600, clock=clock) as server,
+        openai_client(server) as client,
+    ):
         raw = client.chat.completions.with_raw_response.create
         ask: Callable[[int], Any] = lambda n: raw(  # noqa: E731
             model="m", messages=[{"role": "user", "content": "w " * n}]
@@ -589,7 +726,10 @@ def test_openai_says_what_is_left_of_the_minute_and_when_to_come_back() -> None:
         ask(200)
         with pytest.raises(openai.RateLimitError):
             ask(601)
-    assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == ("600", "100")
+    assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == (
+        "600",
+        "100",
+    )
     assert headers["x-ratelimit-remaining-requests"] == "59"
     assert headers["x-ratelimit-reset-tokens"] == "50.000s"
     assert caught.value.response.headers["retry-after"] == "10"
@@ -597,7 +737,10 @@ def test_openai_says_what_is_left_of_the_minute_and_when_to_come_back() -> None:
 
 
 def test_anthropic_limits_leave_out_what_is_read_from_a_cache() -> None:
-    with LoopbackServer(lambda _: "x", tpm=1600, clock=Clock()) as server, anthropic_client(server) as client:
+    with (
+        LoopbackServer(lambda _: "x", tpm=1600, clock=Clock()) as server,
+        anthropic_client(server) as client,
+    ):
         for _ in range(3):
             message(client, marked(MANY), "q")
         with pytest.raises(anthropic.RateLimitError) as caught:
@@ -610,7 +753,10 @@ def test_anthropic_limits_leave_out_what_is_read_from_a_cache() -> None:
 
 
 def test_gemini_names_the_delay_in_the_body() -> None:
-    with LoopbackServer(lambda _: "x", rpm=1, clock=Clock()) as server, google_client(server) as client:
+    with (
+        LoopbackServer(lambda _: "x", rpm=1, clock=Clock()) as server,
+        google_client(server) as client,
+    ):
         client.models.generate_content(model="m", contents="a")
         with pytest.raises(errors.ClientError) as caught:
             client.models.generate_content(model="m", contents="a")
@@ -620,12 +766,17 @@ def test_gemini_names_the_delay_in_the_body() -> None:
 
 def test_a_prompt_beyond_the_window_is_each_providers_overflow() -> None:
     with LoopbackServer(context_window=10) as server:
-        with anthropic_client(server) as claude, pytest.raises(anthropic.BadRequestError) as of_claude:
+        with (
+            anthropic_client(server) as claude,
+            pytest.raises(anthropic.BadRequestError) as of_claude,
+        ):
             message(claude, "w " * 11)
         with google_client(server) as gemini, pytest.raises(errors.ClientError) as of_gemini:
             gemini.models.generate_content(model="m", contents="w " * 11)
     assert "prompt is too long: 11 tokens > 10 maximum" in str(of_claude.value)
-    assert "The input token count (11) exceeds the maximum number of tokens allowed (10)" in str(of_gemini.value)
+    assert "The input token count (11) exceeds the maximum number of tokens allowed (10)" in str(
+        of_gemini.value
+    )
 
 
 @pytest.mark.parametrize("fault", ["lost", "reset_after", "stall", "truncated", "garbage"])
@@ -675,10 +826,18 @@ def test_an_answer_to_a_client_that_has_hung_up_is_lost() -> None:
 def test_items_of_a_batch_miss_the_caches_that_they_write_and_read_those_before_them() -> None:
     def cached_batch(client: anthropic.Anthropic) -> list[tuple[int, int]]:
         content = [marked(MANY), {"type": "text", "text": "q"}]
-        params: Any = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
-        made = client.messages.batches.create(requests=[{"custom_id": n, "params": params} for n in "ab"])
+        params: Any = {
+            "model": "claude",
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": content}],
+        }
+        made = client.messages.batches.create(
+            requests=[{"custom_id": n, "params": params} for n in "ab"]
+        )
         client.messages.batches.retrieve(made.id)
-        used = [claude_usage(line.result.message) for line in client.messages.batches.results(made.id)]
+        used = [
+            claude_usage(line.result.message) for line in client.messages.batches.results(made.id)
+        ]
         return [(read, written) for _, read, written, _ in used]
 
     with LoopbackServer(lambda _: "x", batch_polls=0) as server, anthropic_client(server) as client:
@@ -695,14 +854,31 @@ def test_lists_come_in_pages_the_newest_first() -> None:
             made = [claude.messages.batches.create(requests=requests("a")).id for _ in range(3)]
             assert [batch.id for batch in claude.messages.batches.list(limit=2)] == made[::-1]
         with google_client(server) as gemini:
-            jobs = [gemini.batches.create(model="gemini", src=[{"contents": "a"}]).name for _ in range(3)]
+            jobs = [
+                gemini.batches.create(model="gemini", src=[{"contents": "a"}]).name
+                for _ in range(3)
+            ]
             assert [job.name for job in gemini.batches.list(config={"page_size": 2})] == jobs[::-1]
 
 
 def test_a_body_of_another_shape_is_refused_by_each_endpoint() -> None:
-    posts = ["chat/completions", "responses", "completions", "decisions", "messages", "batches", "files"]
+    posts = [
+        "chat/completions",
+        "responses",
+        "completions",
+        "decisions",
+        "messages",
+        "batches",
+        "files",
+    ]
     with LoopbackServer() as server, openai_client(server) as client:
-        for path in [*posts, "messages/batches", "messages/count_tokens", "responses/input_tokens", "cachedContents"]:
+        for path in [
+            *posts,
+            "messages/batches",
+            "messages/count_tokens",
+            "responses/input_tokens",
+            "cachedContents",
+        ]:
             with pytest.raises(openai.BadRequestError):
                 client.post(f"/{path}", cast_to=object, body={"model": "m", "messages": 3})
     assert len(server.requests) == 11
@@ -710,7 +886,10 @@ def test_a_body_of_another_shape_is_refused_by_each_endpoint() -> None:
 
 def test_misbehaviour_comes_again_with_its_seed_and_every_answer_gets_through() -> None:
     def fates(seed: int) -> tuple[list[str], dict[str, int]]:
-        with LoopbackServer(last_word, stall_s=0.05, keep_bodies=False) as server, openai_client(server) as client:
+        with (
+            LoopbackServer(last_word, stall_s=0.05, keep_bodies=False) as server,
+            openai_client(server) as client,
+        ):
             drawn = server.misbehave(seed=seed, share=0.4)
             tries = []
             for i in range(60):
@@ -733,7 +912,9 @@ def test_misbehaviour_reaches_the_items_of_batches() -> None:
     names = [f"n{i}" for i in range(60)]
     with LoopbackServer(last_word, batch_polls=0) as server, anthropic_client(server) as client:
         server.misbehave(seed=3, share=0.5, kinds=("duplicate", "failed", "expired"))
-        batch = client.messages.batches.retrieve(client.messages.batches.create(requests=requests(*names)).id)
+        batch = client.messages.batches.retrieve(
+            client.messages.batches.create(requests=requests(*names)).id
+        )
         lines = list(client.messages.batches.results(batch.id))
     counts = batch.request_counts
     assert min(counts.errored, counts.expired, counts.succeeded) > 0

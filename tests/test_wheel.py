@@ -1,4 +1,6 @@
-"""A wheel carries the tasks, the prompts and the bundled model: `icl` works where there is no checkout."""
+"""A wheel carries the tasks, the prompts and the bundled model: `icl` works where there is no
+checkout.
+"""
 
 import os
 import subprocess
@@ -15,8 +17,20 @@ def test_a_wheel_runs_the_bundled_model_on_a_bundled_task(tmp_path: Path) -> Non
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.stat().st_size < 5e6
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    script = "from icl_harness import app; assert 'site' in app.__file__; app.main()"
-    command = [sys.executable, "-c", script, "run", "dialects", "--model", "demo", "--shots", "0,1", "--draws", "1"]
+    script = "from icl_harness.cli import app; assert 'site' in app.__file__; app.main()"
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "run",
+        "dialects",
+        "--model",
+        "demo",
+        "--shots",
+        "0,1",
+        "--draws",
+        "1",
+    ]
     run = subprocess.run(
         [*command, "--queries", "4", "--out", "out"],
         cwd=tmp_path,

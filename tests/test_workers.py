@@ -1,4 +1,6 @@
-"""`--workers ray` on a real cluster: the records are those of one process, whatever becomes of the machines."""
+"""`--workers ray` on a real cluster: the records are those of one process, whatever becomes of the
+machines.
+"""
 
 import contextlib
 import os
@@ -12,8 +14,7 @@ import pytest
 
 import icl_harness
 from icl_harness.errors import ModelError, SpecError
-
-from .tiny_models import save_tiny_model
+from tests.tiny_models import save_tiny_model
 
 ray = pytest.importorskip("ray")
 
@@ -60,7 +61,8 @@ def cluster():
 
 
 class Fate:
-    """A watcher that kills a machine while both are at work, and lets another join once its line has been taken over.
+    """A watcher that kills a machine while both are at work, and lets another join once its line
+    has been taken over.
 
     It slows the run while one worker is alone: the run is short beside the start of a worker.
     """
@@ -75,7 +77,12 @@ class Fate:
         line, _, shots = now.doing.rpartition(", ")
         if (line, shots) not in self.begun[-1:]:
             self.begun.append((line, shots))
-        if not self.killed_at and now.cells_done > 4 and now.workers == 2 and self.both_are_amid_a_line():
+        if (
+            not self.killed_at
+            and now.cells_done > 4
+            and now.workers == 2
+            and self.both_are_amid_a_line()
+        ):
             self.killed_at = now.queries_done
             self.kill()
         elif self.killed_at and not self.joined_at and self.a_line_was_walked_again():
@@ -88,7 +95,11 @@ class Fate:
 
     def both_are_amid_a_line(self) -> bool:
         at = dict(self.begun)  # the cell that each line is in, or was last
-        return {*[*at.values()][-2:]} <= {"1 shots", "2 shots", "4 shots"}  # of five: however far apart they are
+        return {*[*at.values()][-2:]} <= {
+            "1 shots",
+            "2 shots",
+            "4 shots",
+        }  # of five: however far apart they are
 
     def a_line_was_walked_again(self) -> bool:
         starts = [line for line, shots in self.begun if shots == "0 shots"]
@@ -122,8 +133,16 @@ def test_a_run_whose_machines_die_and_join_ends_with_the_records_of_one_process(
 def test_what_no_worker_can_do_is_refused_in_one_line(cluster, toy: Path) -> None:
     (toy / "empty").mkdir()
     for options, error, message in (
-        ({"worker_cpus": 2}, SpecError, r"no machine of the Ray cluster has the 2 CPUs that a worker takes"),
-        ({"model_args": {"dtype": "float7"}}, ModelError, r"dtype=float7: .* \(So says the worker on [\d.]+\.\)"),
+        (
+            {"worker_cpus": 2},
+            SpecError,
+            r"no machine of the Ray cluster has the 2 CPUs that a worker takes",
+        ),
+        (
+            {"model_args": {"dtype": "float7"}},
+            ModelError,
+            r"dtype=float7: .* \(So says the worker on [\d.]+\.\)",
+        ),
     ):
         with pytest.raises(error, match=message):
             go("refused", workers="ray", **options)
@@ -136,11 +155,29 @@ def test_what_no_worker_can_do_is_refused_in_one_line(cluster, toy: Path) -> Non
 def test_the_command_alone_starts_ray_says_nothing_of_it_and_leaves_none_of_it() -> None:
     # The mark is inherited by all that it starts; another test's cluster may be there.
     alone = {**os.environ, "RAY_ADDRESS": "local", "ICL_TEST_MARK": str(Path.cwd())}
-    grid = {"modes": ["supervised", "unsupervised"], "shots": [0, 1, 2, 8], "draws": 2, "queries": 12, "data": "data"}
+    grid = {
+        "modes": ["supervised", "unsupervised"],
+        "shots": [0, 1, 2, 8],
+        "draws": 2,
+        "queries": 12,
+        "data": "data",
+    }
     models = ["baseline/majority", "hf/tiny"]  # the one stays in the command's own process
-    texts = {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in grid.items()}
-    options = [f"--{name}={text}" for name, text in texts.items()] + [f"--model={model}" for model in models]
-    command = [sys.executable, "-c", "from icl_harness.app import main; main()", "run", "toy", *options]
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in grid.items()
+    }
+    options = [f"--{name}={text}" for name, text in texts.items()] + [
+        f"--model={model}" for model in models
+    ]
+    command = [
+        sys.executable,
+        "-c",
+        "from icl_harness.app import main; main()",
+        "run",
+        "toy",
+        *options,
+    ]
     with subprocess.Popen(
         [*command, "--out=two", "--workers=ray"], stdout=PIPE, stderr=PIPE, text=True, env=alone
     ) as icl:
@@ -178,7 +215,10 @@ def n_marked(mark: str) -> int:
     [
         ({"workers": "slurm"}, r"unknown workers 'slurm'. Known: ray\."),
         ({"worker_cpus": 2}, "--worker-cpus is 2; it belongs to --workers ray"),
-        ({"workers": "ray", "worker_cpus": 0}, "--worker-cpus is 0; it takes a whole number of 1 or more"),
+        (
+            {"workers": "ray", "worker_cpus": 0},
+            "--worker-cpus is 0; it takes a whole number of 1 or more",
+        ),
         ({"workers": "ray"}, "--workers is for local models"),
     ],
 )
@@ -190,8 +230,26 @@ def test_options_that_would_do_nothing_are_refused(options, message) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_cluster_that_does_not_answer_is_told_in_one_line() -> None:
     # In a process of its own: another test's cluster may be this one's.
-    options = ["--model", "hf/tiny", "--shots", "0", "--data", "data", "--out", "out", "--workers", "ray"]
-    command = [sys.executable, "-c", "from icl_harness.app import main; main()", "run", "toy", *options]
+    options = [
+        "--model",
+        "hf/tiny",
+        "--shots",
+        "0",
+        "--data",
+        "data",
+        "--out",
+        "out",
+        "--workers",
+        "ray",
+    ]
+    command = [
+        sys.executable,
+        "-c",
+        "from icl_harness.app import main; main()",
+        "run",
+        "toy",
+        *options,
+    ]
     env = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 2
@@ -203,5 +261,7 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_line() -> None:
 @pytest.mark.usefixtures("tiny")
 def test_without_ray_the_extra_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SpecError, match=r"--workers ray needs Ray: pip install 'icl-harness\[ray\]'"):
+    with pytest.raises(
+        SpecError, match=r"--workers ray needs Ray: pip install 'icl-harness\[ray\]'"
+    ):
         go("out", workers="ray")

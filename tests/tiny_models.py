@@ -1,4 +1,6 @@
-"""Tiny random transformers models and tokenizers on disk, so that tests of local models need no network."""
+"""Tiny random transformers models and tokenizers on disk, so that tests of local models need no
+network.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Sliding windows (gemma, mistral, gpt_oss), chunks (llama4), soft caps (gemma2), sinks (gpt_oss), experts (the last 3).
+# Sliding windows (gemma, mistral, gpt_oss), chunks (llama4), soft caps (gemma2), sinks (gpt_oss),
+# experts (the last 3).
 MODELS = (
     "llama", "qwen3", "gpt2", "gemma3", "gemma2", "mistral", "phi", "phi3", "gpt_neox",
     "gemma3n", "qwen3_moe", "gpt_oss", "llama4",
@@ -25,7 +28,16 @@ MODELS = (
 
 def build_tokenizer(kind: str) -> Any:
     """Return a small trained fast tokenizer of one of the `TOKENIZERS` families."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
 
     options: dict[str, Any] = {"vocab_size": 400, "show_progress": False}
@@ -42,11 +54,15 @@ def build_tokenizer(kind: str) -> Any:
         tokenizer.decoder = decoders.ByteLevel()
         names = ["<|end|>", "<|begin|>"][: 1 + (kind == "llama3")]
         trainer = trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=names, **options)
-    elif kind == "sp_bpe":  # Llama 2 and Gemma: no pre-tokenizer, spaces are ▁, a dummy prefix, unknown bytes as tokens
+    elif (
+        kind == "sp_bpe"
+    ):  # Llama 2 and Gemma: no pre-tokenizer, spaces are ▁, a dummy prefix, unknown bytes as tokens
         byte_tokens = [f"<0x{i:02X}>" for i in range(256)]
         options["vocab_size"] = 700
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
         strip = decoders.Strip(content=" ", left=1, right=0)
         tokenizer.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), strip]
@@ -75,14 +91,20 @@ def build_tokenizer(kind: str) -> Any:
     if "bos_token" in special:
         bos = special["bos_token"]
         pairs = [(bos, tokenizer.token_to_id(bos))]
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=pairs)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=pairs
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special
+    )
 
 
 def build_config(kind: str, vocab_size: int, context: int, spread: float = 0.2) -> Any:
-    """Return the config of a tiny model of one of the `MODELS` families; windows and chunks are 16 tokens.
+    """Return the config of a tiny model of one of the `MODELS` families; windows and chunks are 16
+    tokens.
 
-    `spread` is the deviation of the random weights: the smaller, the flatter is what the model tells.
+    `spread` is the deviation of the random weights: the smaller, the flatter is what the model
+    tells.
     """
     import transformers as tf
 
@@ -114,38 +136,71 @@ def build_config(kind: str, vocab_size: int, context: int, spread: float = 0.2) 
         return tf.Phi3Config(**common)
     if kind == "phi3_longrope":  # other rotary frequencies for prompts of more than 64 tokens
         factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-        rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+        rope = {
+            "rope_type": "longrope",
+            "rope_theta": 1e4,
+            "original_max_position_embeddings": 64,
+            **factors,
+        }
         return tf.Phi3Config(rope_parameters=rope, original_max_position_embeddings=64, **common)
     common |= {"head_dim": 8}
     if kind == "llama":
         return tf.LlamaConfig(**common)
     if kind == "llama_dynamic":
-        return tf.LlamaConfig(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}, **common)
+        return tf.LlamaConfig(
+            rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}, **common
+        )
     if kind == "wide_llama":  # heads of a width that GPU kernels take
-        wide = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}
+        wide = {
+            "hidden_size": 128,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 64,
+        }
         return tf.LlamaConfig(**common | wide | {"intermediate_size": 256})
     if kind == "qwen3":
         return tf.Qwen3Config(**common)
     if kind == "qwen3_moe":
-        return tf.Qwen3MoeConfig(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, **common)
+        return tf.Qwen3MoeConfig(
+            num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, **common
+        )
     if kind == "mistral":
         return tf.MistralConfig(sliding_window=16, **common)
     if kind == "gemma3":
-        return tf.Gemma3TextConfig(sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **common)
+        return tf.Gemma3TextConfig(
+            sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **common
+        )
     if kind == "gemma2":
         caps = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
-        return tf.Gemma2Config(sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **caps, **common)
-    if kind in ("gemma3n", "gemma4"):  # the last two layers read the keys and values of the first two
+        return tf.Gemma2Config(
+            sliding_window=16, layer_types=layers, query_pre_attn_scalar=8, **caps, **common
+        )
+    if kind in (
+        "gemma3n",
+        "gemma4",
+    ):  # the last two layers read the keys and values of the first two
         per_layer = {"vocab_size_per_layer_input": vocab_size, "hidden_size_per_layer_input": 8}
-        common |= {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "layer_types": layers * 2, **per_layer}
+        common |= {
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 2,
+            "layer_types": layers * 2,
+            **per_layer,
+        }
         if kind == "gemma4":
             return tf.Gemma4TextConfig(sliding_window=16, global_head_dim=16, **common)
-        return tf.Gemma3nTextConfig(sliding_window=16, laurel_rank=4, activation_sparsity_pattern=None, **common)
+        return tf.Gemma3nTextConfig(
+            sliding_window=16, laurel_rank=4, activation_sparsity_pattern=None, **common
+        )
     if kind == "gpt_oss":
         return tf.GptOssConfig(sliding_window=16, layer_types=layers, **experts, **common)
     if kind == "llama4":
         kinds = ["chunked_attention", "full_attention"]
-        chunks = {"attention_chunk_size": 16, "layer_types": kinds, "no_rope_layers": [1, 0], "floor_scale": 20}
+        chunks = {
+            "attention_chunk_size": 16,
+            "layer_types": kinds,
+            "no_rope_layers": [1, 0],
+            "floor_scale": 20,
+        }
         return tf.Llama4TextConfig(intermediate_size_mlp=64, **chunks, **experts, **common)
     raise ValueError(f"no model kind {kind!r}; there are {', '.join(MODELS)}")
 
@@ -159,7 +214,9 @@ def save_tiny_model(
     seed: int = 0,
     spread: float = 0.2,
 ) -> Path:
-    """Write a random model and its tokenizer to `folder` as `save_pretrained` does, and return the folder."""
+    """Write a random model and its tokenizer to `folder` as `save_pretrained` does, and return the
+    folder.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,7 +1,8 @@
 """Training batches of the dialects world, with the exact Bayes posterior of every label in them.
 
-In: a numpy generator and sizes. Out: token ids, the positions whose next token is a label, and p(label) there.
-The posteriors are computed here a second time, for whole batches; a test holds them to the BayesLearner.
+In: a numpy generator and sizes. Out: token ids, the positions whose next token is a label, and
+p(label) there. The posteriors are computed here a second time, for whole batches; a test holds them
+to the BayesLearner.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from icl_harness.dialects import (
+from icl_harness.tasks.dialect_world import (
     FORMAT,
     LABELS,
     N_DIALECTS,
@@ -34,9 +35,11 @@ SHOT_TOKENS, INPUT_TOKENS = 5, 3  # "w1 w2 -> label \n" and "w1 w2 \n"
 
 @dataclass(frozen=True)
 class Batch:
-    """`tokens` (B, T); `asked` (n,) places in T whose next token is a label; `bayes` (B, n, 4) and `answers` (B, n).
+    """`tokens` (B, T); `asked` (n,) places in T whose next token is a label; `bayes` (B, n, 4) and
+    `answers` (B, n).
 
-    `positions` (T,) and `sees` (T, T) are the rotary positions and the attention mask; None means plain causal order.
+    `positions` (T,) and `sees` (T, T) are the rotary positions and the attention mask; None means
+    plain causal order.
     """
 
     tokens: Ints
@@ -48,7 +51,9 @@ class Batch:
 
 
 class Spelling:
-    """Token ids of the fixed pieces of a prompt: arrays that a word id or a label id looks itself up in."""
+    """Token ids of the fixed pieces of a prompt: arrays that a word id or a label id looks itself
+    up in.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         def ids(text: str) -> Ints:
@@ -72,8 +77,12 @@ def draw_words(rng: np.random.Generator, dialects: Ints, n: int) -> Ints:
     return drawn
 
 
-def draw_maps(rng: np.random.Generator, dialects: Ints, mixture: tuple[float, float, float]) -> Ints:
-    """One word -> label map for each of B episodes, their kinds drawn from `mixture`; shape (B, 32)."""
+def draw_maps(
+    rng: np.random.Generator, dialects: Ints, mixture: tuple[float, float, float]
+) -> Ints:
+    """One word -> label map for each of B episodes, their kinds drawn from `mixture`; shape (B,
+    32).
+    """
     kinds = rng.choice(3, size=len(dialects), p=mixture)[:, None]
     taught = world().labels[dialects]
     fresh = rng.integers(0, N_LABELS, size=taught.shape)
@@ -82,9 +91,13 @@ def draw_maps(rng: np.random.Generator, dialects: Ints, mixture: tuple[float, fl
 
 
 def supervised_bayes(words: Ints, answers: Ints) -> Floats:
-    """p(label i | words 0..i, labels 0..i-1) under the training mixture; (B, K, 2) and (B, K) in, (B, K, 4) out."""
+    """p(label i | words 0..i, labels 0..i-1) under the training mixture; (B, K, 2) and (B, K) in,
+    (B, K, 4) out.
+    """
     first = words[:, :, 0]
-    log_words = np.cumsum(LOG_FREQUENCIES[:, words].sum(axis=3), axis=2).transpose(1, 2, 0)  # (B, K, 12)
+    log_words = np.cumsum(LOG_FREQUENCIES[:, words].sum(axis=3), axis=2).transpose(
+        1, 2, 0
+    )  # (B, K, 12)
     weight = np.exp(log_words - log_words.max(axis=2, keepdims=True))
     taught = world().labels[:, first].transpose(1, 2, 0)  # (B, K, 12)
     one_hot = np.eye(N_LABELS)
@@ -94,7 +107,9 @@ def supervised_bayes(words: Ints, answers: Ints) -> Floats:
         wrong = np.cumsum(said != answers[:, :, None], axis=1)
         fits = np.concatenate([np.ones_like(wrong[:, :1]), wrong[:, :-1] == 0], axis=1)
         scores += prior * np.einsum("bkd,bkdl->bkl", weight * fits, one_hot[said])
-    same = np.tril(first[:, :, None] == first[:, None, :], k=-1)  # (B, K, K): is shot j < i the same first word?
+    same = np.tril(
+        first[:, :, None] == first[:, None, :], k=-1
+    )  # (B, K, K): is shot j < i the same first word?
     seen = same.any(axis=2)
     known = np.cumsum(~seen, axis=1) - ~seen  # distinct first words before shot i
     recalled = np.where(seen[:, :, None], one_hot[answers], 1 / N_LABELS)
@@ -111,7 +126,9 @@ def supervised_batch(
     mixture: tuple[float, float, float] = (P_DEFAULT, P_FLIPPED, P_RANDOM),
     repeats: int = 0,
 ) -> Batch:
-    """`size` episodes of `shots` labelled shots; every label is asked for, so shot counts 0..shots-1 train at once."""
+    """`size` episodes of `shots` labelled shots; every label is asked for, so shot counts
+    0..shots-1 train at once.
+    """
     dialects = rng.integers(0, N_DIALECTS, size=size)
     words = draw_words(rng, dialects, shots)
     if repeats:
@@ -130,11 +147,15 @@ def supervised_batch(
     return Batch(tokens, asked, supervised_bayes(words, answers), answers)
 
 
-def branch_layout(head: int, cuts: Ints, format_tokens: int, branches: int) -> tuple[Ints, NDArray[np.bool_]]:
-    """Positions (T,) and mask (T, T) of a row of inputs with, at each cut, a format block and its query branches.
+def branch_layout(
+    head: int, cuts: Ints, format_tokens: int, branches: int
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Positions (T,) and mask (T, T) of a row of inputs with, at each cut, a format block and its
+    query branches.
 
-    A cut's format block sees the inputs before the cut and itself; a branch sees these two and itself. Each token
-    stands where it would in a plain prompt of that shot count: the row holds many prompts at the price of one.
+    A cut's format block sees the inputs before the cut and itself; a branch sees these two and
+    itself. Each token stands where it would in a plain prompt of that shot count: the row holds
+    many prompts at the price of one.
     """
     inputs = head + INPUT_TOKENS * int(cuts.max())
     per_cut = format_tokens + INPUT_TOKENS * branches
@@ -155,16 +176,24 @@ def branch_layout(head: int, cuts: Ints, format_tokens: int, branches: int) -> t
     return positions, sees
 
 
-def unsupervised_batch(rng: np.random.Generator, spelling: Spelling, size: int, cuts: Ints, branches: int) -> Batch:
-    """`size` episodes of unlabelled inputs, with `branches` queries asked after each of the shot counts `cuts`."""
+def unsupervised_batch(
+    rng: np.random.Generator, spelling: Spelling, size: int, cuts: Ints, branches: int
+) -> Batch:
+    """`size` episodes of unlabelled inputs, with `branches` queries asked after each of the shot
+    counts `cuts`.
+    """
     dialects = rng.integers(0, N_DIALECTS, size=size)
     shots, n_cuts = int(cuts.max()), len(cuts)
     words = draw_words(rng, dialects, shots + n_cuts * branches)
     queries = words[:, shots:].reshape(size, n_cuts, branches, 2)
     answers = world().labels[dialects[:, None, None], queries[..., 0]]
     log_shots = LOG_FREQUENCIES[:, words[:, :shots]].sum(axis=3)  # (12, B, shots)
-    log_shots = np.concatenate([np.zeros_like(log_shots[:, :, :1]), np.cumsum(log_shots, axis=2)], axis=2)
-    log_joint = log_shots[:, :, cuts, None] + LOG_FREQUENCIES[:, queries].sum(axis=4)  # (12, B, cuts, branches)
+    log_shots = np.concatenate(
+        [np.zeros_like(log_shots[:, :, :1]), np.cumsum(log_shots, axis=2)], axis=2
+    )
+    log_joint = log_shots[:, :, cuts, None] + LOG_FREQUENCIES[:, queries].sum(
+        axis=4
+    )  # (12, B, cuts, branches)
     weight = np.exp(log_joint - log_joint.max(axis=0))
     taught = np.eye(N_LABELS)[world().labels[:, queries[..., 0]]]  # (12, B, cuts, branches, 4)
     bayes = np.einsum("dbcq,dbcql->bcql", weight / weight.sum(axis=0), taught)
@@ -177,8 +206,12 @@ def unsupervised_batch(rng: np.random.Generator, spelling: Spelling, size: int, 
     asked = np.empty((size, n_cuts, branches, INPUT_TOKENS), dtype=np.int64)
     asked[..., 0], asked[..., 1] = spelling.first[queries[..., 0]], spelling.second[queries[..., 1]]
     asked[..., 2] = spelling.arrow
-    block = np.concatenate([np.tile(spelling.format, (size, n_cuts, 1)), asked.reshape(size, n_cuts, -1)], axis=2)
-    tokens = np.concatenate([np.tile(head, (size, 1)), inputs.reshape(size, -1), block.reshape(size, -1)], axis=1)
+    block = np.concatenate(
+        [np.tile(spelling.format, (size, n_cuts, 1)), asked.reshape(size, n_cuts, -1)], axis=2
+    )
+    tokens = np.concatenate(
+        [np.tile(head, (size, 1)), inputs.reshape(size, -1), block.reshape(size, -1)], axis=1
+    )
     positions, sees = branch_layout(len(head), cuts, len(spelling.format), branches)
     ends = tokens.shape[1] - n_cuts * block.shape[2] + np.arange(n_cuts)[:, None] * block.shape[2]
     places = ends + len(spelling.format) + INPUT_TOKENS * np.arange(branches) + INPUT_TOKENS - 1

@@ -1,6 +1,8 @@
-"""Scores a dialects model on fresh episodes beside the exact Bayes learner: `python training/evaluate.py`.
+"""Scores a dialects model on fresh episodes beside the exact Bayes learner: `python
+training/evaluate.py`.
 
-In: a model and a seed unlike training's. Out: both accuracies by mode, map and shots, as a table and scores.csv.
+In: a model and a seed unlike training's. Out: both accuracies by mode, map and shots, as a table
+and scores.csv.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # so that the script runs from a checkout that is
 
 from batches import Batch, Spelling, supervised_batch, unsupervised_batch  # noqa: E402
 
-from icl_harness.dialects import MAP_KINDS, Ints  # noqa: E402
+from icl_harness.tasks.dialect_world import MAP_KINDS, Ints  # noqa: E402
 
 SHOTS = np.array([0, 1, 2, 4, 8, 16, 32, 64])
 CHUNK = 100  # episodes in one forward pass
@@ -54,8 +56,12 @@ def logits_at(model: LlamaForCausalLM, batch: Batch, places: Ints) -> torch.Tens
     return logits
 
 
-def fresh_batch(rng: np.random.Generator, spelling: Spelling, mode: str, kind: str) -> tuple[Batch, Ints]:
-    """CHUNK episodes of one map kind, and which of its asked labels stand at the shot counts of SHOTS."""
+def fresh_batch(
+    rng: np.random.Generator, spelling: Spelling, mode: str, kind: str
+) -> tuple[Batch, Ints]:
+    """CHUNK episodes of one map kind, and which of its asked labels stand at the shot counts of
+    SHOTS.
+    """
     if mode == "unsupervised":
         return unsupervised_batch(rng, spelling, CHUNK, SHOTS, branches=1), np.arange(len(SHOTS))
     mixture = (float(kind == "default"), float(kind == "flipped"), float(kind == "random"))
@@ -64,7 +70,9 @@ def fresh_batch(rng: np.random.Generator, spelling: Spelling, mode: str, kind: s
 
 @torch.no_grad()
 def scores(model: LlamaForCausalLM, spelling: Spelling, n_episodes: int, seed: int) -> list[Score]:
-    """One query per episode, mode, map kind and shot count; a right answer is the likeliest of all tokens."""
+    """One query per episode, mode, map kind and shot count; a right answer is the likeliest of all
+    tokens.
+    """
     rows: list[Score] = []
     for mode, kind in [("supervised", kind) for kind in MAP_KINDS] + [("unsupervised", "default")]:
         rng = np.random.default_rng((seed, len(rows)))
@@ -73,12 +81,19 @@ def scores(model: LlamaForCausalLM, spelling: Spelling, n_episodes: int, seed: i
             batch, at = fresh_batch(rng, spelling, mode, kind)
             said = logits_at(model, batch, batch.asked[at]).argmax(dim=-1).numpy()
             truth = batch.answers[:, at]
-            right.append((said == spelling.label[truth], batch.bayes[:, at].argmax(axis=-1) == truth))
-        by_model, by_bayes = (np.concatenate(parts).astype(float) for parts in zip(*right, strict=True))
+            right.append(
+                (said == spelling.label[truth], batch.bayes[:, at].argmax(axis=-1) == truth)
+            )
+        by_model, by_bayes = (
+            np.concatenate(parts).astype(float) for parts in zip(*right, strict=True)
+        )
         gap = by_model - by_bayes
         margin = 1.96 * gap.std(axis=0) / np.sqrt(len(gap))
         for i, shots in enumerate(SHOTS.tolist()):
-            values = [round(float(x[i]), 4) for x in (by_model.mean(0), by_bayes.mean(0), gap.mean(0), margin)]
+            values = [
+                round(float(x[i]), 4)
+                for x in (by_model.mean(0), by_bayes.mean(0), gap.mean(0), margin)
+            ]
             names = ("model", "bayes", "difference", "margin")
             found = dict(zip(names, values, strict=True))
             rows.append(Score(mode=mode, map=kind, shots=shots, n_queries=len(gap), **found))
@@ -109,7 +124,9 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "icl_harness" / "demo_model"
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    rows = scores(model, Spelling(AutoTokenizer.from_pretrained(folder)), n_episodes=2400, seed=10**6)
+    rows = scores(
+        model, Spelling(AutoTokenizer.from_pretrained(folder)), n_episodes=2400, seed=10**6
+    )
     write_scores(rows, ROOT / "training" / "scores.csv")
     print(table(rows))
 

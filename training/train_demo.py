@@ -1,8 +1,9 @@
 """Trains the bundled model on the dialects world: `python training/train_demo.py`.
 
-In: nothing but a seed. Out: a transformers model folder, log.jsonl and scores.csv (see README.md beside this file).
-Step i's batch depends on (seed, i) alone and the learning rate on the step alone: two integers (`--decay-from`,
-`--steps`) and the seed fix the whole run. `--minutes` lets the clock pick the two; the log's last line says them.
+In: nothing but a seed. Out: a transformers model folder, log.jsonl and scores.csv (see README.md
+beside this file). Step i's batch depends on (seed, i) alone and the learning rate on the step
+alone: two integers (`--decay-from`, `--steps`) and the seed fix the whole run. `--minutes` lets the
+clock pick the two; the log's last line says them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import make_tokenizer  # noqa: E402
 from batches import Batch, Spelling, supervised_batch, unsupervised_batch  # noqa: E402
 from evaluate import Score, logits_at, scores, table, write_scores  # noqa: E402
 
-from icl_harness.dialects import P_DEFAULT, P_FLIPPED, P_RANDOM, Ints  # noqa: E402
+from icl_harness.tasks.dialect_world import P_DEFAULT, P_FLIPPED, P_RANDOM, Ints  # noqa: E402
 
 MOST_SHOTS = 68  # a little past the 64 that are asked of the model
 NEVER = 10**9  # a step that no run reaches
@@ -58,18 +59,24 @@ class Recipe:
     steps: int = 8755
 
     def rate(self, step: int) -> float:
-        """Learning rate as a share of its peak: a short warm-up, flat, then linear to nearly nothing."""
+        """Learning rate as a share of its peak: a short warm-up, flat, then linear to nearly
+        nothing.
+        """
         left = (self.steps - step) / max(self.steps - self.decay_from, 1)
         return min(1.0, (step + 1) / self.warmup, max(left, 0.01))
 
     def lesson(self, step: int) -> tuple[tuple[float, float, float], int]:
-        """Map kinds of the labelled episodes, and among how many first words they choose (0: as the dialect has it)."""
+        """Map kinds of the labelled episodes, and among how many first words they choose (0: as the
+        dialect has it).
+        """
         if step < self.early:
             return (0.4, 0.1, 0.5), 6
         return (P_DEFAULT, P_FLIPPED, P_RANDOM), 0
 
     def size(self, step: int) -> tuple[int, int]:
-        """Shots of an episode and labelled episodes: they grow, then every other step has many short ones."""
+        """Shots of an episode and labelled episodes: they grow, then every other step has many
+        short ones.
+        """
         if step < self.ramp:
             grown = (MOST_SHOTS - self.first_shots) * step / self.ramp
             return round(self.first_shots + grown), self.labelled
@@ -95,20 +102,26 @@ def new_model(recipe: Recipe, vocabulary: int, newline: int) -> LlamaForCausalLM
 
 
 def label_loss(logits: torch.Tensor, batch: Batch, spelling: Spelling) -> torch.Tensor:
-    """Cross-entropy of the next token with the exact Bayes posterior over the labels, in nats per label."""
+    """Cross-entropy of the next token with the exact Bayes posterior over the labels, in nats per
+    label.
+    """
     log_p = torch.log_softmax(logits, dim=-1)[..., torch.from_numpy(spelling.label)]
     return -(log_p * torch.from_numpy(batch.bayes).float()).sum(dim=-1).mean()
 
 
 def cuts_of(rng: np.random.Generator, n: int, most: int) -> Ints:
-    """`n` shot counts in 0..most: zero or one, and the others spread evenly over the square root of the count."""
+    """`n` shot counts in 0..most: zero or one, and the others spread evenly over the square root of
+    the count.
+    """
     points = (np.arange(n - 1) + rng.random(n - 1)) / (n - 1)
     spread = 1 + points**2 * most
     return np.concatenate([[rng.integers(0, 2)], np.minimum(spread, most)]).astype(np.int64)
 
 
 def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices and AdamW for the rest; on this world Muon needed several times fewer steps."""
+    """Muon for the layers' matrices and AdamW for the rest; on this world Muon needed several times
+    fewer steps.
+    """
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
@@ -125,7 +138,9 @@ def train_step(
     spelling: Spelling,
     step: int,
 ) -> dict[str, float]:
-    """One step on a labelled and an unlabelled batch; losses above the least possible (Bayes), in nats per label."""
+    """One step on a labelled and an unlabelled batch; losses above the least possible (Bayes), in
+    nats per label.
+    """
     rng = np.random.default_rng((recipe.seed, step))
     shots, n_labelled = recipe.size(step)
     labelled = supervised_batch(rng, spelling, n_labelled, shots, *recipe.lesson(step))
@@ -154,7 +169,9 @@ def train_step(
 
 
 class Run:
-    """A training run under way: the model, its optimisers, the step it is at and the time it began (monotonic, s)."""
+    """A training run under way: the model, its optimisers, the step it is at and the time it began
+    (monotonic, s).
+    """
 
     def __init__(self, recipe: Recipe, out: Path, log: Path) -> None:
         self.recipe, self._out, self.log = recipe, out, log
@@ -164,7 +181,9 @@ class Run:
         self.step, self._began, self._losses = 0, time.monotonic(), list[list[float]]()
 
     def note(self, **event: object) -> None:
-        """Append one line of JSON to the log at once (an interrupted run keeps its log) and show it."""
+        """Append one line of JSON to the log at once (an interrupted run keeps its log) and show
+        it.
+        """
         line = json.dumps(event)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -185,10 +204,14 @@ class Run:
         if checkpoint is not None:
             optimisers = [optimiser.state_dict() for optimiser in self._optimisers]
             state = {"model": self.model.state_dict(), "optimisers": optimisers}
-            torch.save({**state, "step": self.step, "seconds": time.monotonic() - self._began}, checkpoint)
+            torch.save(
+                {**state, "step": self.step, "seconds": time.monotonic() - self._began}, checkpoint
+            )
 
     def advance(self, minutes: float | None) -> None:
-        """One step. Three quarters through `minutes` the decay is fixed so that it ends about when they do."""
+        """One step. Three quarters through `minutes` the decay is fixed so that it ends about when
+        they do.
+        """
         start = time.monotonic()
         losses = train_step(self.model, self._optimisers, self.recipe, self._spelling, self.step)
         taken = time.monotonic() - start
@@ -207,7 +230,9 @@ class Run:
             self._losses = []
 
     def held_out(self, n_episodes: int, seed: int) -> list[Score]:
-        """Scores on fresh episodes; the seed is unlike any of training's, which are pairs (seed, step)."""
+        """Scores on fresh episodes; the seed is unlike any of training's, which are pairs (seed,
+        step).
+        """
         self.model.eval()
         rows = scores(self.model, self._spelling, n_episodes, seed)
         self.model.train()
@@ -220,7 +245,9 @@ def train(run: Run, minutes: float | None, checkpoint: Path | None) -> list[Scor
     if not resumed:
         run.log.write_text("", encoding="utf-8")
     n_parameters = sum(p.numel() for p in run.model.parameters())
-    run.note(event="start", recipe=asdict(run.recipe), n_parameters=n_parameters, torch=torch.__version__)
+    run.note(
+        event="start", recipe=asdict(run.recipe), n_parameters=n_parameters, torch=torch.__version__
+    )
     if checkpoint is not None and resumed:
         run.resume(checkpoint)
     while run.step < run.recipe.steps:
@@ -228,7 +255,10 @@ def train(run: Run, minutes: float | None, checkpoint: Path | None) -> list[Scor
         if run.step % SAVE_EVERY == 0:
             run.keep(checkpoint)
             rows = run.held_out(n_episodes=200, seed=10**5)
-            run.note(held_out=[[row.mode, row.map, row.shots, round(row.model, 3)] for row in rows], step=run.step)
+            run.note(
+                held_out=[[row.mode, row.map, row.shots, round(row.model, 3)] for row in rows],
+                step=run.step,
+            )
     run.keep(checkpoint)
     run.note(event="end", decay_from=run.recipe.decay_from, steps=run.step)
     return run.held_out(n_episodes=2400, seed=10**6)
@@ -237,15 +267,26 @@ def train(run: Run, minutes: float | None, checkpoint: Path | None) -> list[Scor
 def main() -> None:
     """Read the command line and train; the defaults repeat the run that made the bundled model."""
     parser = argparse.ArgumentParser(description="Trains the bundled model on the dialects world.")
-    parser.add_argument("--out", type=Path, default=ROOT / "icl_harness" / "demo_model", help="model folder")
-    parser.add_argument("--log", type=Path, default=ROOT / "training", help="folder of log.jsonl and scores.csv")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "icl_harness" / "demo_model", help="model folder"
+    )
+    parser.add_argument(
+        "--log", type=Path, default=ROOT / "training", help="folder of log.jsonl and scores.csv"
+    )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimiser steps")
     parser.add_argument(
-        "--decay-from", type=int, default=Recipe.decay_from, help="step at which the rate starts to fall"
+        "--decay-from",
+        type=int,
+        default=Recipe.decay_from,
+        help="step at which the rate starts to fall",
     )
-    parser.add_argument("--minutes", type=float, help="let the clock choose --steps and --decay-from")
-    parser.add_argument("--checkpoint", type=Path, help="file to save to, and to resume from if it is there")
+    parser.add_argument(
+        "--minutes", type=float, help="let the clock choose --steps and --decay-from"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file to save to, and to resume from if it is there"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable_progress_bar()
@@ -254,7 +295,9 @@ def main() -> None:
         steps = decay_from = NEVER
     options.log.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(seed=options.seed, steps=steps, decay_from=decay_from)
-    rows = train(Run(recipe, options.out, options.log / "log.jsonl"), options.minutes, options.checkpoint)
+    rows = train(
+        Run(recipe, options.out, options.log / "log.jsonl"), options.minutes, options.checkpoint
+    )
     write_scores(rows, options.log / "scores.csv")
     print(table(rows))
 

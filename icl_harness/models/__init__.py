@@ -1,4 +1,4 @@
-"""Models by id, `provider/name`. The seam is in `base`; each provider has one file (floor 2)."""
+"""Models by id, `provider/name`. The seam is in `base`; each provider has one file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ PROVIDERS = {
     "baseline": "a reference learner: 'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'",
 }
 APIS = ("openai/", "anthropic/", "google/")
-MAKERS = {"gpt-": "openai", "o1": "openai", "o3": "openai", "o4": "openai", "claude": "anthropic", "gemini": "google"}
+MAKERS = {
+    "gpt-": "openai",
+    "o1": "openai",
+    "o3": "openai",
+    "o4": "openai",
+    "claude": "anthropic",
+    "gemini": "google",
+}
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 
 
@@ -33,8 +40,9 @@ def open_model(
     kv_cache: KvCache | None = None,
     terms: Terms | None = None,
 ) -> Model:
-    """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and `baseline/ceiling`;
-    `kv_cache` is for `demo` and `hf/…`, `terms` are those on which APIs are asked.
+    """Open a model by its id. `learner` is the task's exact learner, for `baseline/bayes` and
+    `baseline/ceiling`; `kv_cache` is for `demo` and `hf/…`, `terms` are those on which APIs are
+    asked.
 
     Raises `ModelError`: unknown id (lists what there is), no key, a path that is no model.
     """
@@ -50,7 +58,9 @@ def open_model(
             f"--model-arg {reserved}: not an argument; the model is named by --model, a server by --base-url."
         )
     if terms is not None and terms.batch and provider not in ("openai", "anthropic", "google"):
-        raise SpecError(f"{model_id} takes no batches: they are a way to ask APIs. Leave --batch out.")
+        raise SpecError(
+            f"{model_id} takes no batches: they are a way to ask APIs. Leave --batch out."
+        )
     if provider == "baseline":
         from icl_harness.models.baseline import open_baseline
 
@@ -58,7 +68,9 @@ def open_model(
     if provider in ("demo", "hf"):
         from icl_harness.models.hf import HfModel
 
-        return HfModel(str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, kv_cache=kv_cache, **args)
+        return HfModel(
+            str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, kv_cache=kv_cache, **args
+        )
     if provider == "vllm":
         from icl_harness.models.vllm import VllmModel
 
@@ -80,7 +92,9 @@ def _open_api(provider: str, name: str, id: str, args: dict[str, Any], **how: An
 
         return GoogleLegacyModel(name, id=id, **how, **args)
     if sdk != "genai":
-        raise ModelError(f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy.")
+        raise ModelError(
+            f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy."
+        )
     from icl_harness.models.google.gemini import GoogleModel
 
     return GoogleModel(name, id=id, **how, **args)
@@ -100,4 +114,6 @@ def _openai(api: str) -> Any:
         from icl_harness.models.openai.completions import OpenAICompletionsModel
 
         return OpenAICompletionsModel
-    raise ModelError(f"--model-arg api={api}: unknown. There are api=chat (the default), responses and completions.")
+    raise ModelError(
+        f"--model-arg api={api}: unknown. There are api=chat (the default), responses and completions."
+    )

@@ -1,8 +1,8 @@
-"""The seam to models: a node and its queries go in, answers come out as they come (floor 2).
+"""The seam to models: a node and its queries go in, answers come out as they come.
 
-A back end realises the node in its own way (a KV cache that grows, a cache breakpoint, a fitted classifier); no back
-end is ever handed whole prompts. To add a provider: one file here with a class that has `answers`, one line in the
-registry of `__init__`.
+A back end realises the node in its own way (a KV cache that grows, a cache breakpoint, a fitted
+classifier); no back end is ever handed whole prompts. To add a provider: one file here with a class
+that has `answers`, one line in the registry of `__init__`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icl_harness.errors import SpecError
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
 Status = Literal["ok", "failed", "overflow", "refused"]
@@ -34,7 +34,9 @@ class Capabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How answers are made. `scoring` other than generate takes the likeliest of the query's choices."""
+    """How answers are made. `scoring` other than generate takes the likeliest of the query's
+    choices.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -50,7 +52,9 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class KvCache:
-    """Where a local model keeps keys and values between runs, and how much of the disk they may take."""
+    """Where a local model keeps keys and values between runs, and how much of the disk they may
+    take.
+    """
 
     folder: str
     most_gb: float = 20.0
@@ -64,7 +68,8 @@ class KvCache:
 class Usage:
     """Tokens and dollars of one answer; None where the back end does not say.
 
-    Prompt tokens include those read from a cache and those written to one; completion tokens include reasoning.
+    Prompt tokens include those read from a cache and those written to one; completion tokens
+    include reasoning.
     """
 
     prompt_tokens: int | None = None
@@ -80,7 +85,13 @@ def spent_tokens(usage: Usage) -> int:
     return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
 
 
-TOKEN_KINDS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+TOKEN_KINDS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+)
 
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:
@@ -95,9 +106,15 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
 def share_usage(usage: Usage, n: int) -> list[Usage]:
     """Return `n` usages that sum to one exactly, in tokens and in dollars."""
     whole = {name: getattr(usage, name) for name in TOKEN_KINDS}
-    shares = {name: [None] * n if total is None else share_whole(total, n) for name, total in whole.items()}
+    shares = {
+        name: [None] * n if total is None else share_whole(total, n)
+        for name, total in whole.items()
+    }
     dollars = [None] * n if usage.cost_usd is None else _share_dollars(usage.cost_usd, n)
-    return [Usage(**{name: shares[name][i] for name in TOKEN_KINDS}, cost_usd=dollars[i]) for i in range(n)]
+    return [
+        Usage(**{name: shares[name][i] for name in TOKEN_KINDS}, cost_usd=dollars[i])
+        for i in range(n)
+    ]
 
 
 def share_whole(total: int, n: int) -> list[int]:
@@ -108,13 +125,16 @@ def share_whole(total: int, n: int) -> list[int]:
 
 def _share_dollars(total: float, n: int) -> list[float]:
     fraction, exponent = math.frexp(total)  # in units of its last bit, so that no sum is rounded
-    return [math.ldexp(part, exponent - 53) for part in share_whole(int(math.ldexp(fraction, 53)), n)]
+    return [
+        math.ldexp(part, exponent - 53) for part in share_whole(int(math.ldexp(fraction, 53)), n)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer to one query. Without a text it has an `error` and is missing, not wrong: the request failed (and may
-    be asked again), overflowed the context window, or was refused by the provider or its filter.
+    """One answer to one query. Without a text it has an `error` and is missing, not wrong: the
+    request failed (and may be asked again), overflowed the context window, or was refused by the
+    provider or its filter.
     """
 
     query_id: str
@@ -124,13 +144,20 @@ class Answer:
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
-    logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood of its continuation
-    n_lost: int = 0  # requests for it that broke off once they were sent: the provider may have charged for them
-    place: tuple[str, int] | None = None  # in a batch, of its token: struck out in the ledger once this is stored
+    logprobs: Mapping[str, float] | None = (
+        None  # choice -> natural log-likelihood of its continuation
+    )
+    # requests for it that broke off once they were sent: the provider may have charged for them
+    n_lost: int = 0
+    place: tuple[str, int] | None = (
+        None  # in a batch, of its token: struck out in the ledger once this is stored
+    )
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):
-            raise ValueError(f"answer to {self.query_id}: status {self.status!r} does not fit its text and error")
+            raise ValueError(
+                f"answer to {self.query_id}: status {self.status!r} does not fit its text and error"
+            )
 
 
 class Model(ABC):
@@ -141,16 +168,21 @@ class Model(ABC):
     counts_by = "its tokenizer"  # what `count_tokens` counts by, as far as it is no estimate
 
     @abstractmethod
-    def answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
-        """Yield an answer for every query, in any order; answers that arrive together come in one list. An async
-        generator: closing it early cancels what flies.
+    def answers(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
+        """Yield an answer for every query, in any order; answers that arrive together come in one
+        list. An async generator: closing it early cancels what flies.
 
-        A request that fails is an `Answer` with its status, so that the others go on. Raises `AccountError` where no
-        further request can succeed, `SpecError` where the back end cannot do what `sampling` asks.
+        A request that fails is an `Answer` with its status, so that the others go on. Raises
+        `AccountError` where no further request can succeed, `SpecError` where the back end cannot
+        do what `sampling` asks.
         """
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
-        """Return the tokens of the prefix plus `query`, or None where the back end cannot tell beforehand."""
+        """Return the tokens of the prefix plus `query`, or None where the back end cannot tell
+        beforehand.
+        """
         return None
 
     def count_longest(self, node: Node, queries: Sequence[str]) -> int | None:
@@ -159,7 +191,9 @@ class Model(ABC):
         return max((count for count in counts if count is not None), default=None)
 
     def describe(self) -> dict[str, Any]:
-        """Return what a run folder should say of this model: versions, device, precision, a content hash of weights."""
+        """Return what a run folder should say of this model: versions, device, precision, a content
+        hash of weights.
+        """
         return {}
 
     async def close(self) -> None:
@@ -168,8 +202,14 @@ class Model(ABC):
 
 
 def weights_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the part of a model's description that tells its weights from others of the same name; None without."""
-    known = {name: description[name] for name in ("sha256", "revision", "adapter") if description.get(name)}
+    """Return the part of a model's description that tells its weights from others of the same name;
+    None without.
+    """
+    known = {
+        name: description[name]
+        for name in ("sha256", "revision", "adapter")
+        if description.get(name)
+    }
     return known or None
 
 

@@ -1,6 +1,8 @@
-"""Reference learners behind the same seam as language models (floor 2): what a plain learner makes of the same shots.
+"""Reference learners behind the same seam as language models: what a plain learner makes of the
+same shots.
 
-In: a node's shots and the queries' inputs; the text of the prompt is not read. Out: a label a query.
+In: a node's shots and the queries' inputs; the text of the prompt is not read. Out: a label a
+query.
 
     baseline/majority   the commonest target among the shots (the first seen of several)
     baseline/knn        5 nearest neighbours, or all where there are fewer shots
@@ -8,10 +10,11 @@ In: a node's shots and the queries' inputs; the text of the prompt is not read. 
     baseline/bayes      the task's own exact learner, under the prior the task declares
     baseline/ceiling    the same, knowing beforehand which variant of the task is asked
 
-Features: inputs that are lists of equally many numbers are taken as numbers (knn as they stand, logreg standardised,
-both otherwise with scikit-learn's defaults: the baselines of Agarwal et al. 2024, A.5); any other as TF-IDF of words.
-Where nothing has been learned (no labelled shots) and between equally probable labels, the answer is drawn from
-the query's choices by the query's seed; it is empty where there are none. Left out: token counts, log-probabilities.
+Features: inputs that are lists of equally many numbers are taken as numbers (knn as they stand,
+logreg standardised, both otherwise with scikit-learn's defaults: the baselines of Agarwal et al.
+2024, A.5); any other as TF-IDF of words. Where nothing has been learned (no labelled shots) and
+between equally probable labels, the answer is drawn from the query's choices by the query's seed;
+it is empty where there are none. Left out: token counts, log-probabilities.
 """
 
 from __future__ import annotations
@@ -29,25 +32,31 @@ from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
 from icl_harness.models.base import Answer, Model, Sampling
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 NAMES = ("majority", "knn", "logreg", "bayes", "ceiling")
 N_NEIGHBORS = 5
 
-# Of words and marks, sublinear in their count. Bigrams and character n-grams were tried on banking77 and trec: within
-# 5 points either way at 1024 shots, and 10 times slower on tasks with hundreds of distinct targets.
+# Of words and marks, sublinear in their count. Bigrams and character n-grams were tried on
+# banking77 and trec: within 5 points either way at 1024 shots, and 10 times slower on tasks with
+# hundreds of distinct targets.
 TFIDF: dict[str, Any] = {"token_pattern": r"\w+|[^\w\s]", "sublinear_tf": True}
-# Text has unit norm, which the default C = 1 shrinks too much: banking77 at 1024 shots 53 %, with C = 10 70 %.
+# Text has unit norm, which the default C = 1 shrinks too much: banking77 at 1024 shots 53 %, with C
+# = 10 70 %.
 TEXT_C = 10.0
 
-Predict = Callable[[Sequence[Query]], list[list[str]]]  # the equally good labels of each query; none: nothing known
+Predict = Callable[
+    [Sequence[Query]], list[list[str]]
+]  # the equally good labels of each query; none: nothing known
 
 
 class Learned(Protocol):
     """A task's exact learner after some shots."""
 
     def predict(self, query: str, /) -> Any:
-        """Return the label probabilities: a mapping, or an array in the order of the query's choices."""
+        """Return the label probabilities: a mapping, or an array in the order of the query's
+        choices.
+        """
         ...
 
 
@@ -55,7 +64,9 @@ LearnerFactory = Callable[[list[tuple[str, str | None]], Any, bool], Learned]
 
 
 def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) -> Model:
-    """Return a reference learner. `learner(shots, mode, ceiling)` is the task's exact one, for bayes and ceiling."""
+    """Return a reference learner. `learner(shots, mode, ceiling)` is the task's exact one, for
+    bayes and ceiling.
+    """
     name = name.removeprefix("baseline/")
     if name not in NAMES:
         known = ", ".join(f"baseline/{known}" for known in NAMES)
@@ -71,7 +82,9 @@ def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) 
 
 
 class BaselineModel(Model):
-    """Fits once a node, answers all its queries in one list. Usage is unknown: nothing is counted in tokens."""
+    """Fits once a node, answers all its queries in one list. Usage is unknown: nothing is counted
+    in tokens.
+    """
 
     def __init__(self, id: str, fit: Callable[[Node], Predict]) -> None:
         self.id = id
@@ -81,14 +94,17 @@ class BaselineModel(Model):
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
-        """Yield the answers of all queries at once. `sampling` tells only whether a choice or its text is asked for."""
+        """Yield the answers of all queries at once. `sampling` tells only whether a choice or its
+        text is asked for.
+        """
         if queries:
             yield await asyncio.to_thread(self._answers, node, queries, sampling)
 
     def _answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> list[Answer]:
         start = time.perf_counter()
         last = self._last
-        # So little to compute that threads only wait for each other: 20 times slower on two busy cores.
+        # So little to compute that threads only wait for each other: 20 times slower on two busy
+        # cores.
         with _pools(len(sys.modules)).limit(limits=1):
             predict = last[1] if last is not None and last[0] is node else self._fit(node)
             found = predict(queries)
@@ -109,15 +125,23 @@ class BaselineModel(Model):
 
 @lru_cache(1)
 def _pools(n_modules: int) -> Any:
-    """Return the thread pools of the libraries loaded so far; looked for again only when more modules are."""
+    """Return the thread pools of the libraries loaded so far; looked for again only when more
+    modules are.
+    """
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
 
 
 def _say(query: Query, best: Sequence[str], sampling: Sampling) -> str:
-    """Return the answer as a model would give it: the choice where choices are scored, else the text that gives it."""
-    label = best[0] if len(best) == 1 else random.Random(query.seed).choice(best or query.choices or [""])
+    """Return the answer as a model would give it: the choice where choices are scored, else the
+    text that gives it.
+    """
+    label = (
+        best[0]
+        if len(best) == 1
+        else random.Random(query.seed).choice(best or query.choices or [""])
+    )
     if sampling.scoring == "generate" and query.continuations and label in query.choices:
         return query.continuations[query.choices.index(label)]
     return label
@@ -137,21 +161,29 @@ def _fit(name: str, node: Node) -> Predict:
     pipeline = _pipeline(name, width > 0, len(targets))
     try:
         with warnings.catch_warnings():
-            # As many classes as shots is what few shots of a task with many labels are; no reason to warn.
-            warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+            # As many classes as shots is what few shots of a task with many labels are; no reason
+            # to warn.
+            warnings.filterwarnings(
+                "ignore", "The number of unique classes is greater than 50%", UserWarning
+            )
             pipeline.fit(vectors if width else list(inputs), list(targets))
     except ValueError as error:
         if "empty vocabulary" not in str(error):
             raise
-        return lambda queries: [[majority] for _ in queries]  # inputs of blanks alone: there is nothing to go by
+        return lambda queries: [
+            [majority] for _ in queries
+        ]  # inputs of blanks alone: there is nothing to go by
 
     def predict(queries: Sequence[Query]) -> list[list[str]]:
         best = [[majority] for _ in queries]
         features = [_numbers(query.input) if width else query.input for query in queries]
-        # A query that is no list of as many numbers as the shots cannot be placed among them: it gets the majority.
+        # A query that is no list of as many numbers as the shots cannot be placed among them: it
+        # gets the majority.
         placed = [i for i, feature in enumerate(features) if not width or len(feature) == width]
         if placed:
-            for i, label in zip(placed, pipeline.predict([features[i] for i in placed]), strict=True):
+            for i, label in zip(
+                placed, pipeline.predict([features[i] for i in placed]), strict=True
+            ):
                 best[i] = [str(label)]
         return best
 
@@ -167,7 +199,8 @@ def _pipeline(name: str, numeric: bool, n_shots: int) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     if name == "knn":
-        # Among 77 intents 5 neighbours rarely agree: the nearer one must count for more, or few shots score below 1-NN.
+        # Among 77 intents 5 neighbours rarely agree: the nearer one must count for more, or few
+        # shots score below 1-NN.
         weights = "uniform" if numeric else "distance"
         learner = KNeighborsClassifier(min(N_NEIGHBORS, n_shots), weights=weights)
         return learner if numeric else make_pipeline(TfidfVectorizer(**TFIDF), learner)
@@ -177,7 +210,9 @@ def _pipeline(name: str, numeric: bool, n_shots: int) -> Any:
 
 
 def _numbers(text: str) -> list[float]:
-    """Return the numbers of a list such as ``12 7 988`` or ``0.5, 1``; empty where it is anything else."""
+    """Return the numbers of a list such as ``12 7 988`` or ``0.5, 1``; empty where it is anything
+    else.
+    """
     try:
         numbers = [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
@@ -186,11 +221,15 @@ def _numbers(text: str) -> list[float]:
 
 
 def _exact(learner: LearnerFactory, node: Node, *, ceiling: bool) -> Predict:
-    """Return the task's learner after the node's shots. The node's mode counts; shots of a bare node tell it."""
+    """Return the task's learner after the node's shots. The node's mode counts; shots of a bare
+    node tell it.
+    """
     shots = [(shot.input, shot.target) for shot in node.shots]
     unlabelled = any(target is None for _, target in shots)
     try:
-        learned = learner(shots, node.mode or ("unsupervised" if unlabelled else "supervised"), ceiling)
+        learned = learner(
+            shots, node.mode or ("unsupervised" if unlabelled else "supervised"), ceiling
+        )
     except ValueError as error:
         raise SpecError(f"the task's exact learner cannot read these shots: {error}") from error
 

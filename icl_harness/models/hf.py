@@ -1,10 +1,11 @@
-"""Local models through `transformers`: `hf/<folder or hub id>` (floor 2).
+"""Local models through `transformers`: `hf/<folder or hub id>`.
 
-In: a node and its queries. Out: answers, a batch at a time. The node's keys and values are computed once and extended
-for the next node (kv.py); its queries are fed in batches that hold their own tokens only (batches.py), and are answered
-by generation or by the likelihood of their choices (decode.py). Token ids are those of the whole text (tokens.py); of
-a chat, those of what the model's own template writes of it (chat.py).
-Left out: keeping the keys and values of several paths at a time (kv_disk.py keeps them between runs).
+In: a node and its queries. Out: answers, a batch at a time. The node's keys and values are computed
+once and extended for the next node (kv.py); its queries are fed in batches that hold their own
+tokens only (batches.py), and are answered by generation or by the likelihood of their choices
+(decode.py). Token ids are those of the whole text (tokens.py); of a chat, those of what the model's
+own template writes of it (chat.py). Left out: keeping the keys and values of several paths at a
+time (kv_disk.py keeps them between runs).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from icl_harness.models.local.args import one_line
 from icl_harness.models.local.chat import Chat, open_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.tokens import TokenTree, Twig
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
     from icl_harness.models.local.batches import Done
@@ -33,7 +34,9 @@ MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwis
 SMALL_MODEL = 20_000_000  # parameters
 MAX_SAMPLES = 16  # of one text that share the prefill of its own tokens
 NO_MEMORY = "out of memory, even for this query alone; fewer shots or a smaller dtype would fit"
-Weights = dict[int, float | None]  # choice -> log-likelihood in nats; None where there was no memory for it
+Weights = dict[
+    int, float | None
+]  # choice -> log-likelihood in nats; None where there was no memory for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,21 @@ class _Row:
 
 
 class HfModel(Model):
-    """A causal language model of `transformers`, from a folder or the hub, on CUDA where present, else on the CPU.
+    """A causal language model of `transformers`, from a folder or the hub, on CUDA where present,
+    else on the CPU.
 
-    `model_args` are those of `--model-arg`, as strings: `hf_open.Options` lists them. Raises `ModelError`.
-    An answer's latency is its batch's wall time divided by the batch's rows; the prefill of the node is not in it.
+    `model_args` are those of `--model-arg`, as strings: `hf_open.Options` lists them. Raises
+    `ModelError`. An answer's latency is its batch's wall time divided by the batch's rows; the
+    prefill of the node is not in it.
     """
 
     def __init__(
-        self, path_or_id: str, *, id: str | None = None, kv_cache: KvCache | None = None, **model_args: str
+        self,
+        path_or_id: str,
+        *,
+        id: str | None = None,
+        kv_cache: KvCache | None = None,
+        **model_args: str,
     ) -> None:
         from icl_harness.models.local import hf_open
         from icl_harness.models.local.decode import Texts
@@ -70,21 +80,29 @@ class HfModel(Model):
             try:
                 self._prefix, self._why = open_prefix(self._model)
             except Exception as error:  # whatever a model's code raises on its first forward
-                raise ModelError(f"{self.id} was opened, but does not run: {one_line(error)}") from error
+                raise ModelError(
+                    f"{self.id} was opened, but does not run: {one_line(error)}"
+                ) from error
         self._keeps = self._prefix.way != "whole"
         window = self._window()
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
         chat = self._chat is not None and not options.chat_template
-        self.capabilities = Capabilities(logprobs=True, chat=chat, context_window=window, prefix_caching=self._keeps)
+        self.capabilities = Capabilities(
+            logprobs=True, chat=chat, context_window=window, prefix_caching=self._keeps
+        )
 
     @property
     def n_prefilled(self) -> int:
-        """Tokens of nodes fed so far: each of a path's tokens once, however many shot counts and queries share it."""
+        """Tokens of nodes fed so far: each of a path's tokens once, however many shot counts and
+        queries share it.
+        """
         return int(self._prefix.n_prefilled)
 
     def count_tokens(self, node: Node, query: str = "") -> int:
-        """Return the exact tokens of the prefix plus `query`; of a chat all that stands before the answer."""
+        """Return the exact tokens of the prefix plus `query`; of a chat all that stands before the
+        answer.
+        """
         tree, at, behind = self._read(node)
         text = behind(query)
         return len(tree.branches(at, [text])[0]) if text else tree.count(at)
@@ -94,9 +112,9 @@ class HfModel(Model):
     ) -> AsyncGenerator[list[Answer], None]:
         """Yield answers batch by batch, shortest queries first.
 
-        A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.
-        Raises `SpecError` where the scoring needs choices that a query does not have, or where the chat template has
-        no place for a turn or changes its words.
+        A prompt that does not fit the window together with `max_tokens` (or with its longest
+        choice) is an overflow. Raises `SpecError` where the scoring needs choices that a query does
+        not have, or where the chat template has no place for a turn or changes its words.
         """
         if (chat := self._chat_of(node)) is not None:
             chat.check(node, [query.text for query in queries])
@@ -112,8 +130,10 @@ class HfModel(Model):
                 await asyncio.sleep(0)
 
     def describe(self) -> dict[str, Any]:
-        """Return library versions, device, precision, the number of parameters, what the weights are, and in which way
-        (ways.py) rows branch from a prefix, with the reason where it is not the fastest one."""
+        """Return library versions, device, precision, the number of parameters, what the weights
+        are, and in which way (ways.py) rows branch from a prefix, with the reason where it is not
+        the fastest one.
+        """
         from icl_harness.models.local import hf_open
 
         told = hf_open.describe(self._model, self._origin)
@@ -129,12 +149,16 @@ class HfModel(Model):
             torch.cuda.empty_cache()
 
     def _window(self) -> int | None:
-        """Return the window in tokens, held to where positions mean the same in all prompts. Raises `ModelError`."""
+        """Return the window in tokens, held to where positions mean the same in all prompts. Raises
+        `ModelError`.
+        """
         from icl_harness.models.local import hf_open
 
         asked, window = self._options.context_window, hf_open.context_window(self._model)
         steady = hf_open.steady_window(self._model)
-        self._steady = steady if steady is not None and (window is None or steady < window) else None
+        self._steady = (
+            steady if steady is not None and (window is None or steady < window) else None
+        )
         if steady is not None and asked is not None and asked > steady:
             raise ModelError(
                 f"--model-arg context_window={asked}: beyond {steady:,} tokens this model's rotary positions change "
@@ -143,19 +167,27 @@ class HfModel(Model):
         return asked or self._steady or window
 
     def _chat_of(self, node: Node) -> Chat | None:
-        """Return the template that a prefix is put in; None where it is plain text. Raises `SpecError`."""
+        """Return the template that a prefix is put in; None where it is plain text. Raises
+        `SpecError`.
+        """
         if node.role and not self.capabilities.chat:
             raise SpecError(f"{self.id} takes no turns of a chat. Use --format text.")
         return self._chat if node.role or self._options.chat_template else None
 
-    def _read(self, node: Node, *, answered: bool = False) -> tuple[TokenTree, Node, Callable[[str], str]]:
-        """Return what the model reads for a prefix: a tree, the node in it, and what it makes of a query's text."""
+    def _read(
+        self, node: Node, *, answered: bool = False
+    ) -> tuple[TokenTree, Node, Callable[[str], str]]:
+        """Return what the model reads for a prefix: a tree, the node in it, and what it makes of a
+        query's text.
+        """
         chat = self._chat_of(node)
         if chat is None:
             return self._tree, node, str
         return self._chats, chat.text(node), partial(chat.behind, node, answered=answered)
 
-    def _generated(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
+    def _generated(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
         from icl_harness.models.local.batches import in_batches
 
@@ -164,7 +196,9 @@ class HfModel(Model):
         tree, at, behind = self._read(node)
         ids, greedy = tree.ids(at), sampling.temperature == 0
         for item in asks.group(tree, at, queries, lambda query: query.text, behind):
-            misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
+            misfit = asks.misfit(
+                len(item.branch), sampling.max_tokens, self.capabilities.context_window
+            )
             if misfit is not None:
                 yield item.missing(*misfit)
                 continue
@@ -175,7 +209,9 @@ class HfModel(Model):
         copies = 1 if greedy else max((len(row.item.asks) for row in rows), default=1)
         solve = partial(self._written, sampling)
         n_new = sampling.max_tokens
-        for done in in_batches(self._prefix, ids, rows, limit, solve, _halves, n_new=n_new, copies=copies):
+        for done in in_batches(
+            self._prefix, ids, rows, limit, solve, _halves, n_new=n_new, copies=copies
+        ):
             yield _told(done, kept=self._keeps)
 
     def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[Any]:
@@ -184,13 +220,21 @@ class HfModel(Model):
 
         only = 1 if sampling.temperature == 0 else None
         seeds = [[query.seed for query in row.item.asks[:only]] for row in batch]
-        wanted = [Ask(i, seed, batch[i].item.branch.own[-1]) for i in range(len(batch)) for seed in seeds[i]]
+        wanted = [
+            Ask(i, seed, batch[i].item.branch.own[-1])
+            for i in range(len(batch))
+            for seed in seeds[i]
+        ]
         twigs = [row.twig for row in batch]
         made = iter(generate(self._prefix, twigs, wanted, sampling, self._ends, self._texts))
         told = [[next(made) for _ in own] for own in seeds]
-        return [one * (len(row.item.asks) // len(one)) for row, one in zip(batch, told, strict=True)]
+        return [
+            one * (len(row.item.asks) // len(one)) for row, one in zip(batch, told, strict=True)
+        ]
 
-    def _chosen(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> Iterator[list[Answer]]:
+    def _chosen(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> Iterator[list[Answer]]:
         """Weigh the choices of each distinct query, which is fed once for all of them."""
         from icl_harness.models.local.batches import in_batches
         from icl_harness.models.local.decode import weigh
@@ -200,9 +244,13 @@ class HfModel(Model):
         ids = tree.ids(at)
         key = lambda query: (query.text, query.choices, query.continuations)  # noqa: E731
         items = asks.group(tree, at, queries, key, behind)
-        trim = str if tree is self._tree else str.lstrip  # an answer that is a turn begins with a word
+        trim = (
+            str if tree is self._tree else str.lstrip
+        )  # an answer that is a turn begins with a word
         asked = [(behind(item.asks[0].text), item.asks[0].continuations) for item in items]
-        branches = iter(tree.branches(at, [text + trim(end) for text, ends in asked for end in ends]))
+        branches = iter(
+            tree.branches(at, [text + trim(end) for text, ends in asked for end in ends])
+        )
         rows: list[Candidate] = []
         for i, item in enumerate(items):
             choices = [next(branches) for _ in item.asks[0].continuations]
@@ -220,7 +268,13 @@ class HfModel(Model):
         limit = self._options.batch_size or MAX_BATCH
         solve = partial(weigh, self._prefix)
         for done in in_batches(self._prefix, ids, rows, limit, solve, split, wanted=wanted):
-            yield _tally(items, weights, done, kept=self._keeps, normalised=sampling.scoring == "choices-normalised")
+            yield _tally(
+                items,
+                weights,
+                done,
+                kept=self._keeps,
+                normalised=sampling.scoring == "choices-normalised",
+            )
 
 
 def _halves(row: _Row) -> list[_Row]:
@@ -231,7 +285,8 @@ def _halves(row: _Row) -> list[_Row]:
 
 
 def _told(done: Done, *, kept: bool) -> list[Answer]:
-    """Return the answers of a batch; its results are a list of `Generated` per row, one for each who asks.
+    """Return the answers of a batch; its results are a list of `Generated` per row, one for each
+    who asks.
 
     `kept`: what a row shares with its node was not fed for it.
     """
@@ -244,12 +299,20 @@ def _told(done: Done, *, kept: bool) -> list[Answer]:
         for query, one in zip(row.item.asks, told, strict=True):
             usage = Usage(prompt_tokens=n, cached_tokens=n_cached, completion_tokens=one.n_tokens)
             answers.append(
-                Answer(query_id=query.id, sample=query.sample, text=one.text, usage=usage, latency_s=seconds)
+                Answer(
+                    query_id=query.id,
+                    sample=query.sample,
+                    text=one.text,
+                    usage=usage,
+                    latency_s=seconds,
+                )
             )
     return answers
 
 
-def _tally(items: list[asks.Item], weights: list[Weights], done: Done, *, kept: bool, normalised: bool) -> list[Answer]:
+def _tally(
+    items: list[asks.Item], weights: list[Weights], done: Done, *, kept: bool, normalised: bool
+) -> list[Answer]:
     """Note the weights of a batch; return the answers of the queries that have all of theirs."""
     answers: list[Answer] = []
     for row, told in zip(done.rows, done.results or itertools.repeat({}), strict=False):
@@ -258,7 +321,9 @@ def _tally(items: list[asks.Item], weights: list[Weights], done: Done, *, kept: 
             nats = told.get(choice)  # None where there was no memory for it
             known[choice] = None if nats is None else nats / (len(pairs) if normalised else 1)
         if len(known) == len(item.asks[0].choices):
-            answers += _elected(item, known, row.twig.n_shared if kept else 0, done.seconds / len(done.rows))
+            answers += _elected(
+                item, known, row.twig.n_shared if kept else 0, done.seconds / len(done.rows)
+            )
     return answers
 
 
@@ -274,7 +339,9 @@ def _elected(item: asks.Item, weights: Weights, n_cached: int, seconds: float) -
 
 @contextlib.contextmanager
 def _threads(model: Any) -> Iterator[None]:
-    """Hold a small model on the CPU to one thread: where cores are busy, threads wait for each other at every layer."""
+    """Hold a small model on the CPU to one thread: where cores are busy, threads wait for each
+    other at every layer.
+    """
     import torch
 
     before = torch.get_num_threads()

@@ -1,8 +1,9 @@
-"""Replicas of local models in the workers of a Ray cluster (floor 2; extra `ray`).
+"""Replicas of local models in the workers of a Ray cluster.
 
-In: a node and its queries, which go to a worker once. Out: its lists of answers, streamed back. What the replica raises
-is raised here as it is; that its worker died is `WorkerLost`.
-Left out: models behind an API and reference learners (they stay in the caller's process); a model over several workers.
+In: a node and its queries, which go to a worker once. Out: its lists of answers, streamed back.
+What the replica raises is raised here as it is; that its worker died is `WorkerLost`. Left out:
+models behind an API and reference learners (they stay in the caller's process); a model over
+several workers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from icl_harness.errors import IclError, ModelError, WorkerLost
 from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 LOCAL = ("demo", "hf", "vllm")
 
@@ -36,14 +37,17 @@ class About:
 
 
 class Host:
-    """What runs in a worker: the replicas, and one node asked at a time, however many lines share the worker."""
+    """What runs in a worker: the replicas, and one node asked at a time, however many lines share
+    the worker.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
         self._turn = asyncio.Lock()
 
     def open(self, places: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, About]:
-        """Open the models: the id of each, and the one that finds it here; `how`: more arguments of `open_model`.
+        """Open the models: the id of each, and the one that finds it here; `how`: more arguments of
+        `open_model`.
 
         Raises `ModelError` naming this machine.
         """
@@ -53,7 +57,10 @@ class Host:
             except IclError as error:
                 raise ModelError(f"{error} (So says the worker on {_address()}.)") from error
         return {
-            model_id: About(capabilities=model.capabilities, description={**model.describe(), "worker": _address()})
+            model_id: About(
+                capabilities=model.capabilities,
+                description={**model.describe(), "worker": _address()},
+            )
             for model_id, model in self._models.items()
         }
 
@@ -65,7 +72,10 @@ class Host:
         self, model_id: str, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
         """Yield what the replica yields."""
-        async with self._turn, aclosing(self._models[model_id].answers(node, queries, sampling)) as stream:
+        async with (
+            self._turn,
+            aclosing(self._models[model_id].answers(node, queries, sampling)) as stream,
+        ):
             async for answers in stream:
                 yield answers
 
@@ -118,7 +128,9 @@ class Replica(Model):
         import ray
 
         with retold():
-            count: int | None = ray.get(self._worker.actor.count.remote(self.id, node, list(queries)))
+            count: int | None = ray.get(
+                self._worker.actor.count.remote(self.id, node, list(queries))
+            )
         return count
 
     def describe(self) -> dict[str, Any]:
@@ -128,7 +140,9 @@ class Replica(Model):
 
 @contextlib.contextmanager
 def retold() -> Iterator[None]:
-    """Raise what a worker raised as if it had been raised here, and `WorkerLost` for a worker that died."""
+    """Raise what a worker raised as if it had been raised here, and `WorkerLost` for a worker that
+    died.
+    """
     from ray.exceptions import RayError, RayTaskError
 
     try:

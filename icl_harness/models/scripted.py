@@ -1,22 +1,37 @@
-"""A model whose answers come from a function: for tests, and to see a run's prompts before paying for them."""
+"""A model whose answers come from a function: for tests, and to see a run's prompts before paying
+for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from icl_harness.errors import AccountError, ContextOverflow, ProviderError
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage, truncate_at_stop
-from icl_harness.prompts import Node, Prompt, Query
+from icl_harness.models.base import (
+    Answer,
+    Capabilities,
+    Model,
+    Sampling,
+    Status,
+    Usage,
+    truncate_at_stop,
+)
+from icl_harness.prompts.tree import Node, Prompt, Query
 
 
 class ScriptedModel(Model):
     """Answers `reply(prompt)`. A reply that raises a `ProviderError` is a failed request.
 
-    Tokens are counted as whitespace-separated words. Not a language model: it neither samples nor caches.
+    Tokens are counted as whitespace-separated words. Not a language model: it neither samples nor
+    caches.
     """
 
     def __init__(
-        self, reply: Callable[[Prompt], str], *, id: str = "scripted", context_window: int | None = None
+        self,
+        reply: Callable[[Prompt], str],
+        *,
+        id: str = "scripted",
+        context_window: int | None = None,
     ) -> None:
         self.id = id
         self.reply = reply
@@ -34,12 +49,20 @@ class ScriptedModel(Model):
                 raise
             except ProviderError as error:
                 status: Status = "overflow" if isinstance(error, ContextOverflow) else "failed"
-                yield [Answer(query_id=query.id, sample=query.sample, status=status, error=str(error))]
+                yield [
+                    Answer(query_id=query.id, sample=query.sample, status=status, error=str(error))
+                ]
                 continue
             usage = Usage(
-                prompt_tokens=words + len(query.text.split()), cached_tokens=0, completion_tokens=len(text.split())
+                prompt_tokens=words + len(query.text.split()),
+                cached_tokens=0,
+                completion_tokens=len(text.split()),
             )
-            yield [Answer(query_id=query.id, sample=query.sample, text=text, usage=usage, latency_s=0.0)]
+            yield [
+                Answer(
+                    query_id=query.id, sample=query.sample, text=text, usage=usage, latency_s=0.0
+                )
+            ]
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the words of the prefix plus those of `query`."""

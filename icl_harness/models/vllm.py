@@ -1,10 +1,11 @@
-"""Local models on vLLM: `vllm/<folder or hub id>` (floor 2; extra `vllm`, in an environment of its own).
+"""Local models on vLLM: `vllm/<folder or hub id>`.
 
-In: a node and its queries. Out: answers, all of a node's at a time. vLLM is handed token ids, which TokenTree computes
-once per edge; its prefix cache, which is on, keeps the keys and values of all that prompts begin with in common, from
-one query to the next and from one shot count to the next. Choices are weighed by the log-probabilities of next tokens
-(trie.py), for vLLM turns that cache off where it is asked for those of prompt tokens.
-Left out: chat templates; pictures; answers before their whole call is done.
+In: a node and its queries. Out: answers, all of a node's at a time. vLLM is handed token ids, which
+TokenTree computes once per edge; its prefix cache, which is on, keeps the keys and values of all
+that prompts begin with in common, from one query to the next and from one shot count to the next.
+Choices are weighed by the log-probabilities of next tokens (trie.py), for vLLM turns that cache off
+where it is asked for those of prompt tokens. Left out: chat templates; pictures; answers before
+their whole call is done.
 """
 
 from __future__ import annotations
@@ -17,15 +18,27 @@ from functools import partial
 from typing import Any
 
 from icl_harness.errors import AccountError
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage, truncate_at_stop
+from icl_harness.models.base import (
+    Answer,
+    Capabilities,
+    Model,
+    Sampling,
+    Status,
+    Usage,
+    truncate_at_stop,
+)
 from icl_harness.models.local import asks, trie
 from icl_harness.models.local.args import one_line
 from icl_harness.models.local.choices import candidate
 from icl_harness.models.local.tokens import Branch, Ids, TokenTree
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 MAX_WANTED = 128  # tokens whose log-probability vLLM tells per prompt
-MAX_IDS = 2**24  # ids that the prompts of one call may have together; each takes 8 bytes here, and more on its way
+MAX_IDS = (
+    2**24
+    # ids that the prompts of one call may have together; each takes 8 bytes here, and more on its
+    # way
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +72,9 @@ class Job:
 class VllmModel(Model):
     """A causal language model on vLLM, from a folder or the hub; it needs a CUDA GPU.
 
-    `model_args` are those of `--model-arg`, as strings: `vllm_open.Options` lists them. Raises `ModelError`.
-    A sample has its ask's own seed. Whether its logits are the same to the last bit in another batch is vLLM's affair
-    (its VLLM_BATCH_INVARIANT=1 sees to that, where the GPU can).
+    `model_args` are those of `--model-arg`, as strings: `vllm_open.Options` lists them. Raises
+    `ModelError`. A sample has its ask's own seed. Whether its logits are the same to the last bit
+    in another batch is vLLM's affair (its VLLM_BATCH_INVARIANT=1 sees to that, where the GPU can).
     """
 
     def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:
@@ -72,7 +85,9 @@ class VllmModel(Model):
         self._options = vllm_open.parse(model_args)
         self._engine = vllm_open.load(path_or_id, self._options)
 
-        from icl_harness.models.local.decode import Texts  # imports torch, which an absent vLLM must not wait for
+        from icl_harness.models.local.decode import (
+            Texts,  # imports torch, which an absent vLLM must not wait for
+        )
 
         tokenizer = self._engine.get_tokenizer()
         self._tree = TokenTree(tokenizer)
@@ -87,17 +102,21 @@ class VllmModel(Model):
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
-        """Yield the answers of all queries from one call, of several calls where the prompts together are very long.
+        """Yield the answers of all queries from one call, of several calls where the prompts
+        together are very long.
 
-        A prompt that does not fit the window together with `max_tokens` (or with its longest choice) is an overflow.
-        Raises `SpecError` where the scoring needs choices that a query does not have, `AccountError` where vLLM stops.
+        A prompt that does not fit the window together with `max_tokens` (or with its longest
+        choice) is an overflow. Raises `SpecError` where the scoring needs choices that a query does
+        not have, `AccountError` where vLLM stops.
         """
         ids = self._tree.ids(node)
         jobs = self._generated if sampling.scoring == "generate" else self._chosen
         shared = ids.tolist()  # once: all prompts hold the same int objects
         for call in in_calls(jobs(node, ids, queries, sampling), MAX_IDS):
             told = iter(self._call(shared, [request for job in call for request in job.requests]))
-            yield [answer for job in call for answer in read(job, [next(told) for _ in job.requests])]
+            yield [
+                answer for job in call for answer in read(job, [next(told) for _ in job.requests])
+            ]
             await asyncio.sleep(0)
 
     def describe(self) -> dict[str, Any]:
@@ -112,27 +131,40 @@ class VllmModel(Model):
         if engine is not None:
             engine.llm_engine.engine_core.shutdown()
 
-    def _generated(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
+    def _generated(
+        self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling
+    ) -> Iterator[Job]:
         """Yield a job per distinct text at temperature 0, else per ask."""
         from icl_harness.models.local.vllm_open import generating
 
         for item in asks.group(self._tree, node, queries, lambda query: query.text):
-            misfit = asks.misfit(len(item.branch), sampling.max_tokens, self.capabilities.context_window)
+            misfit = asks.misfit(
+                len(item.branch), sampling.max_tokens, self.capabilities.context_window
+            )
             if misfit is not None:
                 yield lost(item, *misfit)
                 continue
             branch = item.branch.opened(ids)
-            for same in [item.asks] if sampling.temperature == 0 else [[query] for query in item.asks]:
+            for same in (
+                [item.asks] if sampling.temperature == 0 else [[query] for query in item.asks]
+            ):
                 one = asks.Item(branch, same)
                 request = Request(branch, generating(sampling, same[0].seed))
                 yield Job(one, [request], partial(self._written, one, sampling))
 
-    def _chosen(self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling) -> Iterator[Job]:
+    def _chosen(
+        self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling
+    ) -> Iterator[Job]:
         """Yield a job per distinct query with its choices."""
         from icl_harness.models.local.vllm_open import weighing
 
         asks.need_choices(queries, sampling)
-        items = asks.group(self._tree, node, queries, lambda query: (query.text, query.choices, query.continuations))
+        items = asks.group(
+            self._tree,
+            node,
+            queries,
+            lambda query: (query.text, query.choices, query.continuations),
+        )
         texts = [item.asks[0].text + end for item in items for end in item.asks[0].continuations]
         branches = iter(self._tree.branches(node, texts))
         for i, item in enumerate(items):
@@ -146,15 +178,29 @@ class VllmModel(Model):
             except ValueError as error:
                 yield lost(item, "failed", f"query {item.asks[0].id}: {error}")
                 continue
-            requests = [Request(question.branch, weighing(question.wanted)) for question in odds.questions]
-            yield Job(item, requests, partial(_weighed, item, odds, sampling.scoring == "choices-normalised"))
+            requests = [
+                Request(question.branch, weighing(question.wanted)) for question in odds.questions
+            ]
+            yield Job(
+                item,
+                requests,
+                partial(_weighed, item, odds, sampling.scoring == "choices-normalised"),
+            )
 
     def _written(self, item: asks.Item, sampling: Sampling, told: Sequence[Told]) -> list[Answer]:
-        """Return the answers of a text that was generated. Its text reads as after the prompt's last token."""
+        """Return the answers of a text that was generated. Its text reads as after the prompt's
+        last token.
+        """
         [one] = told
         [text] = self._texts.of([item.branch.own[-1]], [one.ids])
-        usage = Usage(prompt_tokens=len(item.branch), cached_tokens=one.cached_tokens, completion_tokens=len(one.ids))
-        return item.answers(text=truncate_at_stop(text, sampling.stop), usage=usage, latency_s=one.seconds)
+        usage = Usage(
+            prompt_tokens=len(item.branch),
+            cached_tokens=one.cached_tokens,
+            completion_tokens=len(one.ids),
+        )
+        return item.answers(
+            text=truncate_at_stop(text, sampling.stop), usage=usage, latency_s=one.seconds
+        )
 
     def _call(self, ids: list[int], requests: Sequence[Request]) -> list[Told]:
         """Ask the engine, which blocks until it has answered them all. `ids` are the node's."""
@@ -165,13 +211,18 @@ class VllmModel(Model):
         started = time.perf_counter()
         try:
             prompts = [
-                TokensPrompt(prompt_token_ids=[*ids[: request.branch.n_shared], *request.branch.own])
+                TokensPrompt(
+                    prompt_token_ids=[*ids[: request.branch.n_shared], *request.branch.own]
+                )
                 for request in requests
             ]
             params = [SamplingParams(**request.params) for request in requests]
             outputs = self._engine.generate(prompts, params, use_tqdm=False)
-        except Exception as error:  # an engine that died, or refuses what the checks before let through
-            raise AccountError(f"{self.id}: vLLM stopped ({type(error).__name__}): {one_line(error)}") from error
+        except Exception as error:
+            # an engine that died, or refuses what the checks before let through
+            raise AccountError(
+                f"{self.id}: vLLM stopped ({type(error).__name__}): {one_line(error)}"
+            ) from error
         seconds = (time.perf_counter() - started) / len(requests)
         return [_told(output, seconds) for output, _ in zip(outputs, requests, strict=True)]
 
@@ -182,7 +233,9 @@ def lost(item: asks.Item, status: Status, error: str) -> Job:
 
 
 def in_calls(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
-    """Split jobs so that the prompts of a call have at most `most` ids together, or belong to a single job."""
+    """Split jobs so that the prompts of a call have at most `most` ids together, or belong to a
+    single job.
+    """
     call: list[Job] = []
     n = 0
     for job in jobs:
@@ -197,20 +250,28 @@ def in_calls(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
 
 
 def read(job: Job, told: Sequence[Told]) -> list[Answer]:
-    """Return the answers of a job; they are missing where the engine gave up on one of its requests."""
+    """Return the answers of a job; they are missing where the engine gave up on one of its
+    requests.
+    """
     if any(one.failed for one in told):
         return job.item.missing("failed", "vLLM gave up on this request")
     return job.read(told)
 
 
-def _weighed(item: asks.Item, odds: trie.Trie, normalised: bool, told: Sequence[Told]) -> list[Answer]:
-    """Return the likeliest choice for everyone who asks. The first question's prompt is the query's own."""
+def _weighed(
+    item: asks.Item, odds: trie.Trie, normalised: bool, told: Sequence[Told]
+) -> list[Answer]:
+    """Return the likeliest choice for everyone who asks. The first question's prompt is the query's
+    own.
+    """
     nats = odds.weigh([one.logprobs for one in told], normalised=normalised)
     weights = dict(zip(item.asks[0].choices, nats, strict=True))
     n = len(item.branch)
     usage = Usage(prompt_tokens=n, cached_tokens=min(n, told[0].cached_tokens), completion_tokens=0)
     seconds = sum(one.seconds for one in told)
-    return item.answers(text=asks.likeliest(weights), usage=usage, latency_s=seconds, logprobs=weights)
+    return item.answers(
+        text=asks.likeliest(weights), usage=usage, latency_s=seconds, logprobs=weights
+    )
 
 
 def _told(output: Any, seconds: float) -> Told:

@@ -1,8 +1,8 @@
-"""The workers of a run on a Ray cluster: `--workers ray` (floor 2; extra `ray`).
+"""The workers of a run on a Ray cluster: `--workers ray`.
 
-In: the ids of local models. Out: workers, each a process with one GPU (or some CPUs) that holds a replica of each model
-(replicas.py). Ray places them and says who died. A worker walks one line at a time. One more than there is room for
-always waits for a machine to join.
+In: the ids of local models. Out: workers, each a process with one GPU (or some CPUs) that holds a
+replica of each model (replicas.py). Ray places them and says who died. A worker walks one line at a
+time. One more than there is room for always waits for a machine to join.
 """
 
 from __future__ import annotations
@@ -32,19 +32,26 @@ class Workers:
         self._lines: dict[Worker, int] = {}  # of those that are open: how many lines they walk
         self._starting: set[Worker] = set()
         self._welcomes: dict[Worker, asyncio.Task[None]] = {}
-        self._models: tuple[Mapping[str, str], Mapping[str, Any]] = ({}, {})  # what a worker opens, and how
+        self._models: tuple[Mapping[str, str], Mapping[str, Any]] = (
+            {},
+            {},
+        )  # what a worker opens, and how
         self._most = 0
         self._abouts: dict[str, About] = {}
         self._n_stillborn = 0  # in a row
         self._changed = asyncio.Event()
         self._started_ray = False
 
-    def start(self, model_ids: Sequence[str], how: Mapping[str, Any], most: int) -> dict[str, Replica]:
-        """Start at most `most` workers with these models; return the models on the first that is there.
+    def start(
+        self, model_ids: Sequence[str], how: Mapping[str, Any], most: int
+    ) -> dict[str, Replica]:
+        """Start at most `most` workers with these models; return the models on the first that is
+        there.
 
         `how`: the other arguments of `open_model`.
 
-        Raises `ModelError` where a model cannot be opened, `SpecError` where no machine has room for a worker.
+        Raises `ModelError` where a model cannot be opened, `SpecError` where no machine has room
+        for a worker.
         """
         ray = self._connect()
         self._models, self._most = ({name: _whole_path(name) for name in model_ids}, how), most
@@ -53,8 +60,12 @@ class Workers:
         self._resources = {"GPU": 1} if has_gpus else {}
         self._resources |= {"CPU": cpus} if cpus else {}
         if not self._room():
-            needs = " and ".join(f"{n:g} {name}{'s' * (n != 1)}" for name, n in self._resources.items())
-            raise SpecError(f"no machine of the Ray cluster has the {needs} that a worker takes. Lower --worker-cpus.")
+            needs = " and ".join(
+                f"{n:g} {name}{'s' * (n != 1)}" for name, n in self._resources.items()
+            )
+            raise SpecError(
+                f"no machine of the Ray cluster has the {needs} that a worker takes. Lower --worker-cpus."
+            )
         self._grow()
         (ready, *_), _ = ray.wait([worker.opened for worker in self._starting], num_returns=1)
         worker = next(worker for worker in self._starting if worker.opened == ready)
@@ -67,11 +78,15 @@ class Workers:
 
     async def take(self) -> Worker:
         """Return a worker that walks no line, for a new one; wait for it."""
-        return await self._take(lambda: next((worker for worker, n in self._lines.items() if not n), None))
+        return await self._take(
+            lambda: next((worker for worker, n in self._lines.items() if not n), None)
+        )
 
     async def replace(self, lost: Worker) -> Worker:
-        """Return another worker for the line of one that died: the least busy, for a line that waited for its turn
-        might wait for a line that waits for it. Raises `WorkerLost` where no machine is left that could hold one."""
+        """Return another worker for the line of one that died: the least busy, for a line that
+        waited for its turn might wait for a line that waits for it. Raises `WorkerLost` where no
+        machine is left that could hold one.
+        """
         self.give_back(lost)
         self._forget(lost)
         return await self._take(lambda: min(self._lines, key=self._lines.__getitem__, default=None))
@@ -102,7 +117,9 @@ class Workers:
             ray.shutdown()
 
     def _connect(self) -> Any:
-        """Use this process's Ray, the cluster of RAY_ADDRESS or of this machine, or start one of this machine alone."""
+        """Use this process's Ray, the cluster of RAY_ADDRESS or of this machine, or start one of
+        this machine alone.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
@@ -114,9 +131,13 @@ class Workers:
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except Exception as error:  # whatever is amiss with a cluster
-                raise SpecError(f"Ray cannot be started, or its cluster not be used: {first_line(error)}") from error
+                raise SpecError(
+                    f"Ray cannot be started, or its cluster not be used: {first_line(error)}"
+                ) from error
             self._started_ray = True
-            ray._private.worker._worker_logs_enabled = False  # a dead machine's last words; no public switch spares us
+            ray._private.worker._worker_logs_enabled = (
+                False  # a dead machine's last words; no public switch spares us
+            )
         return ray
 
     def _room(self) -> int:
@@ -125,7 +146,9 @@ class Workers:
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         wanted = self._resources.items()
-        return sum(min((int(node.get(name, 0) // n) for name, n in wanted), default=1) for node in nodes)
+        return sum(
+            min((int(node.get(name, 0) // n) for name, n in wanted), default=1) for node in nodes
+        )
 
     def _grow(self) -> None:
         """Start workers for all the room there is, and one that waits for a machine to join."""
@@ -142,7 +165,9 @@ class Workers:
             self._starting.add(Worker(actor=actor, opened=actor.open.remote(*self._models)))
 
     def _admit(self, worker: Worker, abouts: dict[str, About]) -> None:
-        """Take a worker that is open among the others. Raises `ModelError` where its weights are others."""
+        """Take a worker that is open among the others. Raises `ModelError` where its weights are
+        others.
+        """
         self._starting.discard(worker)
         for name, about in abouts.items():
             first = self._abouts.setdefault(name, about).description
@@ -194,12 +219,16 @@ def _probe(address: str) -> None:
     """Raise `SpecError` where nobody answers at RAY_ADDRESS; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if "://" in address or (colon and not port.isdigit()):
-        raise SpecError(f"RAY_ADDRESS is {address}; give HOST:PORT, and run icl on a machine of the cluster.")
+        raise SpecError(
+            f"RAY_ADDRESS is {address}; give HOST:PORT, and run icl on a machine of the cluster."
+        )
     if colon:
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
-            raise SpecError(f"no Ray cluster answers at RAY_ADDRESS {address} ({error}).") from error
+            raise SpecError(
+                f"no Ray cluster answers at RAY_ADDRESS {address} ({error})."
+            ) from error
 
 
 def _kill(worker: Worker) -> None:
@@ -210,7 +239,9 @@ def _kill(worker: Worker) -> None:
 
 
 def _stillborn(error: WorkerLost) -> ModelError:
-    return ModelError(f"workers do not start: {error} Every machine needs icl-harness[ray] in this one's version.")
+    return ModelError(
+        f"workers do not start: {error} Every machine needs icl-harness[ray] in this one's version."
+    )
 
 
 def _whole_path(model_id: str) -> str:

@@ -19,11 +19,25 @@ from icl_harness.models.base import Answer, Sampling, truncate_at_stop
 from icl_harness.models.hf import HfModel
 from icl_harness.models.local import choices, decode, kv, shared
 from icl_harness.models.local.tokens import Branch, common
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.tiny_models import MODELS, save_tiny_model
 
-PAIRS = [*((kind, "byte_bpe") for kind in MODELS), ("gemma3", "sp_bpe"), ("llama", "unigram"), ("llama", "wordpiece")]
-FILMS = ["a warm film", "dull", "slow, and far too long", "funny", "a brown fox", "naïve café", "12 + 345", "你好"]
+PAIRS = [
+    *((kind, "byte_bpe") for kind in MODELS),
+    ("gemma3", "sp_bpe"),
+    ("llama", "unigram"),
+    ("llama", "wordpiece"),
+]
+FILMS = [
+    "a warm film",
+    "dull",
+    "slow, and far too long",
+    "funny",
+    "a brown fox",
+    "naïve café",
+    "12 + 345",
+    "你好",
+]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,9 +54,13 @@ def opened(tmp_path_factory):
     return open_one
 
 
-def ask(model: HfModel, node: Node, queries: list[Query], sampling: Sampling) -> dict[tuple[str, int], Answer]:
+def ask(
+    model: HfModel, node: Node, queries: list[Query], sampling: Sampling
+) -> dict[tuple[str, int], Answer]:
     async def collect():
-        return [answer async for batch in model.answers(node, queries, sampling) for answer in batch]
+        return [
+            answer async for batch in model.answers(node, queries, sampling) for answer in batch
+        ]
 
     answers = asyncio.run(collect())
     assert len(answers) == len(queries)
@@ -50,15 +68,24 @@ def ask(model: HfModel, node: Node, queries: list[Query], sampling: Sampling) ->
 
 
 def plain(model: HfModel, ids: list[int]) -> torch.Tensor:
-    """Return the log-probabilities of every next token, from one forward without any cache: (n, vocabulary)."""
+    """Return the log-probabilities of every next token, from one forward without any cache: (n,
+    vocabulary).
+    """
     with torch.inference_mode():
-        return reference(model)(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(-1)
+        return (
+            reference(model)(input_ids=torch.tensor([ids]), use_cache=False)
+            .logits[0]
+            .float()
+            .log_softmax(-1)
+        )
 
 
 @cache
 def reference(model: HfModel):
     """Return the same weights as transformers opens them, with its own attention."""
-    return AutoModelForCausalLM.from_pretrained(model._origin["folder"], attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(
+        model._origin["folder"], attn_implementation="eager"
+    ).eval()
 
 
 def tokenizer_of(model: HfModel):
@@ -71,7 +98,10 @@ def whole_ids(model: HfModel, text: str) -> list[int]:
 
 def shots(n: int, *, labelled: bool = True) -> list[str]:
     said = ["positive", "negative"]
-    return [f"Review: {FILMS[i % 8]} {i}\n" + f"Sentiment: {said[i % 2]}\n\n" * labelled for i in range(n)]
+    return [
+        f"Review: {FILMS[i % 8]} {i}\n" + f"Sentiment: {said[i % 2]}\n\n" * labelled
+        for i in range(n)
+    ]
 
 
 def grow(node: Node, segments: list[str]) -> Node:
@@ -81,7 +111,10 @@ def grow(node: Node, segments: list[str]) -> Node:
 
 
 def queries_of(n: int, **more) -> list[Query]:
-    return [Query(id=f"q{i}", text=f"Review: {' and '.join(FILMS[i % 8 :][:3])}\nSentiment:", **more) for i in range(n)]
+    return [
+        Query(id=f"q{i}", text=f"Review: {' and '.join(FILMS[i % 8 :][:3])}\nSentiment:", **more)
+        for i in range(n)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "tokenizer"), PAIRS)
@@ -96,12 +129,19 @@ def test_greedy_text_equals_generate_on_whole_prompts(opened, kind, tokenizer):
             ids = torch.tensor([whole_ids(model, node.text + query.text)])
             mask, tok = torch.ones_like(ids), tokenizer_of(model)
             out = reference(model).generate(
-                ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=model._ends
+                ids,
+                attention_mask=mask,
+                max_new_tokens=12,
+                do_sample=False,
+                pad_token_id=0,
+                eos_token_id=model._ends,
             )[0]
             before, after = (tok.decode(t, skip_special_tokens=True) for t in (ids[0], out))
             answer = answers[query.id, 0]
             assert answer.text == after[len(before) :]
-            assert answer.usage.prompt_tokens == ids.shape[1] == model.count_tokens(node, query.text)
+            assert (
+                answer.usage.prompt_tokens == ids.shape[1] == model.count_tokens(node, query.text)
+            )
             assert answer.usage.completion_tokens == len(out) - ids.shape[1]
             assert 0 < answer.usage.cached_tokens <= model.count_tokens(node)
 
@@ -163,7 +203,12 @@ def test_small_trees_and_chains_hold_every_choice_once_and_as_it_was(ends, most)
 
 def test_choices_in_several_small_trees_are_weighed_as_in_one(opened, monkeypatch):
     model, node = opened("gemma3"), grow(Node("Label.\n\n"), shots(3))
-    ends = tuple(f" {a} {b} {c}" for a in ("the", "quick") for b in ("brown", "fox", "dog") for c in ("dull", "warm"))
+    ends = tuple(
+        f" {a} {b} {c}"
+        for a in ("the", "quick")
+        for b in ("brown", "fox", "dog")
+        for c in ("dull", "warm")
+    )
     queries = queries_of(5, choices=ends, continuations=ends)
     whole = ask(model, node, queries, Sampling(scoring="choices"))
     monkeypatch.setattr(hf, "small", lambda row: choices.small(row, 20))
@@ -203,10 +248,18 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(opened, kind):
     model = opened(kind)
     node = grow(Node("Label the reviews.\n\n"), shots(3))
     texts = [query.text for query in queries_of(4)]
-    queries = [Query(id=f"q{i}", text=t, sample=s, seed=100 * i + s) for i, t in enumerate(texts) for s in range(3)]
+    queries = [
+        Query(id=f"q{i}", text=t, sample=s, seed=100 * i + s)
+        for i, t in enumerate(texts)
+        for s in range(3)
+    ]
     sampling = Sampling(max_tokens=10, temperature=1.0)
     together = ask(model, node, queries, sampling)
-    alone = {key: answer for query in queries for key, answer in ask(model, node, [query], sampling).items()}
+    alone = {
+        key: answer
+        for query in queries
+        for key, answer in ask(model, node, [query], sampling).items()
+    }
     assert {k: a.text for k, a in together.items()} == {k: a.text for k, a in alone.items()}
     assert len({a.text for a in together.values()}) > 8
 
@@ -229,7 +282,10 @@ def test_samples_follow_the_models_distribution(opened):
     branch = model._tree.branches(node, [" a"])[0].opened(model._tree.ids(node))
     asks = [decode.Ask(0, query.seed, branch.own[-1]) for query in queries]
     points = decode._uniforms(asks, Sampling(max_tokens=1, temperature=2.0))[:, 0]
-    got = np.bincount(decode._choose(logits.expand(2000, -1), points, 2.0), minlength=len(expected)) / 2000
+    got = (
+        np.bincount(decode._choose(logits.expand(2000, -1), points, 2.0), minlength=len(expected))
+        / 2000
+    )
     assert np.abs(got - expected.numpy()).max() < 4 * np.sqrt(0.25 / 2000)
 
 
@@ -245,7 +301,9 @@ def test_text_ends_before_the_first_stop_string(opened, kind, tokenizer):
     node, queries = grow(Node("Label the reviews.\n\n"), shots(2)), queries_of(8)
     free = ask(model, node, queries, Sampling(max_tokens=24))
     full = [answer.text for answer in free.values()]
-    stops = sorted({text[k : k + n] for text in full for k, n in ((3, 1), (7, 4)) if text[k : k + n]})
+    stops = sorted(
+        {text[k : k + n] for text in full for k, n in ((3, 1), (7, 4)) if text[k : k + n]}
+    )
     for one in ((stop, "never") for stop in stops[::3]):
         answers = ask(model, node, queries, Sampling(max_tokens=24, stop=one))
         for key, answer in answers.items():
@@ -268,7 +326,10 @@ def test_prompts_beyond_the_window_are_overflows_and_the_others_go_on(opened):
     n_edge = model.count_tokens(node, edge)
     for sampling in (Sampling(max_tokens=512 - n_edge), Sampling(scoring="choices")):
         texts = {"long": "dull " * 600, "short": edge if sampling.scoring == "generate" else "a"}
-        asked = [Query(id=name, text=text, choices=("a",), continuations=(" a",)) for name, text in texts.items()]
+        asked = [
+            Query(id=name, text=text, choices=("a",), continuations=(" a",))
+            for name, text in texts.items()
+        ]
         answers = ask(model, node, asked, sampling)
         assert answers["short", 0].status == "ok"
         assert answers["long", 0].status == "overflow"
@@ -279,7 +340,10 @@ def test_prompts_beyond_the_window_are_overflows_and_the_others_go_on(opened):
 def test_a_prompt_without_tokens_fails_and_one_of_only_a_bos_does_not(opened):
     query = Query(id="q", text="")
     assert ask(opened(), Node(""), [query], Sampling(max_tokens=2))["q", 0].status == "failed"
-    assert ask(opened("gemma3", "sp_bpe"), Node(""), [query], Sampling(max_tokens=2))["q", 0].status == "ok"
+    assert (
+        ask(opened("gemma3", "sp_bpe"), Node(""), [query], Sampling(max_tokens=2))["q", 0].status
+        == "ok"
+    )
 
 
 def test_every_shot_of_a_draw_is_prefilled_exactly_once(tmp_path):
@@ -288,10 +352,20 @@ def test_every_shot_of_a_draw_is_prefilled_exactly_once(tmp_path):
         model._prefix.forget()
         node, before, blocks, n = Node("Label the reviews.\n"), model.n_prefilled, 0, 0
         for k in (0, 1, 4, 16, 64):
-            node, n = grow(node, [shot.replace("\n\n", "\n") for shot in shots(k, labelled=labelled)[n:]]), k
+            node, n = (
+                grow(
+                    node, [shot.replace("\n\n", "\n") for shot in shots(k, labelled=labelled)[n:]]
+                ),
+                k,
+            )
             at = node.child(block) if block else node
             ask(model, at, queries_of(5), Sampling(max_tokens=3))
-            ask(model, at, queries_of(3, choices=("a", "b"), continuations=(" a b", " b")), Sampling(scoring="choices"))
+            ask(
+                model,
+                at,
+                queries_of(3, choices=("a", "b"), continuations=(" a b", " b")),
+                Sampling(scoring="choices"),
+            )
             blocks += model.count_tokens(at) - model.count_tokens(node)
         assert model.n_prefilled - before == model.count_tokens(node) + blocks
 
@@ -307,7 +381,11 @@ def test_long_prefills_go_in_chunks_and_change_nothing(opened, monkeypatch):
 
 def test_batches_are_halved_when_memory_ends_and_nothing_is_lost(opened, monkeypatch):
     model, node, queries = opened(), grow(Node("Label.\n\n"), shots(2)), queries_of(8)
-    expected, forward, sizes = ask(model, node, queries, Sampling(max_tokens=3)), kv.Runner.forward, []
+    expected, forward, sizes = (
+        ask(model, node, queries, Sampling(max_tokens=3)),
+        kv.Runner.forward,
+        [],
+    )
 
     def scarce(self, tokens, *rest, **more):
         sizes.append(len(tokens))
@@ -323,7 +401,9 @@ def test_batches_are_halved_when_memory_ends_and_nothing_is_lost(opened, monkeyp
     model._prefix.forget()
 
     def none_left(self, tokens, *rest, **more):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+        )
 
     monkeypatch.setattr(kv.Runner, "forward", none_left)
     with_choices = queries_of(2, choices=("a", "b"), continuations=(" x y", " z w"))
@@ -337,10 +417,15 @@ def test_where_memory_ends_for_one_text_alone_its_samples_or_choices_are_split(o
     model, node, forward = opened(), grow(Node("Label.\n\n"), shots(2)), kv.Runner.forward
     [text] = queries_of(1)
     samples = [Query(id="q", text=text.text, sample=s, seed=s) for s in range(11)]
-    ends = tuple(f" {a} {b} {a}" for a in ("the", "quick", "fox", "dog") for b in ("red", "dull", "warm"))
+    ends = tuple(
+        f" {a} {b} {a}" for a in ("the", "quick", "fox", "dog") for b in ("red", "dull", "warm")
+    )
     choosing = [Query(id="q", text=text.text, choices=ends, continuations=ends)]
     sampling = Sampling(max_tokens=5, temperature=1.0)
-    expected = [ask(model, node, samples, sampling), ask(model, node, choosing, Sampling(scoring="choices"))]
+    expected = [
+        ask(model, node, samples, sampling),
+        ask(model, node, choosing, Sampling(scoring="choices")),
+    ]
     for limit in (3, 60):
         model._prefix.reach(model._tree.ids(node))
 
@@ -353,14 +438,22 @@ def test_where_memory_ends_for_one_text_alone_its_samples_or_choices_are_split(o
             patch.setattr(kv.Runner, "forward", scarce)
             if limit == 3:
                 told = ask(model, node, samples, sampling)
-                assert {k: a.text for k, a in told.items()} == {k: a.text for k, a in expected[0].items()}
+                assert {k: a.text for k, a in told.items()} == {
+                    k: a.text for k, a in expected[0].items()
+                }
             else:
                 told = ask(model, node, choosing, Sampling(scoring="choices"))
-                assert told["q", 0].logprobs == pytest.approx(expected[1]["q", 0].logprobs, abs=1e-4)
+                assert told["q", 0].logprobs == pytest.approx(
+                    expected[1]["q", 0].logprobs, abs=1e-4
+                )
 
 
 def test_a_batch_size_bounds_the_samples_of_one_text_too(tmp_path, monkeypatch):
-    model, widths, forward = HfModel(str(save_tiny_model(tmp_path)), batch_size="2"), [], kv.Runner.forward
+    model, widths, forward = (
+        HfModel(str(save_tiny_model(tmp_path)), batch_size="2"),
+        [],
+        kv.Runner.forward,
+    )
 
     def noting(self, tokens, *rest, **more):
         widths.append(len(tokens))
@@ -377,7 +470,10 @@ def test_two_models_asked_in_turn_leave_the_threads_as_they_were(opened):
 
     async def both():
         node, queries = Node("Label.\n"), queries_of(3)
-        streams = [opened(kind).answers(node, queries, Sampling(max_tokens=2)) for kind in ("llama", "gpt2")]
+        streams = [
+            opened(kind).answers(node, queries, Sampling(max_tokens=2))
+            for kind in ("llama", "gpt2")
+        ]
         for _ in range(2):
             for stream in streams:
                 await anext(stream, None)
@@ -411,8 +507,14 @@ def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
     for k in (2, 5):
         node = grow(node, shots(k)[node.n_shots :])
         at = node.child("Say positive or negative.\n\n")
-        queries = [*queries_of(5, choices=("p", "n"), continuations=(" posi tive", " n")), Query(id="none", text="")]
-        assert ask(model, Node(""), queries[:2], Sampling(max_tokens=2))["q0", 0].usage.cached_tokens == 0
+        queries = [
+            *queries_of(5, choices=("p", "n"), continuations=(" posi tive", " n")),
+            Query(id="none", text=""),
+        ]
+        assert (
+            ask(model, Node(""), queries[:2], Sampling(max_tokens=2))["q0", 0].usage.cached_tokens
+            == 0
+        )
         answers = ask(model, at, queries, Sampling(max_tokens=6))
         weighed = ask(model, at, queries[:5], Sampling(scoring="choices"))
         for query in queries:
@@ -422,7 +524,9 @@ def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
                 new.append(int(plain(model, ids + new)[-1].argmax()))
             assert answers[query.id, 0].text == tok.decode(new)
         for query in queries[:5]:
-            before, ids = (whole_ids(model, at.text + query.text + end) for end in ("", " posi tive"))
+            before, ids = (
+                whole_ids(model, at.text + query.text + end) for end in ("", " posi tive")
+            )
             told = plain(model, ids)[range(len(before) - 1, len(ids) - 1), ids[len(before) :]].sum()
             assert weighed[query.id, 0].logprobs["p"] == pytest.approx(float(told), abs=1e-4)
 
@@ -434,7 +538,11 @@ def test_a_model_that_does_not_go_on_from_a_cache_is_fed_whole_and_says_so(tmp_p
 
     tok = build_tokenizer("byte_bpe")
     config = tf.MambaConfig(
-        vocab_size=len(tok), hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=1.0
+        vocab_size=len(tok),
+        hidden_size=32,
+        num_hidden_layers=2,
+        state_size=4,
+        initializer_range=1.0,
     )
     tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tok.save_pretrained(tmp_path)
@@ -502,9 +610,16 @@ def test_a_hub_that_does_not_answer_is_told_at_once():
     code = "from icl_harness.models.hf import HfModel; HfModel('nobody/nothing')"
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/nonexistent"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
-    assert "ModelError: hf/nobody/nothing: no such folder here, and the hub does not" in ran.stderr.splitlines()[-1]
+    assert (
+        "ModelError: hf/nobody/nothing: no such folder here, and the hub does not"
+        in ran.stderr.splitlines()[-1]
+    )
     assert "Retry" not in ran.stderr
 
 
@@ -518,7 +633,11 @@ def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
     code = "from icl_harness.models.hf import HfModel; print(HfModel('some/tiny').describe()['revision'])"
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     ran = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert ran.stdout == f"{commit}\n", ran.stderr
     assert "Retry" not in ran.stderr  # nobody waits for the hub
@@ -544,7 +663,9 @@ def test_a_wrong_model_argument_is_named(opened, tmp_path, args, rule):
 
 def test_model_arguments_are_taken(tmp_path):
     folder = save_tiny_model(tmp_path)
-    model = HfModel(str(folder), id="demo", dtype="bfloat16", batch_size="2", context_window="64", device="cpu")
+    model = HfModel(
+        str(folder), id="demo", dtype="bfloat16", batch_size="2", context_window="64", device="cpu"
+    )
     assert model.id == "demo"
     assert model.capabilities.context_window == 64
     assert model.describe()["dtype"] == "bfloat16"
@@ -565,6 +686,10 @@ def test_a_model_says_what_it_is_without_saying_where(tmp_path):
 def test_importing_the_seam_loads_no_torch():
     code = "import sys, icl_harness.models.hf; print('torch' in sys.modules, 'transformers' in sys.modules)"
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
     )
     assert ran.stdout == "False False\n"

@@ -1,4 +1,6 @@
-"""What of the vLLM provider can be told without an engine: options, parameters and calls. The rest: test_contract."""
+"""What of the vLLM provider can be told without an engine: options, parameters and calls. The rest:
+test_contract.
+"""
 
 import importlib.util
 import subprocess
@@ -13,16 +15,22 @@ from icl_harness.models import open_model, vllm
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.local import asks, vllm_open
 from icl_harness.models.local.tokens import Branch
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 
 def job(*lengths: int) -> vllm.Job:
     item = asks.Item(Branch(0, [1]), [Query(id="q", text="a"), Query(id="q", text="a", sample=1)])
-    return vllm.Job(item, [vllm.Request(Branch(n - 1, [1]), {}) for n in lengths], lambda told: item.answers(text="x"))
+    return vllm.Job(
+        item,
+        [vllm.Request(Branch(n - 1, [1]), {}) for n in lengths],
+        lambda told: item.answers(text="x"),
+    )
 
 
 def told(**fields) -> vllm.Told:
-    return vllm.Told(**{"ids": [1], "logprobs": {}, "cached_tokens": 0, "seconds": 0.5, "failed": False} | fields)
+    return vllm.Told(
+        **{"ids": [1], "logprobs": {}, "cached_tokens": 0, "seconds": 0.5, "failed": False} | fields
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
@@ -36,9 +44,15 @@ def test_without_vllm_the_extra_and_its_own_environment_are_named():
 
 
 def test_importing_the_provider_loads_neither_vllm_nor_torch():
-    code = "import sys, icl_harness.models.vllm; print('vllm' in sys.modules, 'torch' in sys.modules)"
+    code = (
+        "import sys, icl_harness.models.vllm; print('vllm' in sys.modules, 'torch' in sys.modules)"
+    )
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
     )
     assert ran.stdout == "False False\n"
 
@@ -76,7 +90,11 @@ def test_options_become_the_engines_arguments_and_the_prefix_cache_is_on():
     }  # fmt: skip
     assert given.keys() == {option.name for option in fields(vllm_open.Options)}
     told = vllm_open.engine_arguments("m", vllm_open.parse(given))
-    assert (told["max_model_len"], told["gpu_memory_utilization"], told["enforce_eager"]) == (8192, 0.5, True)
+    assert (told["max_model_len"], told["gpu_memory_utilization"], told["enforce_eager"]) == (
+        8192,
+        0.5,
+        True,
+    )
     assert told["revision"] == told["tokenizer_revision"] == "abc"
     assert "context_window" not in told
 
@@ -85,7 +103,13 @@ def test_greedy_answers_have_no_seed_and_samples_their_own():
     greedy = vllm_open.generating(Sampling(max_tokens=5), 7)
     assert greedy == {"max_tokens": 5, "temperature": 0.0, "stop": [], "detokenize": False}
     sampled = vllm_open.generating(Sampling(max_tokens=5, temperature=0.7, stop=("\n",)), 7)
-    assert sampled == {"max_tokens": 5, "temperature": 0.7, "seed": 7, "stop": ["\n"], "detokenize": True}
+    assert sampled == {
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "seed": 7,
+        "stop": ["\n"],
+        "detokenize": True,
+    }
 
 
 @pytest.mark.parametrize("temperature", [0.001, 2.5])
@@ -96,7 +120,12 @@ def test_a_temperature_that_vllm_would_change_or_refuse_is_refused(temperature):
 
 def test_weighing_asks_for_the_wanted_tokens_alone_and_for_none_of_the_prompts():
     asked = vllm_open.weighing([5, 9])
-    assert asked == {"max_tokens": 1, "temperature": 0.0, "logprob_token_ids": [5, 9], "detokenize": False}
+    assert asked == {
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "logprob_token_ids": [5, 9],
+        "detokenize": False,
+    }
 
 
 def test_a_nodes_jobs_go_in_one_call_unless_their_prompts_are_very_long():

@@ -1,4 +1,6 @@
-"""Serves by hand: prints the base URL of each provider and answers with the commonest label until Ctrl-C."""
+"""Serves by hand: prints the base URL of each provider and answers with the commonest label until
+Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ import argparse
 import contextlib
 import threading
 
-from . import LoopbackServer
+from tests.servers import LoopbackServer
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="A loopback server of three providers that answers with the majority.")
+    parser = argparse.ArgumentParser(
+        description="A loopback server of three providers that answers with the majority."
+    )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-s", type=float, default=0.0)
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 """The accounts of a provider: prompt caches, tokens and requests per minute, the bill.
 
-In: a request's blocks. Out: a `Plan` of what is read from and written to the caches, made when the request comes and
-committed when its answer begins, so that misses at the same time each write. Left out: money, implicit caching of
-Gemini, the storage price of its caches.
+In: a request's blocks. Out: a `Plan` of what is read from and written to the caches, made when the
+request comes and committed when its answer begins, so that misses at the same time each write. Left
+out: money, implicit caching of Gemini, the storage price of its caches.
 """
 
 from __future__ import annotations
@@ -15,25 +15,33 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .wire import Block, joined
+from tests.servers.wire import Block, joined
 
 LIFETIME_S = {"5m": 300.0, "10m": 600.0, "30m": 1800.0, "1h": 3600.0, "12h": 43200.0}
 LOOKBACK = 20  # blocks before a breakpoint where Anthropic looks for an entry
 # What OpenAI's automatic caching counts in; long texts are leapt through first.
 STEP, LEAP = re.compile(r"(?:\S++\s++){128}+"), re.compile(r"(?:\S++\s++){8192}+")
-N_READ, N_EXPLICIT, N_WITH_IMPLICIT = 80, 4, 3  # OpenAI's breakpoints: looked at, written, written in implicit mode
+N_READ, N_EXPLICIT, N_WITH_IMPLICIT = (
+    80,
+    4,
+    3,
+)  # OpenAI's breakpoints: looked at, written, written in implicit mode
 
 
 @dataclass
 class Bill:
-    """What one answer costs, in tokens. `output` includes `reasoning`; a bill not `delivered` was lost on the way."""
+    """What one answer costs, in tokens. `output` includes `reasoning`; a bill not `delivered` was
+    lost on the way.
+    """
 
     provider: str
     model: str
     path: str
     input: int = 0
     cache_read: int = 0
-    cache_write: dict[str, int] = field(default_factory=dict)  # by lifetime: 5m, 1h, 30m, 12h, or any for Gemini's
+    cache_write: dict[str, int] = field(
+        default_factory=dict
+    )  # by lifetime: 5m, 1h, 30m, 12h, or any for Gemini's
     output: int = 0
     reasoning: int = 0
     batch: bool = False
@@ -42,7 +50,9 @@ class Bill:
 
 @dataclass
 class Plan:
-    """The tokens of a prompt, those read from a cache, those written by lifetime, and the entries to be written."""
+    """The tokens of a prompt, those read from a cache, those written by lifetime, and the entries
+    to be written.
+    """
 
     n_prompt: int
     n_read: int = 0
@@ -87,7 +97,9 @@ class Ledger:
         self.per_minute = {"requests": rpm, "tokens": tpm}
         self.lock = threading.RLock()
         self.bill: list[Bill] = []
-        self._entries: dict[Hashable, tuple[float, float]] = {}  # when it expires, how long it lives
+        self._entries: dict[
+            Hashable, tuple[float, float]
+        ] = {}  # when it expires, how long it lives
         self._counts: dict[bytes, int] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
@@ -119,12 +131,21 @@ class Ledger:
         """Write a plan's entries, now that its answer begins."""
         with self.lock:
             now = self.clock()
-            self._entries.update({key: (now + lifetime, lifetime) for key, lifetime in plan.entries})
+            self._entries.update(
+                {key: (now + lifetime, lifetime) for key, lifetime in plan.entries}
+            )
 
     def at_breakpoints(
-        self, scope: Hashable, model: str, blocks: list[Block], reads: set[int], writes: dict[int, str]
+        self,
+        scope: Hashable,
+        model: str,
+        blocks: list[Block],
+        reads: set[int],
+        writes: dict[int, str],
     ) -> Plan:
-        """Plan the longest read at one of the blocks `reads`, and the `writes` after it with their lifetimes."""
+        """Plan the longest read at one of the blocks `reads`, and the `writes` after it with their
+        lifetimes.
+        """
         digest, n, sums, keys = hashlib.sha1(), 0, [], []
         for block in blocks:
             digest.update(f"\0{block.role}\0".encode())
@@ -148,10 +169,16 @@ class Ledger:
         reads = {at for mark in marks for at in range(max(0, mark - LOOKBACK), mark + 1)}
         return self.at_breakpoints("anthropic", model, blocks, reads, marks)
 
-    def openai_explicit(self, model: str, cache_key: str | None, blocks: list[Block], mode: str, ttl: str) -> Plan:
-        """Plan as OpenAI's newer models do: reads and writes at breakpoints only, one of them set by OpenAI itself."""
+    def openai_explicit(
+        self, model: str, cache_key: str | None, blocks: list[Block], mode: str, ttl: str
+    ) -> Plan:
+        """Plan as OpenAI's newer models do: reads and writes at breakpoints only, one of them set
+        by OpenAI itself.
+        """
         marks = {at: block.ttl for at, block in enumerate(blocks) if block.ttl}
-        ends = list({block.message: at for at, block in enumerate(blocks)}.values())  # each message's last block
+        ends = list(
+            {block.message: at for at, block in enumerate(blocks)}.values()
+        )  # each message's last block
         implicit = mode == "implicit"
         written = dict(sorted(marks.items())[-(N_WITH_IMPLICIT if implicit else N_EXPLICIT) :])
         if implicit and ends:
@@ -160,7 +187,9 @@ class Ledger:
         return self.at_breakpoints(("openai", cache_key), model, blocks, set(reads), written)
 
     def openai_automatic(self, model: str, cache_key: str | None, blocks: list[Block]) -> Plan:
-        """Plan as OpenAI's older models do: the longest common prefix with an earlier prompt, in steps of 128 words."""
+        """Plan as OpenAI's older models do: the longest common prefix with an earlier prompt, in
+        steps of 128 words.
+        """
         plan = Plan(self.total(blocks))
         if plan.n_prompt < self.minimum(model):
             return plan
@@ -172,8 +201,18 @@ class Ledger:
         plan.n_read = n_read if n_read >= self.minimum(model) else 0
         return plan
 
-    def _walk(self, plan: Plan, scope: Hashable, stride: re.Pattern[str], text: str, start: int, digest: Any) -> Any:
-        """Return how far the text is known from `start` on, and its digest there; plan to write what is not."""
+    def _walk(
+        self,
+        plan: Plan,
+        scope: Hashable,
+        stride: re.Pattern[str],
+        text: str,
+        start: int,
+        digest: Any,
+    ) -> Any:
+        """Return how far the text is known from `start` on, and its digest there; plan to write
+        what is not.
+        """
         known, known_digest, end = start, digest.copy(), start
         while step := stride.match(text, end):
             digest.update(step[0].encode(errors="surrogatepass"))
@@ -185,17 +224,26 @@ class Ledger:
         return known, known_digest
 
     def admit(self, provider: str, n_tokens: int) -> float:
-        """Take a request and its tokens from the buckets and return 0, or return the seconds until they are there."""
+        """Take a request and its tokens from the buckets and return 0, or return the seconds until
+        they are there.
+        """
         with self.lock:
-            needs = [(self._bucket(provider, unit), n) for unit, n in (("requests", 1), ("tokens", n_tokens))]
-            wait = max((bucket.wait_s(n, self.clock()) for bucket, n in needs if bucket), default=0.0)
+            needs = [
+                (self._bucket(provider, unit), n)
+                for unit, n in (("requests", 1), ("tokens", n_tokens))
+            ]
+            wait = max(
+                (bucket.wait_s(n, self.clock()) for bucket, n in needs if bucket), default=0.0
+            )
             for bucket, n in needs:
                 if bucket and not wait:
                     bucket.level -= n
             return wait
 
     def state(self, provider: str) -> dict[str, tuple[int, int, float]]:
-        """Return for each bucket that is set its size, what is in it, and the seconds until it is full."""
+        """Return for each bucket that is set its size, what is in it, and the seconds until it is
+        full.
+        """
         with self.lock:
             now, found = self.clock(), {}
             for unit in self.per_minute:

@@ -1,6 +1,7 @@
 """Anthropic's batches of messages and counting of tokens.
 
-In: calls. Out: what the official SDK reads; results come in an order of their own. Left out: deleting and archiving.
+In: calls. Out: what the official SDK reads; results come in an order of their own. Left out:
+deleting and archiving.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import random
 import re
 from typing import TYPE_CHECKING
 
-from .batches import Batch, Item, Outcome, cancel, find_batch, open_batch, page, poll
-from .handler import stamp
-from .wire import Json, Refused, Reply
+from tests.servers.batches import Batch, Item, Outcome, cancel, find_batch, open_batch, page, poll
+from tests.servers.handler import stamp
+from tests.servers.wire import Json, Refused, Reply
 
 if TYPE_CHECKING:
-    from .handler import Call, Route
-    from .server import LoopbackServer
+    from tests.servers.handler import Call, Route
+    from tests.servers.server import LoopbackServer
 
 MAX_BYTES, MAX_REQUESTS = 256_000_000, 100_000
 BATCHES = "/v1/messages/batches"
@@ -31,7 +32,9 @@ def create(server: LoopbackServer, call: Call) -> Reply:
         raise Refused("invalid", f"requests: from 1 to {limit} items, not {len(given)}")
     names = [request["custom_id"] for request in given]
     if len(set(names)) < len(names) or not all(map(CUSTOM_ID.fullmatch, names)):
-        raise Refused("invalid", "requests: custom_id must be unique, and match ^[a-zA-Z0-9_-]{1,64}$")
+        raise Refused(
+            "invalid", "requests: custom_id must be unique, and match ^[a-zA-Z0-9_-]{1,64}$"
+        )
     items = [Item(request["custom_id"], "/v1/messages", request["params"]) for request in given]
     return Reply(shown(server, open_batch(server, "anthropic", "msgbatch_", items, {})))
 
@@ -52,7 +55,9 @@ def shown(server: LoopbackServer, batch: Batch) -> Json:
 
 
 def list_batches(server: LoopbackServer, call: Call) -> Reply:
-    batches = [batch for batch in reversed(server.batches.values()) if batch.provider == "anthropic"]
+    batches = [
+        batch for batch in reversed(server.batches.values()) if batch.provider == "anthropic"
+    ]
     limit = int(call.query.get("limit", 20))
     data, more = page(batches, [batch.id for batch in batches], call.query.get("after_id"), limit)
     ends = {"first_id": data[0].id if data else None, "last_id": data[-1].id if data else None}

@@ -1,7 +1,7 @@
 """Anthropic's messages, and what they refuse.
 
-In: a request's body. Out: its blocks, the plan of its caches, its answer or error as the official SDK reads them. Left
-out: tools, images, streams, diagnostics of cache misses.
+In: a request's body. Out: its blocks, the plan of its caches, its answer or error as the official
+SDK reads them. Left out: tools, images, streams, diagnostics of cache misses.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from .accounts import Plan
-from .wire import Block, Json, Made, Refused, Request, Wire
+from tests.servers.accounts import Plan
+from tests.servers.wire import Block, Json, Made, Refused, Request, Wire
 
 MAX_MARKS = 4
 MIN_BUDGET = 1024
@@ -31,7 +31,10 @@ class AnthropicWire(Wire):
         "model": ("not_found_error", "model: nosuch"),
         "too large": ("request_too_large", "Request exceeds the maximum size"),
         "rate": ("rate_limit_error", "Rate limited."),
-        "quota": ("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+        "quota": (
+            "invalid_request_error",
+            "Your credit balance is too low to access the Anthropic API.",
+        ),
         "529": ("overloaded_error", "Overloaded"),
     }
 
@@ -46,22 +49,33 @@ class AnthropicWire(Wire):
     def check(self, request: Request) -> None:
         body, blocks = request.body, request.blocks
         if not all(block.text.strip() for block in blocks):
-            raise Refused("invalid", "messages: text content blocks must contain non-whitespace text")
+            raise Refused(
+                "invalid", "messages: text content blocks must contain non-whitespace text"
+            )
         if not all(stop.strip() for stop in self.limits(body)[1]):
-            raise Refused("invalid", "stop_sequences: each stop sequence must contain non-whitespace")
+            raise Refused(
+                "invalid", "stop_sequences: each stop sequence must contain non-whitespace"
+            )
         marks = [block.ttl for block in blocks if block.ttl]
         if len(marks) > MAX_MARKS:
             raise Refused(
-                "invalid", f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {len(marks)}."
+                "invalid",
+                f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {len(marks)}.",
             )
         if sorted(marks) != marks:  # 1h before 5m
-            raise Refused("invalid", "a ttl='1h' cache_control block must not come after a ttl='5m' one")
+            raise Refused(
+                "invalid", "a ttl='1h' cache_control block must not come after a ttl='5m' one"
+            )
         thinking = body.get("thinking") or {}
         if thinking.get("type") == "enabled":
             if not MIN_BUDGET <= thinking["budget_tokens"] < body["max_tokens"]:
-                raise Refused("invalid", "thinking.budget_tokens: at least 1024, and less than max_tokens")
+                raise Refused(
+                    "invalid", "thinking.budget_tokens: at least 1024, and less than max_tokens"
+                )
             if body.get("temperature", 1) != 1:
-                raise Refused("invalid", "`temperature` may only be set to 1 when thinking is enabled.")
+                raise Refused(
+                    "invalid", "`temperature` may only be set to 1 when thinking is enabled."
+                )
 
     def too_long(self, n: int, window: int) -> str:
         return f"prompt is too long: {n} tokens > {window} maximum"
@@ -78,20 +92,39 @@ class AnthropicWire(Wire):
             "input_tokens": made.n_prompt - made.n_cached - sum(made.writes.values()),
             "cache_read_input_tokens": made.n_cached,
             "cache_creation_input_tokens": sum(made.writes.values()),
-            "cache_creation": {f"ephemeral_{ttl}_input_tokens": made.writes.get(ttl, 0) for ttl in ("5m", "1h")},
+            "cache_creation": {
+                f"ephemeral_{ttl}_input_tokens": made.writes.get(ttl, 0) for ttl in ("5m", "1h")
+            },
             "output_tokens": made.n_text + made.n_reasoning,
             "output_tokens_details": {"thinking_tokens": made.n_reasoning},
             "service_tier": "standard",
         }
         content: list[Json] = [{"type": "text", "text": made.text}] if made.text else []
         if made.n_reasoning and (body.get("thinking") or {}).get("type") in {"enabled", "adaptive"}:
-            content.insert(0, {"type": "thinking", "thinking": "Let me think: perhaps red.", "signature": "c2lnbmVk"})
+            content.insert(
+                0,
+                {
+                    "type": "thinking",
+                    "thinking": "Let me think: perhaps red.",
+                    "signature": "c2lnbmVk",
+                },
+            )
         head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
-        return {**head, "content": content, "stop_reason": finish, "stop_sequence": None, "usage": usage}
+        return {
+            **head,
+            "content": content,
+            "stop_reason": finish,
+            "stop_sequence": None,
+            "usage": usage,
+        }
 
     def error(self, fault: str, message: str | None = None) -> Json:
         kind, text = self.errors.get(fault, ("api_error", "Internal server error"))
-        return {"type": "error", "error": {"type": kind, "message": message or text}, "request_id": "req_1"}
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": message or text},
+            "request_id": "req_1",
+        }
 
 
 def blocks_of(content: Any, role: str, message: int) -> list[Block]:

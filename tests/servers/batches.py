@@ -1,8 +1,8 @@
 """Files and batches, as all three providers keep them.
 
-In: the items of a batch. Out: what became of each, once it was polled often enough. The items are asked all at once:
-they read the caches as they stand when the batch is done, and write for those who come later. Left out: the provider's
-form.
+In: the items of a batch. Out: what became of each, once it was polled often enough. The items are
+asked all at once: they read the caches as they stand when the batch is done, and write for those
+who come later. Left out: the provider's form.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .wire import STATUS, Json, Refused
+from tests.servers.wire import STATUS, Json, Refused
 
 if TYPE_CHECKING:
-    from .server import LoopbackServer
+    from tests.servers.server import LoopbackServer
 
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ class Outcome:
 
 @dataclass
 class Batch:
-    """A batch; `state` is running, canceling, failed, done or canceled; `info` is what its provider tells of it."""
+    """A batch; `state` is running, canceling, failed, done or canceled; `info` is what its provider
+    tells of it.
+    """
 
     id: str
     provider: str
@@ -66,7 +68,9 @@ class Batch:
         return len({outcome.item.name for outcome in self.outcomes if outcome.kind == kind})
 
 
-def open_batch(server: LoopbackServer, provider: str, prefix: str, items: list[Item], info: Json) -> Batch:
+def open_batch(
+    server: LoopbackServer, provider: str, prefix: str, items: list[Item], info: Json
+) -> Batch:
     """Take a batch in."""
     now = server.ledger.clock()
     batch = Batch(server.new_id(prefix), provider, items, now, server.batch_polls, info=info)
@@ -129,12 +133,16 @@ def ask(server: LoopbackServer, item: Item, fault: str | None) -> tuple[Outcome,
         request = server.prepare(wire, item.path, {}, item.body)
         server.weigh(wire, request)
     except Refused as refused:
-        return Outcome(item, "errored", wire.error(refused.fault, refused.message), STATUS[refused.fault]), None
+        return Outcome(
+            item, "errored", wire.error(refused.fault, refused.message), STATUS[refused.fault]
+        ), None
     body, _ = server.answered(wire, request, batch=True)
     return Outcome(item, "succeeded", body), request.plan
 
 
 def page(things: list[T], names: list[str], after: str | None, limit: int) -> tuple[list[T], bool]:
-    """Return the things after the one named, newest first, at most `limit`, and whether there are more."""
+    """Return the things after the one named, newest first, at most `limit`, and whether there are
+    more.
+    """
     start = names.index(after) + 1 if after in names else 0
     return things[start : start + limit], start + limit < len(things)

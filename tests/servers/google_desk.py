@@ -1,7 +1,7 @@
 """Gemini's cached contents, files, batches and counting of tokens.
 
-In: calls. Out: what google-genai reads; the results of a batch are in the order of its requests. Left out: the storage
-price of caches, expiry of files, batches of embeddings.
+In: calls. Out: what google-genai reads; the results of a batch are in the order of its requests.
+Left out: the storage price of caches, expiry of files, batches of embeddings.
 """
 
 from __future__ import annotations
@@ -10,18 +10,33 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from .accounts import Bill
-from .batches import Batch, File, Item, Outcome, cancel, find_batch, open_batch, page, poll
-from .google_wire import V1, CachedContent, GeminiWire, contents_of, get
-from .handler import stamp
-from .wire import Json, Refused, Reply
+from tests.servers.accounts import Bill
+from tests.servers.batches import (
+    Batch,
+    File,
+    Item,
+    Outcome,
+    cancel,
+    find_batch,
+    open_batch,
+    page,
+    poll,
+)
+from tests.servers.google_wire import V1, CachedContent, GeminiWire, contents_of, get
+from tests.servers.handler import stamp
+from tests.servers.wire import Json, Refused, Reply
 
 if TYPE_CHECKING:
-    from .handler import Call, Route
-    from .server import LoopbackServer
+    from tests.servers.handler import Call, Route
+    from tests.servers.server import LoopbackServer
 
 MAX_INLINE, MAX_FILE = 20 * 2**20, 2 * 2**30
-STATES = {"running": "RUNNING", "canceling": "RUNNING", "canceled": "CANCELLED", "done": "SUCCEEDED"}
+STATES = {
+    "running": "RUNNING",
+    "canceling": "RUNNING",
+    "canceled": "CANCELLED",
+    "done": "SUCCEEDED",
+}
 
 
 def seconds(ttl: str) -> float:
@@ -35,7 +50,9 @@ def create_cache(server: LoopbackServer, call: Call) -> Reply:
     blocks = contents_of(given)
     n, minimum = server.ledger.total(blocks), server.ledger.minimum(model)
     if n < minimum:
-        message = f"Cached content is too small. total_token_count={n}, min_total_token_count={minimum}"
+        message = (
+            f"Cached content is too small. total_token_count={n}, min_total_token_count={minimum}"
+        )
         raise Refused("invalid", message)
     if server.context_window is not None and n > server.context_window:
         raise Refused("overflow", GeminiWire.too_long(n, server.context_window))
@@ -80,7 +97,9 @@ def delete_cache(server: LoopbackServer, call: Call) -> Reply:
 def listing(field: str, things: list[Json], call: Call) -> Json:
     """Return a page of a list; its token is the name of its last thing."""
     names = [thing["name"] for thing in things]
-    data, more = page(things, names, call.query.get("pageToken"), int(call.query.get("pageSize", 50)))
+    data, more = page(
+        things, names, call.query.get("pageToken"), int(call.query.get("pageSize", 50))
+    )
     return {field: data, **({"nextPageToken": data[-1]["name"]} if more else {})}
 
 
@@ -124,7 +143,10 @@ def delete_file(server: LoopbackServer, call: Call) -> Reply:
 
 def create_batch(server: LoopbackServer, call: Call) -> Reply:
     batch = call.json["batch"]
-    source, path = get(batch, "inputConfig"), call.path.replace(":batchGenerateContent", ":generateContent")
+    source, path = (
+        get(batch, "inputConfig"),
+        call.path.replace(":batchGenerateContent", ":generateContent"),
+    )
     by_file = get(source, "fileName")
     if by_file:
         data = get_file(server, by_file).data
@@ -134,12 +156,25 @@ def create_batch(server: LoopbackServer, call: Call) -> Reply:
         given = source["requests"]["requests"]
         too_large = len(call.raw) > (server.batch_bytes or MAX_INLINE)
     if too_large:
-        raise Refused("too large", f"Request payload size exceeds the limit: {server.batch_bytes or MAX_INLINE} bytes.")
+        raise Refused(
+            "too large",
+            f"Request payload size exceeds the limit: {server.batch_bytes or MAX_INLINE} bytes.",
+        )
     if server.batch_requests and len(given) > server.batch_requests:
-        raise Refused("invalid", f"At most {server.batch_requests} requests in a batch, not {len(given)}.")
-    items = [Item(str(r.get("key", at)), path, r["request"], r.get("metadata")) for at, r in enumerate(given)]
-    info = {"display_name": get(batch, "displayName", ""), "model": path.split("models/")[1].partition(":")[0]}
-    return Reply(shown(open_batch(server, "google", "batches/b", items, {**info, "by_file": bool(by_file)})))
+        raise Refused(
+            "invalid", f"At most {server.batch_requests} requests in a batch, not {len(given)}."
+        )
+    items = [
+        Item(str(r.get("key", at)), path, r["request"], r.get("metadata"))
+        for at, r in enumerate(given)
+    ]
+    info = {
+        "display_name": get(batch, "displayName", ""),
+        "model": path.split("models/")[1].partition(":")[0],
+    }
+    return Reply(
+        shown(open_batch(server, "google", "batches/b", items, {**info, "by_file": bool(by_file)}))
+    )
 
 
 def retrieve_batch(server: LoopbackServer, call: Call) -> Reply:
@@ -152,12 +187,17 @@ def retrieve_batch(server: LoopbackServer, call: Call) -> Reply:
 def output(server: LoopbackServer, batch: Batch) -> Json:
     """Return the results of a batch as they came: in a file, or inline, where none comes twice."""
     if batch.info["by_file"]:
-        lines = [f"{json.dumps({'key': outcome.item.name, **told(outcome)})}\n" for outcome in batch.outcomes]
+        lines = [
+            f"{json.dumps({'key': outcome.item.name, **told(outcome)})}\n"
+            for outcome in batch.outcomes
+        ]
         file = File(server.new_id("files/batch-"), "".join(lines).encode())
         server.files[file.id] = file
         return {"responsesFile": file.id}
     once = {outcome.item.name: outcome for outcome in batch.outcomes}.values()
-    answers = [{**told(o), **({"metadata": o.item.metadata} if o.item.metadata else {})} for o in once]
+    answers = [
+        {**told(o), **({"metadata": o.item.metadata} if o.item.metadata else {})} for o in once
+    ]
     return {"inlinedResponses": {"inlinedResponses": answers}}
 
 
@@ -168,7 +208,12 @@ def told(outcome: Outcome) -> Json:
     if outcome.kind == "expired":
         return {"error": {"code": 4, "message": "The request expired before it was processed."}}
     assert outcome.body is not None
-    return {"error": {"code": 3 if outcome.status == 400 else 13, "message": outcome.body["error"]["message"]}}
+    return {
+        "error": {
+            "code": 3 if outcome.status == 400 else 13,
+            "message": outcome.body["error"]["message"],
+        }
+    }
 
 
 def shown(batch: Batch) -> Json:
@@ -212,8 +257,16 @@ ROUTES: list[Route] = [
     ("PATCH", re.compile(CACHE), patch_cache),
     ("DELETE", re.compile(CACHE), delete_cache),
     ("POST", re.compile(f"/upload{V1}files"), upload),
-    ("GET", re.compile(FILE), lambda server, call: Reply(shown_file(server, get_file(server, call.groups[0])))),
-    ("GET", re.compile(f"{FILE}:download"), lambda server, call: Reply(get_file(server, call.groups[0]).data)),
+    (
+        "GET",
+        re.compile(FILE),
+        lambda server, call: Reply(shown_file(server, get_file(server, call.groups[0]))),
+    ),
+    (
+        "GET",
+        re.compile(f"{FILE}:download"),
+        lambda server, call: Reply(get_file(server, call.groups[0]).data),
+    ),
     ("DELETE", re.compile(FILE), delete_file),
     ("POST", re.compile(f"{V1}models/[^/]+:batchGenerateContent"), create_batch),
     ("GET", re.compile(f"{V1}batches"), list_batches),

@@ -1,7 +1,8 @@
 """Gemini's generateContent and its cached contents, and what they refuse.
 
-In: a request's body, with the rest of a prompt where it names a cached content. Out: its blocks, the plan of its
-caches, its answer or error as the official SDKs read them. Left out: tools, images, streams, implicit caching.
+In: a request's body, with the rest of a prompt where it names a cached content. Out: its blocks,
+the plan of its caches, its answer or error as the official SDKs read them. Left out: tools, images,
+streams, implicit caching.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .accounts import Plan
-from .wire import STATUS, Block, Json, Made, Refused, Request, Wire
+from tests.servers.accounts import Plan
+from tests.servers.wire import STATUS, Block, Json, Made, Refused, Request, Wire
 
 V1 = r"/v1(?:beta)?/"
 QUOTAS = {
@@ -34,7 +35,9 @@ class CachedContent:
 
 
 def get(body: Json, name: str, default: Any = None) -> Any:
-    """Return a field in either of its spellings, as Google reads them: maxOutputTokens or max_output_tokens."""
+    """Return a field in either of its spellings, as Google reads them: maxOutputTokens or
+    max_output_tokens.
+    """
     if name in body:
         return body[name]
     return body.get(re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name), default)
@@ -57,7 +60,10 @@ class GeminiWire(Wire):
     name = "google"
     path = re.compile(V1 + r"models/[^/]+:generateContent")
     errors: ClassVar = {
-        "overflow": ("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of tokens allowed (8)."),
+        "overflow": (
+            "INVALID_ARGUMENT",
+            "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+        ),
         "invalid": ("INVALID_ARGUMENT", "Request contains an invalid argument."),
         "too large": ("INVALID_ARGUMENT", "Request payload size exceeds the limit."),
         "auth": ("UNAUTHENTICATED", "Request had invalid credentials {key}."),
@@ -83,9 +89,12 @@ class GeminiWire(Wire):
             return blocks
         cached = self.server.cached_content(name).blocks
         shift = cached[-1].message + 1
-        # A content of the same role goes on where the cached one ends, so that the prompt reads as if sent whole.
+        # A content of the same role goes on where the cached one ends, so that the prompt reads as
+        # if sent whole.
         shift -= blocks[0].role == cached[-1].role if blocks else 0
-        return cached + [Block(block.text, block.role, None, block.message + shift) for block in blocks]
+        return cached + [
+            Block(block.text, block.role, None, block.message + shift) for block in blocks
+        ]
 
     def check(self, request: Request) -> None:
         if len(self.limits(request.body)[1]) > 5:
@@ -103,7 +112,9 @@ class GeminiWire(Wire):
 
     @staticmethod
     def too_long(n: int, window: int) -> str:
-        return f"The input token count ({n}) exceeds the maximum number of tokens allowed ({window})."
+        return (
+            f"The input token count ({n}) exceeds the maximum number of tokens allowed ({window})."
+        )
 
     def plan(self, request: Request) -> Plan:
         name = get(request.body, "cachedContent")
@@ -135,13 +146,20 @@ class GeminiWire(Wire):
         parts: list[Json] = [{"text": made.text}] if made.text else []
         if made.n_reasoning and get(self.thinking(body), "includeThoughts"):
             parts.insert(0, {"text": "Let me think: perhaps red.", "thought": True})
-        candidate = {"content": {"role": "model", "parts": parts}, "finishReason": finish, "index": 0}
+        candidate = {
+            "content": {"role": "model", "parts": parts},
+            "finishReason": finish,
+            "index": 0,
+        }
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "loopback"}
 
     def error(self, fault: str, message: str | None = None) -> Json:
         status, text = self.errors.get(fault, ("INTERNAL", "Internal error."))
         told: Json = {"code": STATUS.get(fault, 400), "message": message or text, "status": status}
         if fault in QUOTAS:  # the message is the same
-            violated = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [QUOTAS[fault]]}
+            violated = {
+                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                "violations": [QUOTAS[fault]],
+            }
             told["details"] = [violated]
         return {"error": told}

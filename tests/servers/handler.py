@@ -1,4 +1,5 @@
-"""HTTP for the loopback server: reads a request, finds who answers it, and sends the reply or does what a fault says.
+"""HTTP for the loopback server: reads a request, finds who answers it, and sends the reply or does
+what a fault says.
 
 In: bytes of any client. Out: bytes, or a connection that ends badly. Left out: what the reply is.
 """
@@ -18,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from .misbehaviour import AFTER
-from .wire import MALFORMED, STATUS, Json, Refused, Reply, Request
+from tests.servers.misbehaviour import AFTER
+from tests.servers.wire import MALFORMED, STATUS, Json, Refused, Reply, Request
 
 if TYPE_CHECKING:
-    from .server import LoopbackServer
+    from tests.servers.server import LoopbackServer
 
 
 @dataclass
@@ -54,7 +55,9 @@ def rate_headers(provider: str, wait_s: float) -> dict[str, str]:
     return headers
 
 
-def limit_headers(provider: str, state: dict[str, tuple[int, int, float]], now: float) -> dict[str, str]:
+def limit_headers(
+    provider: str, state: dict[str, tuple[int, int, float]], now: float
+) -> dict[str, str]:
     """Return the provider's headers of what is left of the minute; Gemini has none."""
     headers = {}
     for unit, (size, left, full_s) in state.items():
@@ -65,7 +68,12 @@ def limit_headers(provider: str, state: dict[str, tuple[int, int, float]], now: 
         elif provider == "anthropic":
             for name in (unit, "input-tokens") if unit == "tokens" else (unit,):
                 values = {"limit": size, "remaining": left, "reset": stamp(now + full_s)}
-                headers.update({f"anthropic-ratelimit-{name}-{key}": str(value) for key, value in values.items()})
+                headers.update(
+                    {
+                        f"anthropic-ratelimit-{name}-{key}": str(value)
+                        for key, value in values.items()
+                    }
+                )
     return headers
 
 
@@ -97,12 +105,18 @@ class Handler(BaseHTTPRequestHandler):
         fault = owner.take_fault(self.command, path, raw)
         try:
             # A chunk of an upload to Gemini bears the content type of the request that began it.
-            is_json = "json" in headers.get("content-type", "") and "x-goog-upload-offset" not in headers
+            is_json = (
+                "json" in headers.get("content-type", "") and "x-goog-upload-offset" not in headers
+            )
             body = json.loads(raw) if raw and is_json else {}
         except ValueError:
             return self.send(400, wire.error("invalid"))
         call = Call(path, {k: v[0] for k, v in parse_qs(query).items()}, headers, raw, body, groups)
-        request = Request(wire.name, path, headers, body) if desk else owner.prepare(wire, path, headers, body)
+        request = (
+            Request(wire.name, path, headers, body)
+            if desk
+            else owner.prepare(wire, path, headers, body)
+        )
         del raw, body
         reply: Reply | Refused
         with owner.flight(request):
@@ -110,14 +124,17 @@ class Handler(BaseHTTPRequestHandler):
                 reply = self.act(wire, call, request, desk, fault)
             except Refused as refused:
                 reply = refused
-        # Out of the count before a byte is sent: the client's next request must not overtake the bookkeeping.
+        # Out of the count before a byte is sent: the client's next request must not overtake the
+        # bookkeeping.
         if isinstance(reply, Refused):
             return self.refuse(wire, reply, headers)
         self.respond(wire, reply, fault)
 
     do_GET = do_PATCH = do_DELETE = do_POST  # noqa: N815
 
-    def act(self, wire: Any, call: Call, request: Request, desk: Desk | None, fault: str | None) -> Reply:
+    def act(
+        self, wire: Any, call: Call, request: Request, desk: Desk | None, fault: str | None
+    ) -> Reply:
         """Do what is asked, unless the fault comes first."""
         if fault == "reset":
             return Reply(b"")
@@ -132,7 +149,9 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused("invalid", f"Malformed request: {type(error).__name__} {error}") from None
 
     def find(self, path: str) -> tuple[Any, Desk | None, tuple[str, ...]]:
-        """Return the wire of a path, the desk that answers there unless a model does, and what the path names."""
+        """Return the wire of a path, the desk that answers there unless a model does, and what the
+        path names.
+        """
         owner = self.owner
         # Some paths of OpenAI's and of Gemini's are the same: the key's header tells them apart.
         google = "x-goog-api-key" in self.headers
@@ -141,7 +160,11 @@ class Handler(BaseHTTPRequestHandler):
         for provider in ("google",) if google else owner.desks:
             for method, pattern, desk in owner.desks[provider]:
                 if method == self.command and (match := pattern.fullmatch(path)):
-                    return next(wire for wire in owner.wires if wire.name == provider), desk, match.groups()
+                    return (
+                        next(wire for wire in owner.wires if wire.name == provider),
+                        desk,
+                        match.groups(),
+                    )
         return None, None, ()
 
     def read_body(self) -> bytes:
@@ -161,7 +184,9 @@ class Handler(BaseHTTPRequestHandler):
         status = 400 if (fault, wire.name) == ("quota", "anthropic") else STATUS[fault]
         body = wire.error(fault, refused.message) if refused.message else wire.error(fault)
         told = json.loads(json.dumps(body).replace("{key}", str(wire.key(headers))))
-        waits = refused.headers or ({"retry-after": self.owner.retry_after} if status == 429 else {})
+        waits = refused.headers or (
+            {"retry-after": self.owner.retry_after} if status == 429 else {}
+        )
         if wire.name == "google" and refused.headers:
             delay = f"{refused.headers['retry-after']}s"
             info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
@@ -214,10 +239,16 @@ class Handler(BaseHTTPRequestHandler):
         payload = json.dumps(body).encode()
         self.send_bytes(status, payload, headers or {}, n_promised=len(payload))
 
-    def send_bytes(self, status: int, payload: bytes, headers: dict[str, str], n_promised: int) -> None:
+    def send_bytes(
+        self, status: int, payload: bytes, headers: dict[str, str], n_promised: int
+    ) -> None:
         """Send a body; one shorter than promised ends the connection."""
         self.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(n_promised), **headers}.items():
+        for name, value in {
+            "content-type": "application/json",
+            "content-length": str(n_promised),
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(payload)

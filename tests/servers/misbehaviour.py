@@ -1,8 +1,9 @@
-"""What goes wrong, drawn on a seed: the same request with the same body meets the same faults in every run.
+"""What goes wrong, drawn on a seed: the same request with the same body meets the same faults in
+every run.
 
-In: a seed, a share, the kinds. Out: a fault for a request, or for an item of a batch. Left out: how a fault is done
-(handler.py, batches.py). Faults that come before the answer leave no trace; those after it leave the account charged
-and the batch, file or cache made, as at the provider.
+In: a seed, a share, the kinds. Out: a fault for a request, or for an item of a batch. Left out: how
+a fault is done (handler.py, batches.py). Faults that come before the answer leave no trace; those
+after it leave the account charged and the batch, file or cache made, as at the provider.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """OpenAI's files, batches and counting of tokens.
 
-In: calls. Out: what the official SDK reads. A file that is too large is refused when it comes; a batch with too many
-requests, or one not well formed, fails when it is validated. Left out: expiry of files, other purposes than batches.
+In: calls. Out: what the official SDK reads. A file that is too large is refused when it comes; a
+batch with too many requests, or one not well formed, fails when it is validated. Left out: expiry
+of files, other purposes than batches.
 """
 
 from __future__ import annotations
@@ -10,12 +11,22 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from .batches import Batch, File, Item, Outcome, cancel, find_batch, open_batch, page, poll
-from .wire import Json, Refused, Reply
+from tests.servers.batches import (
+    Batch,
+    File,
+    Item,
+    Outcome,
+    cancel,
+    find_batch,
+    open_batch,
+    page,
+    poll,
+)
+from tests.servers.wire import Json, Refused, Reply
 
 if TYPE_CHECKING:
-    from .handler import Call, Route
-    from .server import LoopbackServer
+    from tests.servers.handler import Call, Route
+    from tests.servers.server import LoopbackServer
 
 MAX_BYTES, MAX_REQUESTS = 200_000_000, 50_000
 ID = r"([^/:]+)"
@@ -101,15 +112,27 @@ def read_items(lines: list[bytes], endpoint: str, limit: int) -> tuple[list[Item
             item = Item(read["custom_id"], read["url"], read["body"])
             models.add(item.body["model"])
         except (ValueError, KeyError, TypeError):
-            return [], {"code": "invalid_json_line", "message": "This line is no request.", "line": at}
+            return [], {
+                "code": "invalid_json_line",
+                "message": "This line is no request.",
+                "line": at,
+            }
         if item.path != endpoint or read["method"] != "POST":
-            return [], {"code": "mismatched_url", "message": "The URL is not the batch's.", "line": at}
+            return [], {
+                "code": "mismatched_url",
+                "message": "The URL is not the batch's.",
+                "line": at,
+            }
         if item.name in names or len(models) > 1:
             code = "duplicate_custom_id" if item.name in names else "mismatched_model"
             return [], {"code": code, "message": f"{code}.", "line": at}
         names.add(item.name)
         items.append(item)
-    return items, None if items else {"code": "empty_file", "message": "The file is empty.", "line": None}
+    return items, None if items else {
+        "code": "empty_file",
+        "message": "The file is empty.",
+        "line": None,
+    }
 
 
 def retrieve_batch(server: LoopbackServer, call: Call) -> Reply:
@@ -139,7 +162,11 @@ def line(outcome: Outcome) -> Json:
     if outcome.kind == "expired":
         message = "This request could not be executed before the completion window expired."
         return {**head, "response": None, "error": {"code": "batch_expired", "message": message}}
-    response = {"status_code": outcome.status, "request_id": f"req_{outcome.item.name}", "body": outcome.body}
+    response = {
+        "status_code": outcome.status,
+        "request_id": f"req_{outcome.item.name}",
+        "body": outcome.body,
+    }
     return {**head, "response": response, "error": None}
 
 
@@ -147,7 +174,13 @@ def shown(batch: Batch) -> Json:
     """Return a batch as OpenAI shows it."""
     done = "expired" if batch.n("expired") else "completed"
     running = "in_progress" if batch.polls_left < 1 or batch.info["wrong"] else "validating"
-    states = {"running": running, "canceling": "cancelling", "canceled": "cancelled", "done": done, "failed": "failed"}
+    states = {
+        "running": running,
+        "canceling": "cancelling",
+        "canceled": "cancelled",
+        "done": done,
+        "failed": "failed",
+    }
     n_failed = batch.n("errored") + batch.n("expired")
     counts = {"total": len(batch.items), "completed": batch.n("succeeded"), "failed": n_failed}
     status, ended = states[batch.state], batch.ended and int(batch.ended)
@@ -179,7 +212,11 @@ ROUTES: list[Route] = [
     ("POST", re.compile("/v1/files"), upload),
     ("GET", re.compile("/v1/files"), list_files),
     ("GET", re.compile(f"/v1/files/{ID}"), lambda server, call: Reply(get_file(server, call).info)),
-    ("GET", re.compile(f"/v1/files/{ID}/content"), lambda server, call: Reply(get_file(server, call).data)),
+    (
+        "GET",
+        re.compile(f"/v1/files/{ID}/content"),
+        lambda server, call: Reply(get_file(server, call).data),
+    ),
     ("DELETE", re.compile(f"/v1/files/{ID}"), delete_file),
     ("POST", re.compile("/v1/batches"), create_batch),
     ("GET", re.compile("/v1/batches"), list_batches),

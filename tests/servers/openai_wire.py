@@ -1,7 +1,8 @@
-"""OpenAI's forms: chat completions, responses, completions, and what they refuse. Decisions are in decisions.py.
+"""OpenAI's forms: chat completions, responses, completions, and what they refuse. Decisions are in
+decisions.py.
 
-In: a request's body. Out: its blocks, the plan of its caches, its answer or error as the official SDK reads them. Left
-out: tools, images, streams, stored responses, log-probabilities of chat.
+In: a request's body. Out: its blocks, the plan of its caches, its answer or error as the official
+SDK reads them. Left out: tools, images, streams, stored responses, log-probabilities of chat.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import hashlib
 import re
 from typing import Any, ClassVar
 
-from .accounts import Plan
-from .wire import Block, Json, Made, Refused, Request, Wire
+from tests.servers.accounts import Plan
+from tests.servers.wire import Block, Json, Made, Refused, Request, Wire
 
 REASONING = re.compile(r"o\d|gpt-[5-9]")
 MIN_OUTPUT = 16  # of responses
@@ -28,9 +29,16 @@ class OpenAIWire(Wire):
     name = "openai"
     path = re.compile(r"/v1/chat/completions")
     messages_field = "messages"
-    unsupported: ClassVar[tuple[str, ...]] = ("temperature", "stop", "max_tokens")  # by reasoning models
+    unsupported: ClassVar[tuple[str, ...]] = (
+        "temperature",
+        "stop",
+        "max_tokens",
+    )  # by reasoning models
     errors: ClassVar = {
-        "overflow": ("context_length_exceeded", "This model's maximum context length is 8192 tokens."),
+        "overflow": (
+            "context_length_exceeded",
+            "This model's maximum context length is 8192 tokens.",
+        ),
         "invalid": ("invalid_value", "Invalid value."),
         "string": ("string_above_max_length", "String too long."),
         "auth": ("invalid_api_key", "Incorrect API key provided: {key}."),
@@ -55,14 +63,18 @@ class OpenAIWire(Wire):
             parts: list[Json] = [{"text": content}] if isinstance(content, str) else content
             for part in parts:
                 mark = part.get("prompt_cache_breakpoint")
-                blocks.append(Block(part["text"], message["role"], mark and mark.get("ttl", ttl), at))
+                blocks.append(
+                    Block(part["text"], message["role"], mark and mark.get("ttl", ttl), at)
+                )
         return blocks
 
     def check(self, request: Request) -> None:
         body = request.body
         for name in self.unsupported:
             if REASONING.match(request.model) and name in body:
-                raise Refused("invalid", f"Unsupported parameter: {name!r} is not supported with this model.")
+                raise Refused(
+                    "invalid", f"Unsupported parameter: {name!r} is not supported with this model."
+                )
         if len(self.limits(body)[1]) > 4:
             raise Refused("invalid", "At most 4 stop sequences.")
         longest = max((len(part) for part in request.parts), default=0)
@@ -104,7 +116,12 @@ class OpenAIWire(Wire):
             message.update(content=None, refusal=made.text)
         finish = {"filtered": "content_filter", "refused": "stop"}.get(made.finish, made.finish)
         choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
-        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": body["model"]}
+        head = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+        }
         return {**head, "choices": [choice], "usage": self.usage(made)}
 
     def usage(self, made: Made) -> Json:
@@ -123,7 +140,14 @@ class OpenAIWire(Wire):
 
     def error(self, fault: str, message: str | None = None) -> Json:
         code, text = self.errors.get(fault, ("server_error", "The server had an error."))
-        return {"error": {"message": message or text, "type": "invalid_request_error", "param": None, "code": code}}
+        return {
+            "error": {
+                "message": message or text,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": code,
+            }
+        }
 
 
 class ResponsesWire(OpenAIWire):
@@ -140,16 +164,30 @@ class ResponsesWire(OpenAIWire):
         return system + self.message_blocks(body, messages, first=len(system))
 
     def check(self, request: Request) -> None:
-        for name in ("messages", "stop", "seed", "max_tokens", "max_completion_tokens", "reasoning_effort"):
+        for name in (
+            "messages",
+            "stop",
+            "seed",
+            "max_tokens",
+            "max_completion_tokens",
+            "reasoning_effort",
+        ):
             if name in request.body:
                 raise Refused("invalid", f"Unknown parameter: {name!r}.")
         for block in request.body["input"] if isinstance(request.body["input"], list) else []:
             kind = "output_text" if block["role"] == "assistant" else "input_text"
-            if isinstance(block["content"], list) and any(part["type"] != kind for part in block["content"]):
-                raise Refused("invalid", f"Invalid value: a part of a message of {block['role']} is {kind!r}.")
+            if isinstance(block["content"], list) and any(
+                part["type"] != kind for part in block["content"]
+            ):
+                raise Refused(
+                    "invalid", f"Invalid value: a part of a message of {block['role']} is {kind!r}."
+                )
         limit = self.limits(request.body)[0]
         if limit < MIN_OUTPUT:
-            raise Refused("invalid", f"Invalid 'max_output_tokens': expected a value >= {MIN_OUTPUT}, got {limit}.")
+            raise Refused(
+                "invalid",
+                f"Invalid 'max_output_tokens': expected a value >= {MIN_OUTPUT}, got {limit}.",
+            )
         super().check(request)
 
     def limits(self, body: Json) -> tuple[int, list[str]]:
@@ -165,7 +203,12 @@ class ResponsesWire(OpenAIWire):
         if made.n_reasoning:
             output.append({"id": "rs_1", "type": "reasoning", "summary": []})
         if made.text:
-            content: Json = {"type": "output_text", "text": made.text, "annotations": [], "logprobs": []}
+            content: Json = {
+                "type": "output_text",
+                "text": made.text,
+                "annotations": [],
+                "logprobs": [],
+            }
             if made.finish == "refused":
                 content = {"type": "refusal", "refusal": made.text}
             head = {"id": "msg_1", "type": "message", "role": "assistant", "status": status}
@@ -195,27 +238,38 @@ def responses_usage(made: Made) -> Json:
 
 
 class CompletionsWire(OpenAIWire):
-    """Completions: a prompt or several, as text or as token ids; with `echo` and `logprobs` those of the prompt too."""
+    """Completions: a prompt or several, as text or as token ids; with `echo` and `logprobs` those
+    of the prompt too.
+    """
 
     path = re.compile(r"/v1/completions")
     messages_field = "prompt"
 
     def prompt_tokens(self, body: Json) -> list[list[str]]:
-        """Return each prompt's tokens: its words with the space before them, or its ids decoded one by one."""
+        """Return each prompt's tokens: its words with the space before them, or its ids decoded one
+        by one.
+        """
         given = body["prompt"]
         several = isinstance(given, list) and given and not isinstance(given[0], int)
         decode = self.server.decode
-        return [pieces(p) if isinstance(p, str) else [decode([i]) for i in p] for p in (given if several else [given])]
+        return [
+            pieces(p) if isinstance(p, str) else [decode([i]) for i in p]
+            for p in (given if several else [given])
+        ]
 
     def blocks(self, body: Json) -> list[Block]:
-        return [Block("".join(tokens), message=at) for at, tokens in enumerate(self.prompt_tokens(body))]
+        return [
+            Block("".join(tokens), message=at) for at, tokens in enumerate(self.prompt_tokens(body))
+        ]
 
     def prompts(self, request: Request) -> list[str]:
         return request.parts
 
     def limits(self, body: Json) -> tuple[int, list[str]]:
         stop = body.get("stop") or []
-        return 16 if body.get("max_tokens") is None else body["max_tokens"], [stop] if isinstance(stop, str) else stop
+        return 16 if body.get("max_tokens") is None else body["max_tokens"], [stop] if isinstance(
+            stop, str
+        ) else stop
 
     def thinks(self, body: Json) -> bool:
         return False
@@ -231,7 +285,9 @@ class CompletionsWire(OpenAIWire):
                 before = "" if body.get("echo") else "".join(tokens)
                 logprobs = self.logprobs(before, shown + pieces(text), body["logprobs"])
             whole = "".join(shown) + text
-            choices.append({"index": at, "text": whole, "finish_reason": finish, "logprobs": logprobs})
+            choices.append(
+                {"index": at, "text": whole, "finish_reason": finish, "logprobs": logprobs}
+            )
         head = {"id": "cmpl-1", "object": "text_completion", "created": 0, "model": body["model"]}
         return {**head, "choices": choices, "usage": self.usage(made)}
 
@@ -243,8 +299,16 @@ class CompletionsWire(OpenAIWire):
             offsets.append(len(before))
             values.append(self.server.logprob(before, token) if before else None)
             before += token
-        tops = [None if value is None or not n_top else {t: value} for t, value in zip(tokens, values, strict=True)]
-        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+        tops = [
+            None if value is None or not n_top else {t: value}
+            for t, value in zip(tokens, values, strict=True)
+        ]
+        return {
+            "tokens": tokens,
+            "token_logprobs": values,
+            "top_logprobs": tops,
+            "text_offset": offsets,
+        }
 
 
 def pieces(text: str) -> list[str]:
@@ -253,6 +317,8 @@ def pieces(text: str) -> list[str]:
 
 
 def hashed_logprob(before: str, token: str) -> float:
-    """Return a log-probability between -8 and 0 that depends on the token and on the end of what is before it."""
+    """Return a log-probability between -8 and 0 that depends on the token and on the end of what is
+    before it.
+    """
     digest = hashlib.sha1(f"{before[-64:]}\0{token}".encode(errors="surrogatepass")).digest()
     return -8 * (digest[0] + 1) / 256

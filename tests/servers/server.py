@@ -1,7 +1,7 @@
 """The loopback server: its options, what it keeps, and how an answer comes about.
 
-In: requests that the handler read. Out: replies, bills, the log `requests`. Left out: HTTP (handler.py), the wire
-formats (*_wire.py), files, batches and cached contents (*_desk.py).
+In: requests that the handler read. Out: replies, bills, the log `requests`. Left out: HTTP
+(handler.py), the wire formats (*_wire.py), files, batches and cached contents (*_desk.py).
 """
 
 from __future__ import annotations
@@ -15,21 +15,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from . import anthropic_desk, google_desk, openai_desk
-from .accounts import Bill, Ledger
-from .anthropic_wire import AnthropicWire
-from .batches import Batch, File
-from .decisions import DecisionsWire, GoogleDecisionsWire
-from .google_wire import CachedContent, GeminiWire
-from .handler import Call, Handler, HttpServer, rate_headers
-from .misbehaviour import KINDS, Misbehaviour
-from .openai_wire import CompletionsWire, OpenAIWire, ResponsesWire, hashed_logprob
-from .wire import MALFORMED, STATUS, Json, Made, Refused, Reply, Request, count, majority_reply
+from tests.servers import anthropic_desk, google_desk, openai_desk
+from tests.servers.accounts import Bill, Ledger
+from tests.servers.anthropic_wire import AnthropicWire
+from tests.servers.batches import Batch, File
+from tests.servers.decisions import DecisionsWire, GoogleDecisionsWire
+from tests.servers.google_wire import CachedContent, GeminiWire
+from tests.servers.handler import Call, Handler, HttpServer, rate_headers
+from tests.servers.misbehaviour import KINDS, Misbehaviour
+from tests.servers.openai_wire import CompletionsWire, OpenAIWire, ResponsesWire, hashed_logprob
+from tests.servers.wire import (
+    MALFORMED,
+    STATUS,
+    Json,
+    Made,
+    Refused,
+    Reply,
+    Request,
+    count,
+    majority_reply,
+)
 
 WIRES = (
     OpenAIWire, AnthropicWire, GeminiWire, ResponsesWire, CompletionsWire, DecisionsWire, GoogleDecisionsWire,
 )  # fmt: skip
-DESKS = {"openai": openai_desk.ROUTES, "anthropic": anthropic_desk.ROUTES, "google": google_desk.ROUTES}
+DESKS = {
+    "openai": openai_desk.ROUTES,
+    "anthropic": anthropic_desk.ROUTES,
+    "google": google_desk.ROUTES,
+}
 
 
 def numerals(ids: list[int]) -> str:
@@ -40,15 +54,16 @@ def numerals(ids: list[int]) -> str:
 class LoopbackServer:
     """The server; a context manager. What it may be told, beside `reply(prompt)`:
 
-    - `delay_s`, its latency; `retry_after`, what a 429 of `fail_next` or `misbehave` says; `stall_s`, how long
+    - `delay_s`, its latency; `retry_after`, what a 429 of `fail_next` or `misbehave` says;
+    `stall_s`, how long
       a slow answer is late, and a stall before it breaks off;
-    - `count`, the tokens of a text; `clock`, in seconds; `cache_minimum`, in tokens, or by model;
-    - `rpm` and `tpm`, requests and tokens a minute; `context_window`, in tokens; `max_string`, in characters (OpenAI);
-    - `explicit_models`, those whose caches OpenAI writes at breakpoints only;
-    - `decode`, the text of token ids; `logprob`, of a token after a text;
-    - `batch_polls`, how often a batch is still in progress; `batch_bytes` and `batch_requests`, its limits;
-    - `batch_fault`, what happens to an item by its name: failed, expired, duplicate or nothing;
-    - `keep_bodies`, whether `requests` keeps them.
+    - `count`, the tokens of a text; `clock`, in seconds; `cache_minimum`, in tokens, or by model; -
+    `rpm` and `tpm`, requests and tokens a minute; `context_window`, in tokens; `max_string`, in
+    characters (OpenAI); - `explicit_models`, those whose caches OpenAI writes at breakpoints only;
+    - `decode`, the text of token ids; `logprob`, of a token after a text; - `batch_polls`, how
+    often a batch is still in progress; `batch_bytes` and `batch_requests`, its limits; -
+    `batch_fault`, what happens to an item by its name: failed, expired, duplicate or nothing; -
+    `keep_bodies`, whether `requests` keeps them.
     """
 
     def __init__(
@@ -147,8 +162,12 @@ class LoopbackServer:
         """Let every request meet this fault, after those of `fail_next`."""
         self._always = fault
 
-    def misbehave(self, seed: int, share: float = 0.3, kinds: Sequence[str] = KINDS) -> Misbehaviour:
-        """Let a share of the requests meet one of these faults, and a share of the items of batches."""
+    def misbehave(
+        self, seed: int, share: float = 0.3, kinds: Sequence[str] = KINDS
+    ) -> Misbehaviour:
+        """Let a share of the requests meet one of these faults, and a share of the items of
+        batches.
+        """
         self.misbehaviour = Misbehaviour(seed, share, kinds)
         return self.misbehaviour
 
@@ -165,7 +184,9 @@ class LoopbackServer:
     def flight(self, request: Request) -> Iterator[None]:
         """Log a request and count it as being answered."""
         with self.lock:
-            self.requests.append(request if self.keep_bodies else Request(request.provider, request.path, {}, {}))
+            self.requests.append(
+                request if self.keep_bodies else Request(request.provider, request.path, {}, {})
+            )
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
@@ -177,7 +198,10 @@ class LoopbackServer:
     def wire_of(self, path: str, google: bool = False) -> Any:
         """Return the wire of a path at which a model answers; `google`: of two, Google's."""
         found = [wire for wire in self.wires if wire.path.fullmatch(path)]
-        return next((wire for wire in found if (wire.name == "google") == google), found[0] if found else None)
+        return next(
+            (wire for wire in found if (wire.name == "google") == google),
+            found[0] if found else None,
+        )
 
     def prepare(self, wire: Any, path: str, headers: dict[str, str], body: Json) -> Request:
         """Read the prompt of a body; what cannot be read is refused when it is weighed."""
@@ -187,7 +211,9 @@ class LoopbackServer:
         except Refused as refused:
             request.refusal = refused
         except MALFORMED as error:
-            request.refusal = Refused("invalid", f"Malformed request: {type(error).__name__} {error}")
+            request.refusal = Refused(
+                "invalid", f"Malformed request: {type(error).__name__} {error}"
+            )
         return request
 
     def counted(self, wire: Any, call: Call) -> int:
@@ -211,25 +237,34 @@ class LoopbackServer:
             raise Refused("overflow", wire.too_long(n, window))
 
     def admit(self, wire: Any, request: Request) -> None:
-        """Refuse what is more than the minute allows. Anthropic does not count what is read from a cache."""
+        """Refuse what is more than the minute allows. Anthropic does not count what is read from a
+        cache.
+        """
         assert request.plan is not None
         n = request.plan.n_prompt - (request.plan.n_read if wire.name == "anthropic" else 0)
         if wait := self.ledger.admit(wire.name, n):
             raise Refused("rate", wire.errors["rate"][1], rate_headers(wire.name, wait))
 
     def make(self, wire: Any, request: Request, fault: str | None) -> Made:
-        """Answer as a model would: stopped at the stop strings, no longer than asked, thoughts included."""
+        """Answer as a model would: stopped at the stop strings, no longer than asked, thoughts
+        included.
+        """
         plan = request.plan
         assert plan is not None
         limit, stop = wire.limits(request.body)
         n_reasoning = min(limit, self.n_reasoning) if wire.thinks(request.body) else 0
-        said = [self.say(wire, prompt, limit - n_reasoning, stop, fault) for prompt in wire.prompts(request)]
+        said = [
+            self.say(wire, prompt, limit - n_reasoning, stop, fault)
+            for prompt in wire.prompts(request)
+        ]
         n_text = sum(self.ledger.count(text) for text, _ in said)
         text, finish = said[0]
         n_read = self.n_cached or plan.n_read
         return Made(text, finish, plan.n_prompt, n_read, n_reasoning, n_text, plan.writes, said)
 
-    def say(self, wire: Any, prompt: str, room: int, stop: list[str], fault: str | None) -> tuple[str, str]:
+    def say(
+        self, wire: Any, prompt: str, room: int, stop: list[str], fault: str | None
+    ) -> tuple[str, str]:
         """Return what the model says to a prompt, and why it ends."""
         if fault == "refused":
             return "" if wire.name == "google" else "I cannot help with that.", "refused"
@@ -242,7 +277,9 @@ class LoopbackServer:
             return " ".join(text.split()[:room]), "length"
         return text, "stop"
 
-    def answered(self, wire: Any, request: Request, fault: str | None = None, batch: bool = False) -> tuple[Json, Bill]:
+    def answered(
+        self, wire: Any, request: Request, fault: str | None = None, batch: bool = False
+    ) -> tuple[Json, Bill]:
         """Let the model answer, and charge it."""
         made = self.make(wire, request, fault)
         body = wire.answer(made, request.body)
@@ -255,7 +292,9 @@ class LoopbackServer:
         return body, self.ledger.charge(bill)
 
     def generate(self, wire: Any, request: Request, fault: str | None) -> Reply:
-        """Answer a request for a model: what it reads is settled now, what it writes when the answer begins."""
+        """Answer a request for a model: what it reads is settled now, what it writes when the
+        answer begins.
+        """
         if fault in STATUS:
             time.sleep(self.delay_s)
             raise Refused(str(fault), "")

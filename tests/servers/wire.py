@@ -1,7 +1,9 @@
-"""What every wire format shares: a request's blocks of text, an answer before it has a form, a refusal, the word count.
+"""What every wire format shares: a request's blocks of text, an answer before it has a form, a
+refusal, the word count.
 
-In: a request's body. Out: the `Block`s of its prompt, each with its role and, where a cache breakpoint ends it, the
-lifetime of the entry. Left out: HTTP, accounts, and what is peculiar to one provider.
+In: a request's body. Out: the `Block`s of its prompt, each with its role and, where a cache
+breakpoint ends it, the lifetime of the entry. Left out: HTTP, accounts, and what is peculiar to one
+provider.
 """
 
 from __future__ import annotations
@@ -13,12 +15,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from .accounts import Bill, Plan
-    from .server import LoopbackServer
+    from tests.servers.accounts import Bill, Plan
+    from tests.servers.server import LoopbackServer
 
 Json = dict[str, Any]
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # what reading a body of another shape raises
-# Faults with a status; the others are in misbehaviour.py, and: shapeless, refused, filtered, length, slow.
+MALFORMED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+)  # what reading a body of another shape raises
+# Faults with a status; the others are in misbehaviour.py, and: shapeless, refused, filtered,
+# length, slow.
 STATUS = {
     "overflow": 400, "invalid": 400, "string": 400, "auth": 401, "billing": 402, "forbidden": 403, "cache": 403,
     "missing": 404, "model": 404, "too large": 413, "rate": 429, "quota": 429, "500": 500, "503": 503, "529": 529,
@@ -26,11 +35,15 @@ STATUS = {
 
 
 def majority_reply(prompt: str) -> str:
-    """Return the commonest answer among the prompt's shots: of lines like the last one, what follows its marker."""
+    """Return the commonest answer among the prompt's shots: of lines like the last one, what
+    follows its marker.
+    """
     lines = [line for line in prompt.splitlines() if line.strip()]
     match = re.search(r"(->|\w+:)\s*$", lines[-1]) if lines else None
     marker = match[1] if match else None
-    answers = [line.rpartition(marker)[2].strip() for line in lines[:-1] if marker and marker in line]
+    answers = [
+        line.rpartition(marker)[2].strip() for line in lines[:-1] if marker and marker in line
+    ]
     return Counter(filter(None, answers)).most_common(1)[0][0] if any(answers) else "unknown"
 
 
@@ -41,7 +54,9 @@ def count(text: str) -> int:
 
 @dataclass
 class Block:
-    """A piece of the prompt. `ttl` is set where a cache breakpoint ends it; `message` is the message it is part of."""
+    """A piece of the prompt. `ttl` is set where a cache breakpoint ends it; `message` is the
+    message it is part of.
+    """
 
     text: str
     role: str = "user"
@@ -54,7 +69,12 @@ def joined(blocks: Iterable[Block]) -> str:
     pieces: list[str] = []
     last = None
     for block in blocks:
-        if last is not None and block.message != last and pieces[-1] and not pieces[-1].endswith("\n"):
+        if (
+            last is not None
+            and block.message != last
+            and pieces[-1]
+            and not pieces[-1].endswith("\n")
+        ):
             pieces.append("\n")
         pieces.append(block.text)
         last = block.message
@@ -87,7 +107,9 @@ class Request:
 
 @dataclass
 class Made:
-    """An answer before it has a form. `finish` is stop, length, refused or filtered; `said` has one per prompt."""
+    """An answer before it has a form. `finish` is stop, length, refused or filtered; `said` has one
+    per prompt.
+    """
 
     text: str
     finish: str
@@ -120,7 +142,9 @@ class Reply:
 
 
 class Wire:
-    """A form of request: its `path`, its prompt's `blocks`, the `check` that may refuse, its `limits`, an `answer`."""
+    """A form of request: its `path`, its prompt's `blocks`, the `check` that may refuse, its
+    `limits`, an `answer`.
+    """
 
     name: str
     path: re.Pattern[str]

@@ -1,1 +1,1 @@
-"""Anthropic (floor 2): `messages` and their `batches`."""
+"""Anthropic: `messages` and their `batches`."""

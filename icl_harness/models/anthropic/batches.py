@@ -1,7 +1,7 @@
-"""Anthropic's batches of messages: the requests are handed in as one body (floor 2).
+"""Anthropic's batches of messages: the requests are handed in as one body.
 
-A batch bears no name of ours: the custom ids of its results show whose it is. Limits and forms: platform.claude.com/
-docs/en/build-with-claude/batch-processing, November 2026.
+A batch bears no name of ours: the custom ids of its results show whose it is. Limits and forms:
+platform.claude.com/ docs/en/build-with-claude/batch-processing, November 2026.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from typing import IO, Any
 
-from icl_harness.ledger import BatchEntry
 from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, Seen
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import BatchEntry
 from icl_harness.models.base import Sampling
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 CHUNK = 1 << 16
 # A result names its error, but not the status that the error has as an answer.
@@ -46,11 +46,16 @@ class AnthropicBatches(BatchApi):
     async def create(self, client: Any, entry: BatchEntry, file: IO[bytes]) -> Seen:
         from anthropic.types.messages import MessageBatch
 
-        headers = {"Content-Type": "application/json", "Content-Length": str(file.seek(0, os.SEEK_END))}
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(file.seek(0, os.SEEK_END)),
+        }
         file.seek(0)
         with faults():
             path = "/v1/messages/batches"
-            batch = await client.post(path, cast_to=MessageBatch, content=_chunks(file), options={"headers": headers})
+            batch = await client.post(
+                path, cast_to=MessageBatch, content=_chunks(file), options={"headers": headers}
+            )
             return _seen(batch)
 
     async def find(self, client: Any, entry: BatchEntry, not_these: Collection[str]) -> Seen | None:
@@ -71,7 +76,10 @@ class AnthropicBatches(BatchApi):
         with faults():
             async for line in await client.messages.batches.results(seen.name):
                 result = line.result
-                yield line.custom_id, result.message if result.type == "succeeded" else _fault(result)
+                yield (
+                    line.custom_id,
+                    result.message if result.type == "succeeded" else _fault(result),
+                )
 
 
 def _fault(result: Any) -> Fault:
@@ -108,8 +116,14 @@ def faults() -> Iterator[None]:
     try:
         yield
     except anthropic.APIStatusError as error:
-        raise Fault.from_body(error.status_code, error.body, error.message, error.response.headers) from None
-    except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:  # no response; or one that is no JSON
+        raise Fault.from_body(
+            error.status_code, error.body, error.message, error.response.headers
+        ) from None
+    except (
+        anthropic.AnthropicError,
+        httpx2.HTTPError,
+        ValueError,
+    ) as error:  # no response; or one that is no JSON
         raise Fault.from_exception(error) from None
     except (AttributeError, TypeError) as error:  # SDKs build their classes from any JSON
         raise Fault(f"malformed body: {error}", lost=True) from None

@@ -1,4 +1,4 @@
-"""What the API back ends are made of (floor 2).
+"""What the API back ends are made of.
 
 backend    one model behind a provider's SDK: the walk over a node's queries
 asks       the requests behind one node, sent until they are answered or their fate is clear

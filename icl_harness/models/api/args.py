@@ -1,4 +1,6 @@
-"""Arguments of the API back ends: `--model-arg name=text` read and checked, keys found, SDKs imported (floor 2)."""
+"""Arguments of the API back ends: `--model-arg name=text` read and checked, keys found, SDKs
+imported.
+"""
 
 from __future__ import annotations
 
@@ -71,19 +73,28 @@ COMMON_ARGS: Mapping[str, Callable[[str], Any]] = {
 
 
 def read_args(
-    given: Mapping[str, str], extra: Mapping[str, Callable[[str], Any]], id: str, others: Sequence[str] = ()
+    given: Mapping[str, str],
+    extra: Mapping[str, Callable[[str], Any]],
+    id: str,
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the values of `--model-arg`; `others` were read before. Raises `ModelError` naming what is allowed."""
+    """Return the values of `--model-arg`; `others` were read before. Raises `ModelError` naming
+    what is allowed.
+    """
     readers = {**COMMON_ARGS, **extra}
     values = {}
     for name, text in given.items():
         if name not in readers:
             known = ", ".join(sorted({*readers, *others}))
-            raise ModelError(f"{id} has no model-arg {name!r}; it takes {known}.{nearest(name, readers)}")
+            raise ModelError(
+                f"{id} has no model-arg {name!r}; it takes {known}.{nearest(name, readers)}"
+            )
         try:
             values[name] = readers[name](text)
         except (ValueError, KeyError):
-            raise ModelError(f"{id}: model-arg {name} is {text!r}; it must be {readers[name].__doc__}.") from None
+            raise ModelError(
+                f"{id}: model-arg {name} is {text!r}; it must be {readers[name].__doc__}."
+            ) from None
     return values
 
 
@@ -104,7 +115,9 @@ def find_key(names: Sequence[str], id: str) -> str:
 
 
 def _dotenv() -> dict[str, str | None]:
-    """Return what `.env` in the working directory says; the environment of this process is left as it is."""
+    """Return what `.env` in the working directory says; the environment of this process is left as
+    it is.
+    """
     if not Path(".env").is_file():
         return {}
     from dotenv import dotenv_values
@@ -116,7 +129,8 @@ def _dotenv() -> dict[str, str | None]:
 
 
 def find_base_url(given: str | None, variable: str, id: str) -> str | None:
-    """Return the server's URL, given or from the environment; None for the provider's own. Raises `ModelError`.
+    """Return the server's URL, given or from the environment; None for the provider's own. Raises
+    `ModelError`.
 
     No message quotes the URL: it may hold a password.
     """
@@ -128,7 +142,9 @@ def find_base_url(given: str | None, variable: str, id: str) -> str | None:
 
 
 def _wrong_url(url: str) -> str:
-    """Return what is wrong with a base URL, "" if nothing; an SDK would meet it as a traceback or another server."""
+    """Return what is wrong with a base URL, "" if nothing; an SDK would meet it as a traceback or
+    another server.
+    """
     if not url:
         return "is empty; leave it out for the provider's own server"
     if not url.isprintable() or " " in url:
@@ -140,7 +156,9 @@ def _wrong_url(url: str) -> str:
             ipaddress.ip_address(host)
         elif not re.fullmatch(r"[\w.-]+", host.encode("idna").decode()):
             host = ""
-    except ValueError:  # brackets that do not match, a port beyond 65535, no address, an empty part of a name
+    except (
+        ValueError
+    ):  # brackets that do not match, a port beyond 65535, no address, an empty part of a name
         return "has no valid host or port"
     if split.scheme not in ("http", "https"):
         return "does not begin with http:// or https://"
@@ -156,4 +174,6 @@ def load_sdk(module: str, install: str, id: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ModelError(f"{id} needs the Python package {module}: pip install {install!r}.") from None
+        raise ModelError(
+            f"{id} needs the Python package {module}: pip install {install!r}."
+        ) from None

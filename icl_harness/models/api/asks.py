@@ -1,7 +1,8 @@
-"""The requests behind one node: each is sent until it is answered or may not be sent again (floor 2).
+"""The requests behind one node: each is sent until it is answered or may not be sent again.
 
-In: a model, a prefix, queries one by one. Out: answers, with what they cost. A request waits for the account's limiter
-and for the run's dollars; one that broke off once it was sent is counted, as the provider may have charged for it.
+In: a model, a prefix, queries one by one. Out: answers, with what they cost. A request waits for
+the account's limiter and for the run's dollars; one that broke off once it was sent is counted, as
+the provider may have charged for it.
 """
 
 from __future__ import annotations
@@ -20,20 +21,26 @@ from icl_harness.models.api.faults import Fault, Reply, is_count, one_line, stor
 from icl_harness.models.api.limiter import Slot
 from icl_harness.models.api.prices import Tokens
 from icl_harness.models.base import Answer, Sampling, Status, Usage, truncate_at_stop
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from icl_harness.models.api.backend import ApiModel
 
 T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0  # between attempts, doubling
-CACHED_SHARE = 0.8  # of a prefix's tokens: providers round down to a block, and the count is an estimate
+CACHED_SHARE = (
+    0.8  # of a prefix's tokens: providers round down to a block, and the count is an estimate
+)
 UNREACHED_TRIES = 3  # attempts at a server that never answered yet: nothing may be listening there
-UNANSWERED = 24  # attempts in a row, beside a request's own, at which giving it up ends the run: the provider is down
+# attempts in a row, beside a request's own, at which giving it up ends the run: the provider is
+# down
+UNANSWERED = 24
 
 
 class Wire(Protocol):
-    """How requests of a kind are made, sent and read: a model itself, or another endpoint of its provider's."""
+    """How requests of a kind are made, sent and read: a model itself, or another endpoint of its
+    provider's.
+    """
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any: ...
 
@@ -49,7 +56,9 @@ class Wire(Protocol):
 class Asks:
     """A prefix, ready to be asked about."""
 
-    def __init__(self, model: ApiModel, prefix: Prefix, sampling: Sampling, wire: Wire | None = None) -> None:
+    def __init__(
+        self, model: ApiModel, prefix: Prefix, sampling: Sampling, wire: Wire | None = None
+    ) -> None:
         self.model = model
         self.wire: Wire = wire or model
         self.prefix = prefix
@@ -79,11 +88,15 @@ class Asks:
         return self.wire._after(self.request, found)
 
     def missing(self, query: Query, fault: Fault) -> Answer:
-        """Return the answer to a query that has none. Raises `AccountError` where no other could have one."""
+        """Return the answer to a query that has none. Raises `AccountError` where no other could
+        have one.
+        """
         return missing_answer(self.model, query, fault)
 
     def shows_cache(self, answer: Answer) -> bool:
-        """Whether an answer's usage tells that the prefix, not just that of fewer shots, is cached now."""
+        """Whether an answer's usage tells that the prefix, not just that of fewer shots, is cached
+        now.
+        """
         return self._is_cached(answer.usage)
 
     def _is_cached(self, usage: Usage) -> bool:
@@ -96,12 +109,16 @@ class Asks:
         return max(1, round(n_bytes * self.model.tokens_per_byte))
 
     def usd(self, query: str, *, cached: bool) -> float | None:
-        """Return what an answer costs at most, as far as its prompt's tokens are known; None without a price."""
+        """Return what an answer costs at most, as far as its prompt's tokens are known; None
+        without a price.
+        """
         price, counts = self.model.price, self._counts(query, cached=cached)
         return None if price is None else price.cost_usd(counts, batch=self.model.terms.batch)
 
     def prefix_usd(self, *, cached: bool) -> float | None:
-        """Return what a request's prefix costs, as far as its tokens are known; None without a price."""
+        """Return what a request's prefix costs, as far as its tokens are known; None without a
+        price.
+        """
         price, counts = self.model.price, self._counts("", cached=cached)
         return None if price is None else price.input_usd(counts)
 
@@ -118,15 +135,19 @@ class Asks:
         )
 
     def _paced(self, query: str) -> int:
-        """Return the tokens that a request is paced by: some providers do not count what is read from a cache."""
+        """Return the tokens that a request is paced by: some providers do not count what is read
+        from a cache.
+        """
         free = self.tokens("") if self._warm and not self.model.paces_cached else 0
         return max(1, self.tokens(query) - free) + self.model.limit(self.sampling)
 
     async def ask(self, query: Query, lost: list[int]) -> Reply:
-        """Send until there is a reply; `lost` counts what broke off. Raises `Fault` where there is none, and
-        `ProviderError` where no other request was answered meanwhile either."""
+        """Send until there is a reply; `lost` counts what broke off. Raises `Fault` where there is
+        none, and `ProviderError` where no other request was answered meanwhile either.
+        """
         model, budget = self.model, self.model.terms.budget
-        # The whole price is held back, as a cache may miss; what a hit spares is free again once it is there.
+        # The whole price is held back, as a cache may miss; what a hit spares is free again once it
+        # is there.
         usd = (self.usd(query.text, cached=False) or 0.0) if budget else 0.0
 
         async def once(slot: Slot) -> Reply:
@@ -136,12 +157,16 @@ class Asks:
                 model.n_unanswered = model.n_unanswered + 1 if fault.fate == "transient" else 0
                 if model.n_unanswered == UNANSWERED // 2 and model.reached:
                     told = fault.describe(model.key)
-                    model.say_once(f"{model.id}: {told}; trying again. Ctrl-C keeps what is answered.", "waits")
+                    model.say_once(
+                        f"{model.id}: {told}; trying again. Ctrl-C keeps what is answered.", "waits"
+                    )
                 raise
             self._learn(query, reply, slot)
             if budget:
                 cost = model.priced(reply).cost_usd
-                budget.spent_usd += usd if cost is None else cost  # a usage that is not told is no gift
+                budget.spent_usd += (
+                    usd if cost is None else cost
+                )  # a usage that is not told is no gift
             return reply
 
         try:
@@ -171,7 +196,9 @@ class Asks:
             raise Fault("malformed body: nested too deeply", lost=True) from None
 
     def _learn(self, query: Query, reply: Reply, slot: Slot) -> None:
-        """Take note of what a reply tells: the server is there, the prefix is cached or not, so many tokens."""
+        """Take note of what a reply tells: the server is there, the prefix is cached or not, so
+        many tokens.
+        """
         model, usage = self.model, reply.usage
         model.reached, model.n_unanswered = True, 0
         self._warm = self._is_cached(usage)
@@ -191,16 +218,24 @@ def answer_to(model: ApiModel, sampling: Sampling, query: Query, reply: Reply) -
     if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
         error = f"no answer within {model.limit(sampling)} tokens; give room with --model-arg reasoning_tokens=N"
         return replace(answer, text=None, status="failed", error=error)
-    text = reply.text.lstrip("\n") if model.chats else reply.text  # a chat model may open with newlines: no stop
-    return replace(answer, text=truncate_at_stop(text, sampling.stop) if sampling.stop else reply.text)
+    text = (
+        reply.text.lstrip("\n") if model.chats else reply.text
+    )  # a chat model may open with newlines: no stop
+    return replace(
+        answer, text=truncate_at_stop(text, sampling.stop) if sampling.stop else reply.text
+    )
 
 
 def missing_answer(model: ApiModel, query: Query, fault: Fault) -> Answer:
-    """Return the answer that a query has by a fault. Raises `AccountError` where no further request can succeed."""
+    """Return the answer that a query has by a fault. Raises `AccountError` where no further request
+    can succeed.
+    """
     fate, error = fault.fate, fault.describe(model.key)
     if fate == "account":
         raise AccountError(f"{model.id}: {error}. Check {model.suspects(fault)}.") from None
-    status: Status = "overflow" if fate == "overflow" else "refused" if fate == "refused" else "failed"
+    status: Status = (
+        "overflow" if fate == "overflow" else "refused" if fate == "refused" else "failed"
+    )
     told = f"refused: {error}" if status == "refused" else error
     return Answer(query_id=query.id, sample=query.sample, status=status, error=told)
 
@@ -215,17 +250,23 @@ async def persist(
     lost: list[int] | None = None,
     tries: int | None = None,
 ) -> T:
-    """Return what `once` does, in a slot of the account's limiter: again and again, while its faults may pass.
+    """Return what `once` does, in a slot of the account's limiter: again and again, while its
+    faults may pass.
 
-    `usd` is held back of the run's dollars, where given; `before` is awaited ahead of each slot; `lost` counts faults
-    after which the provider may have answered. Raises `Fault`, or `ProviderError` where no server is there.
+    `usd` is held back of the run's dollars, where given; `before` is awaited ahead of each slot;
+    `lost` counts faults after which the provider may have answered. Raises `Fault`, or
+    `ProviderError` where no server is there.
     """
     tries = model.max_retries + 1 if tries is None else tries
     for attempt in range(tries):
         try:
             if before is not None:
                 await before()
-            budget = nullcontext() if usd is None or model.terms.budget is None else model.terms.budget.hold(usd)
+            budget = (
+                nullcontext()
+                if usd is None or model.terms.budget is None
+                else model.terms.budget.hold(usd)
+            )
             async with budget, model.limiter.slot(tokens) as slot:
                 try:
                     done = await once(slot)
@@ -241,7 +282,9 @@ async def persist(
             if fault.fate != "transient" or attempt + 1 == tries:
                 raise
             if fault.unreached and not model.reached and attempt + 1 >= UNREACHED_TRIES:
-                raise ProviderError(f"{model.id}: {fault.describe(model.key)}. {model.whereabouts(fault)}") from None
+                raise ProviderError(
+                    f"{model.id}: {fault.describe(model.key)}. {model.whereabouts(fault)}"
+                ) from None
             await asyncio.sleep(max(fault.retry_after_s, backoff_s(attempt)))
     raise AssertionError("the last attempt returns or raises")
 
@@ -259,10 +302,13 @@ def understood(wire: Wire, response: Any) -> Reply:
             raise TypeError("a text or a count of tokens is neither")
         return replace(reply, text=reply.text and storable(reply.text))
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        # SDKs build their classes from any JSON: a body of another shape shows only where it is read.
+        # SDKs build their classes from any JSON: a body of another shape shows only where it is
+        # read.
         raise Fault(f"malformed body: {error}", lost=True) from None
 
 
 def backoff_s(attempt: int) -> float:
-    """Return the wait before the next attempt: doubling, up to a quarter less so that requests do not march in step."""
+    """Return the wait before the next attempt: doubling, up to a quarter less so that requests do
+    not march in step.
+    """
     return min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S) * (1 - 0.25 * random.random())

@@ -1,9 +1,10 @@
-"""What the API back ends share: the walk over a node's queries, keys, clients, prices (floor 2).
+"""What the API back ends share: the walk over a node's queries, keys, clients, prices.
 
-In: a provider's `_request` (what a node's requests share), `_send` (one request) and `_read` (its response). Out: an
-`ApiModel` that answers a node's queries: the first alone, which writes the provider's cache, then the others.
-The SDKs' own retries are off: theirs would pass by the limiter, and multiply with those of `asks`.
-Nothing secret passes: every provider's text goes through `one_line`.
+In: a provider's `_request` (what a node's requests share), `_send` (one request) and `_read` (its
+response). Out: an `ApiModel` that answers a node's queries: the first alone, which writes the
+provider's cache, then the others. The SDKs' own retries are off: theirs would pass by the limiter,
+and multiply with those of `asks`. Nothing secret passes: every provider's text goes through
+`one_line`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from icl_harness.models.api.prices import Price, Tokens, find_price
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.api.warming import warm
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 REASONING_TOKENS = 8192  # room beside the answer for models known to think first
 BYTES_PER_TOKEN = 3  # of English, tokenizers need 4 or more; of digits and code about 3
@@ -47,7 +48,9 @@ class ApiModel(Model):
     key_names: ClassVar[tuple[str, ...]]
     base_url_name: ClassVar[str]  # the environment variable that the SDK would read
     sdk: ClassVar[tuple[str, str, str]]  # module, distribution, what to pip install
-    paces_cached: ClassVar[bool] = True  # whether tokens read from a cache count against the account's tokens a minute
+    paces_cached: ClassVar[bool] = (
+        True  # whether tokens read from a cache count against the account's tokens a minute
+    )
     caches: ClassVar[bool] = True  # whether a cache may be asked for at all
     chats: ClassVar[bool] = True  # whether answers are a chat model's turns
     extra_args: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
@@ -55,7 +58,13 @@ class ApiModel(Model):
     scorings: ClassVar[tuple[str, ...]] = ("generate",)
 
     def __init__(
-        self, name: str, *, id: str, base_url: str | None = None, terms: Terms | None = None, **model_args: str
+        self,
+        name: str,
+        *,
+        id: str,
+        base_url: str | None = None,
+        terms: Terms | None = None,
+        **model_args: str,
     ) -> None:
         self.name = name
         self.id = id
@@ -79,7 +88,9 @@ class ApiModel(Model):
             self.batch_api()
         self.key = find_key(self.key_names, id)
         if not (self.key or self._key_optional() or self.terms.keyless):
-            raise ModelError(f"{id} needs a key: set {' or '.join(self.key_names)}, or write it into .env.")
+            raise ModelError(
+                f"{id} needs a key: set {' or '.join(self.key_names)}, or write it into .env."
+            )
         module, _, install = self.sdk
         load_sdk(module, install, id)
         self.tokens_per_byte = 1 / BYTES_PER_TOKEN  # until an answer tells
@@ -118,7 +129,9 @@ class ApiModel(Model):
         return False
 
     def _reasoning_room(self) -> int:
-        """Return the tokens that reasoning may take beside the answer, unless the user says how many."""
+        """Return the tokens that reasoning may take beside the answer, unless the user says how
+        many.
+        """
         return REASONING_TOKENS if self._reasons() else 0
 
     def _takes_temperature(self) -> bool:
@@ -126,7 +139,9 @@ class ApiModel(Model):
 
     @property
     def charges_writes(self) -> bool:
-        """Whether writing a prefix to the provider's cache has a price of its own, and is told in the usage."""
+        """Whether writing a prefix to the provider's cache has a price of its own, and is told in
+        the usage.
+        """
         return False
 
     def limit(self, sampling: Sampling) -> int:
@@ -149,7 +164,9 @@ class ApiModel(Model):
         self._longest = (n_bytes, tokens)
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
-        """Return an estimate of a token for every 3 bytes; None where no context window is given to compare it with."""
+        """Return an estimate of a token for every 3 bytes; None where no context window is given to
+        compare it with.
+        """
         if self.capabilities.context_window is None:
             return None
         return -(-(node.n_bytes + len(query.encode())) // BYTES_PER_TOKEN)
@@ -167,7 +184,9 @@ class ApiModel(Model):
                 f"{self.id} offers no scoring {sampling.scoring!r}; use scoring {' or '.join(self.scorings)}."
             )
         if self.terms.batch:
-            async with contextlib.aclosing(self._batches().answers(node, queries, sampling)) as fetched:
+            async with contextlib.aclosing(
+                self._batches().answers(node, queries, sampling)
+            ) as fetched:
                 async for answered in fetched:
                     yield answered
             return
@@ -181,7 +200,9 @@ class ApiModel(Model):
             async for answer in warm(asks, rest):
                 yield [answer]
             stream = fan_out(asks.answer, rest, self.most)
-            async with contextlib.aclosing(stream):  # so that a consumer who closes this one cancels what flies
+            async with contextlib.aclosing(
+                stream
+            ):  # so that a consumer who closes this one cancels what flies
                 async for answered in stream:
                     yield answered
 
@@ -194,15 +215,21 @@ class ApiModel(Model):
             self._batcher = Batcher(self)
         return self._batcher
 
-    def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+    def _weighed(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         """Yield the likeliest choices, where `scorings` names more than generation."""
         raise AssertionError(f"{self.id} names scorings that it cannot do")
 
     def prefix(self, node: Node, n_queries: int) -> Prefix:
-        """Return a node as it is sent: cached, where several queries share it and the provider caches as little."""
+        """Return a node as it is sent: cached, where several queries share it and the provider
+        caches as little.
+        """
         tokens = round(node.n_bytes * self.tokens_per_byte)
         worth_it = n_queries > 1 and tokens >= fewest_tokens(self.provider, self.name)
-        return prefix_of(node, cached=worth_it and self.caches, ttl=ttl_for(tokens, self.terms.rates))
+        return prefix_of(
+            node, cached=worth_it and self.caches, ttl=ttl_for(tokens, self.terms.rates)
+        )
 
     def on(self, terms: Terms) -> Self:
         """Return this model as another that is asked on `terms`, with connections of its own."""
@@ -217,11 +244,15 @@ class ApiModel(Model):
 
     @contextlib.asynccontextmanager
     async def _kept(self, prefix: Prefix) -> AsyncGenerator[Prefix, None]:
-        """Keep at the provider what it needs for a cached prefix, as long as this lasts. Most need nothing."""
+        """Keep at the provider what it needs for a cached prefix, as long as this lasts. Most need
+        nothing.
+        """
         yield prefix
 
     async def _before(self, request: Any) -> None:
-        """Do what must be done before a request of a prefix may be sent, each time. Most need nothing."""
+        """Do what must be done before a request of a prefix may be sent, each time. Most need
+        nothing.
+        """
         return None
 
     def _after(self, request: Any, answer: Answer) -> Answer:
@@ -237,7 +268,9 @@ class ApiModel(Model):
     def connected(self) -> Any:
         """Return the client of the running event loop."""
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:  # connections belong to the loop that opened them
+        if (
+            self._client is None or self._loop is not loop
+        ):  # connections belong to the loop that opened them
             self._client, self._loop = self._open(), loop
         return self._client
 
@@ -254,12 +287,16 @@ class ApiModel(Model):
 
         from icl_harness.models.api.client import http_client
 
-        return http_client(kind or httpx2.AsyncClient, self.limiter, timeout_s=self.timeout_s, most=self.most)
+        return http_client(
+            kind or httpx2.AsyncClient, self.limiter, timeout_s=self.timeout_s, most=self.most
+        )
 
     def suspects(self, fault: Fault) -> str:
         """Return what to check after a fault that no further request can mend."""
         if fault.status == 404 or "model_not_found" in fault.codes:
-            server = f" and the base URL {one_line(self.base_url, self.key)}" if self.base_url else ""
+            server = (
+                f" and the base URL {one_line(self.base_url, self.key)}" if self.base_url else ""
+            )
             return f"the model's name{server}"
         return f"{' or '.join(self.key_names)} and its account"
 
@@ -291,7 +328,9 @@ class ApiModel(Model):
         provider, _, name = priced_as.partition("/")
         price = find_price(provider, name)
         if price is None:
-            raise ModelError(f"{self.id}: priced_as={priced_as}: no price is known. Name it as in openai/gpt-5.")
+            raise ModelError(
+                f"{self.id}: priced_as={priced_as}: no price is known. Name it as in openai/gpt-5."
+            )
         return price
 
     def describe(self) -> dict[str, Any]:
@@ -316,8 +355,10 @@ class ApiModel(Model):
 
 
 def stops(sampling: Sampling, limit: int | None = None) -> list[str]:
-    """Return the stop strings to send. `asks.cut` applies them all, so that what a provider refuses may be left out.
+    """Return the stop strings to send. `asks.cut` applies them all, so that what a provider refuses
+    may be left out.
 
-    Blank ones stay here: Anthropic refuses them, and elsewhere an answer that opens with a newline would come empty.
+    Blank ones stay here: Anthropic refuses them, and elsewhere an answer that opens with a newline
+    would come empty.
     """
     return [stop for stop in sampling.stop if stop.strip()][:limit]

@@ -1,7 +1,8 @@
-"""What a provider's batches look like to us: one class for each provider derives from `BatchApi` (floor 2).
+"""What a provider's batches look like to us: one class for each provider derives from `BatchApi`.
 
-In: requests, line by line, in a file. Out: a batch at the provider, what it says of it, and its results by custom id.
-A custom id is the batch's token in the ledger and the request's number, so that no result is taken for another's.
+In: requests, line by line, in a file. Out: a batch at the provider, what it says of it, and its
+results by custom id. A custom id is the batch's token in the ledger and the request's number, so
+that no result is taken for another's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from icl_harness.ledger import BatchEntry
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import BatchEntry
 from icl_harness.models.base import Sampling
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from icl_harness.models.api.backend import ApiModel
@@ -26,7 +27,9 @@ CLOCKS_S = 600.0  # by how much the provider's clock may differ from ours
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a provider says of a batch. `fault`: why all of it failed; `files`: where its results lie."""
+    """What a provider says of a batch. `fault`: why all of it failed; `files`: where its results
+    lie.
+    """
 
     name: str
     state: str  # in the provider's words
@@ -47,9 +50,13 @@ class BatchApi(ABC):
 
     most_requests: ClassVar[int]  # in one batch
     most_bytes: ClassVar[int]
-    frame: ClassVar[tuple[bytes, bytes, bytes]]  # what stands before the requests, between them, and after them
+    frame: ClassVar[
+        tuple[bytes, bytes, bytes]
+    ]  # what stands before the requests, between them, and after them
     results_days: ClassVar[int]  # that a batch is kept once it has ended
-    names_tokens: ClassVar[bool] = True  # whether the token can be seen at a batch, not only at its results
+    names_tokens: ClassVar[bool] = (
+        True  # whether the token can be seen at a batch, not only at its results
+    )
 
     def __init__(self, model: ApiModel) -> None:
         self.model: Any = model  # as the provider's own class
@@ -68,7 +75,9 @@ class BatchApi(ABC):
 
     @abstractmethod
     async def find(self, client: Any, entry: BatchEntry, not_these: Collection[str]) -> Seen | None:
-        """Return the batch that was handed in under a token; one that may be it where tokens cannot be seen."""
+        """Return the batch that was handed in under a token; one that may be it where tokens cannot
+        be seen.
+        """
 
     @abstractmethod
     async def look(self, client: Any, name: str) -> Seen:

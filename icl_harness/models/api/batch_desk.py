@@ -1,7 +1,8 @@
-"""A model's batches at its provider: handed in, found again, polled, fetched, each with patience (floor 2).
+"""A model's batches at its provider: handed in, found again, polled, fetched, each with patience.
 
-In: batches that are written down in the ledger. Out: what the provider says of them, written down too, and their
-results one by one. A batch whose handing in broke off is looked for before it is handed in again.
+In: batches that are written down in the ledger. Out: what the provider says of them, written down
+too, and their results one by one. A batch whose handing in broke off is looked for before it is
+handed in again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
-from icl_harness.ledger import BatchEntry, Ledger
 from icl_harness.models.api.asks import persist
 from icl_harness.models.api.batch_api import BatchApi, Seen
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import BatchEntry, Ledger
 
 if TYPE_CHECKING:
     from icl_harness.models.api.backend import ApiModel
@@ -30,8 +31,9 @@ UNSURE_S = 10.0  # a batch whose handing in broke off may appear as late as this
 
 @dataclass(kw_only=True, eq=False)
 class Batch(Generic[R]):
-    """A batch, and by number those of its requests that are waited for. `sure`: that `seen` is this one;
-    `in_doubt`: that its handing in broke off, and it may be there all the same."""
+    """A batch, and by number those of its requests that are waited for. `sure`: that `seen` is this
+    one; `in_doubt`: that its handing in broke off, and it may be there all the same.
+    """
 
     entry: BatchEntry
     claims: dict[int, R] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class Desk:
         self.api: BatchApi = model.batch_api()
 
     async def create(self, batch: Batch[Any], file: IO[bytes]) -> None:
-        """Hand in a batch. Raises `Fault`; where the batch is in doubt then, it may have been taken all the same."""
+        """Hand in a batch. Raises `Fault`; where the batch is in doubt then, it may have been taken
+        all the same.
+        """
 
         async def once(_: Any) -> Seen:
             client = self.model.connected()
@@ -67,7 +71,9 @@ class Desk:
             try:
                 return await self.api.create(client, batch.entry, file)
             except Fault as fault:
-                batch.in_doubt = fault.fate == "transient" and not (fault.unreached or fault.status == 429)
+                batch.in_doubt = fault.fate == "transient" and not (
+                    fault.unreached or fault.status == 429
+                )
                 raise
 
         batch.seen = await persist(self.model, once)
@@ -79,7 +85,9 @@ class Desk:
         if batch.seen is None and batch.entry.name:
             batch.seen = await self.look(batch.entry.name)
         elif batch.seen is None:
-            batch.seen = await persist(self.model, lambda _: self._find_once(batch), tries=POLL_TRIES)
+            batch.seen = await persist(
+                self.model, lambda _: self._find_once(batch), tries=POLL_TRIES
+            )
         while batch.is_underway:
             assert batch.seen is not None
             self.note(batch)
@@ -90,8 +98,9 @@ class Desk:
         return batch.seen
 
     async def fetch(self, batch: Batch[Any], take: Callable[[int, Any], None]) -> bool:
-        """Give the number and the result of each request to `take`; some may come twice. Return whether the batch is
-        the one that was handed in."""
+        """Give the number and the result of each request to `take`; some may come twice. Return
+        whether the batch is the one that was handed in.
+        """
         seen = batch.seen
         assert seen is not None
         for _ in range(FETCHES):
@@ -106,7 +115,9 @@ class Desk:
             batch.seen = None
         return batch.sure
 
-    async def _fetch_once(self, batch: Batch[Any], seen: Seen, take: Callable[[int, Any], None]) -> set[int]:
+    async def _fetch_once(
+        self, batch: Batch[Any], seen: Seen, take: Callable[[int, Any], None]
+    ) -> set[int]:
         """Return the numbers of the requests that have a result."""
         numbers = set()
         async with aclosing(self.api.results(self.model.connected(), seen)) as results:
@@ -138,7 +149,9 @@ class Desk:
     async def look(self, name: str, tries: int = POLL_TRIES) -> Seen | None:
         """Return what the provider says of a batch; None where it has none of that name."""
         try:
-            return await persist(self.model, lambda _: self.api.look(self.model.connected(), name), tries=tries)
+            return await persist(
+                self.model, lambda _: self.api.look(self.model.connected(), name), tries=tries
+            )
         except Fault as fault:
             if fault.status == 404:
                 return None

@@ -1,7 +1,7 @@
-"""The requests of a batch, and the file in which they are handed in (floor 2).
+"""The requests of a batch, and the file in which they are handed in.
 
-In: requests that wait, a provider's limits. Out: a file with as many of them as one batch takes. The file is written
-request by request, and of all nodes one at a time is held as it is sent.
+In: requests that wait, a provider's limits. Out: a file with as many of them as one batch takes.
+The file is written request by request, and of all nodes one at a time is held as it is sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.prices import Tokens
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
     from icl_harness.models.api.backend import ApiModel
@@ -33,7 +33,9 @@ class Shared:
 
 @dataclass(kw_only=True, eq=False)
 class Request:
-    """One request. `place`: the token of the batch that was the last to hold it, and its number there."""
+    """One request. `place`: the token of the batch that was the last to hold it, and its number
+    there.
+    """
 
     shared: Shared
     query: Query
@@ -46,8 +48,9 @@ class Request:
 
     @property
     def key(self) -> str:
-        """Return a name for all that decides the answer, the same in every run of a spec. A greedy one is any draw's:
-        the draw that asked first may not be the first that goes on."""
+        """Return a name for all that decides the answer, the same in every run of a spec. A greedy
+        one is any draw's: the draw that asked first may not be the first that goes on.
+        """
         shared, query = self.shared, self.query
         seed = query.seed if shared.sampling.temperature else None
         told = [shared.node.hash, query.text, query.sample, seed, asdict(shared.sampling)]
@@ -67,7 +70,9 @@ class Request:
 def fill_file(
     file: IO[bytes], token: str, waiting: deque[Request], api: BatchApi, most_bytes: int
 ) -> tuple[list[Request], int, float]:
-    """Move requests from those that wait into a file, as many as a batch may have; return them, bytes, dollars."""
+    """Move requests from those that wait into a file, as many as a batch may have; return them,
+    bytes, dollars.
+    """
     start, between, end = api.frame
     budget = api.model.terms.budget
     left_usd = float("inf") if budget is None else budget.most_usd - budget.spent_usd
@@ -95,7 +100,9 @@ def fill_file(
 def _body(api: BatchApi, shared: Shared) -> Any:
     model = api.model
     prefix = model.prefix(shared.node, shared.n_queries)
-    return api.request(replace(prefix, cached=False) if model.charges_writes else prefix, shared.sampling)
+    return api.request(
+        replace(prefix, cached=False) if model.charges_writes else prefix, shared.sampling
+    )
 
 
 def most_usd(model: ApiModel, request: Request) -> float:

@@ -1,11 +1,12 @@
-"""Requests handed in as batches, at half the price, and fetched hours later (floor 2).
+"""Requests handed in as batches, at half the price, and fetched hours later.
 
-In: what all cells that are walked at the same time ask of a model. Out: their answers. Requests are gathered until no
-more come, split by the provider's limits, written down in the run's ledger, and handed in (batch_desk.py); results are
-matched to requests by custom id. A run that was killed and asks the same again is given the results of the batches
-that hold its requests: none is handed in twice. What a batch failed to answer goes into another one.
-Caches that are charged for when written are not asked for: the requests of a batch run at the same time, and each
-would write its own. Left out: cancelling.
+In: what all cells that are walked at the same time ask of a model. Out: their answers. Requests are
+gathered until no more come, split by the provider's limits, written down in the run's ledger, and
+handed in (batch_desk.py); results are matched to requests by custom id. A run that was killed and
+asks the same again is given the results of the batches that hold its requests: none is handed in
+twice. What a batch failed to answer goes into another one. Caches that are charged for when written
+are not asked for: the requests of a batch run at the same time, and each would write its own. Left
+out: cancelling.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from icl_harness.errors import AccountError, ProviderError, SpecError
-from icl_harness.ledger import BatchEntry, new_token
 from icl_harness.models.api.asks import answer_to, missing_answer, understood
 from icl_harness.models.api.batch_desk import Batch, Desk
 from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
 from icl_harness.models.api.faults import Fault, one_line
+from icl_harness.models.api.ledger import BatchEntry, new_token
 from icl_harness.models.api.terms import Budget
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
     from icl_harness.models.api.backend import ApiModel
@@ -68,10 +69,14 @@ class Batcher:
     ) -> AsyncGenerator[list[Answer], None]:
         """Yield answers as batches end. Closed early, what is not handed in yet never will be."""
         if sampling.scoring != "generate":
-            raise SpecError(f"{self.model.id}: batches take --scoring generate. Use that, or leave --batch out.")
+            raise SpecError(
+                f"{self.model.id}: batches take --scoring generate. Use that, or leave --batch out."
+            )
         shared = Shared(node=node, sampling=sampling, n_queries=len(queries))
         arrived: asyncio.Queue[Request] = asyncio.Queue()
-        left = dict.fromkeys(Request(shared=shared, query=query, arrived=arrived) for query in queries)
+        left = dict.fromkeys(
+            Request(shared=shared, query=query, arrived=arrived) for query in queries
+        )
         self._ask(left)
         try:
             while left:
@@ -79,7 +84,9 @@ class Batcher:
                 while not arrived.empty():
                     ready.append(arrived.get_nowait())
                 yield [_answer(request) for request in ready]
-                self.ledger.answered(request.place for request in ready if request.place)  # the records hold them
+                self.ledger.answered(
+                    request.place for request in ready if request.place
+                )  # the records hold them
                 for request in ready:
                     del left[request]
         finally:
@@ -127,7 +134,7 @@ class Batcher:
                 while self._waiting:
                     n = await self._hand_in_one()
                     n_batches, n_requests = n_batches + bool(n), n_requests + n
-        except Exception as error:  # noqa: BLE001 : whoever waits for an answer raises it
+        except Exception as error:  # noqa: BLE001
             _fail(self._waiting, error)
             self._waiting.clear()
         if n_batches:
@@ -141,7 +148,9 @@ class Batcher:
         """Hand in as much as one batch takes, and follow it; return how many requests those are."""
         token = new_token()
         with tempfile.TemporaryFile() as file:
-            taken, n_bytes, usd = fill_file(file, token, self._waiting, self.desk.api, self.most_bytes)
+            taken, n_bytes, usd = fill_file(
+                file, token, self._waiting, self.desk.api, self.most_bytes
+            )
             if not taken:
                 return 0
             flying = [batch.task for batch in self._followed if batch.task is not None]
@@ -154,7 +163,9 @@ class Batcher:
                     await held.enter_async_context(self.budget.hold(usd))
                     places = [request.place for request in taken if request.place]
                     keys = [request.key for request in taken]
-                    entry = self.ledger.plan_batch(token, self.model.id, keys, n_bytes, instead_of=places)
+                    entry = self.ledger.plan_batch(
+                        token, self.model.id, keys, n_bytes, instead_of=places
+                    )
                     batch = Batch(entry=entry, claims=dict(enumerate(taken)))
                     if not await self._is_taken(batch, file):
                         return 0
@@ -165,22 +176,34 @@ class Batcher:
         return len(taken)
 
     async def _is_taken(self, batch: Batch[Request], file: IO[bytes]) -> bool:
-        """Hand in a batch; where the provider does not take it, answer for it. Raises where it would take no other."""
+        """Hand in a batch; where the provider does not take it, answer for it. Raises where it
+        would take no other.
+        """
         model = self.model
         while True:
             try:
                 await self.desk.create(batch, file)
                 return True
             except Fault as fault:
-                if fault.status == 429 and fault.fate == "transient" and await self._landed():  # there is room then
+                if (
+                    fault.status == 429 and fault.fate == "transient" and await self._landed()
+                ):  # there is room then
                     continue
-                if batch.in_doubt or fault.fate == "transient":  # it may have been taken: the next run looks
-                    told = f"{model.id}: a batch could not be handed in: {fault.describe(model.key)}."
-                    raise (AccountError if fault.fate == "account" else ProviderError)(told) from None
+                if (
+                    batch.in_doubt or fault.fate == "transient"
+                ):  # it may have been taken: the next run looks
+                    told = (
+                        f"{model.id}: a batch could not be handed in: {fault.describe(model.key)}."
+                    )
+                    raise (AccountError if fault.fate == "account" else ProviderError)(
+                        told
+                    ) from None
                 self.ledger.batch_is(batch.entry.token, "gone")
                 if fault.status in (404, 405, 501) and model.base_url:
                     where, told = one_line(model.base_url, model.key), fault.describe(model.key)
-                    raise SpecError(f"{model.id}: {where} takes no batches: {told}. Leave --batch out.") from None
+                    raise SpecError(
+                        f"{model.id}: {where} takes no batches: {told}. Leave --batch out."
+                    ) from None
                 if fault.fate == "overflow" and len(batch.claims) > 1:
                     self._smaller(batch)
                 for number in list(batch.claims):
@@ -202,9 +225,13 @@ class Batcher:
             except Fault as fault:
                 told = f"{model.id}: {fault.describe(model.key)}."
                 is_last = fault.fate == "account"
-                error = AccountError(f"{told} Check {model.suspects(fault)}.") if is_last else ProviderError(told)
+                error = (
+                    AccountError(f"{told} Check {model.suspects(fault)}.")
+                    if is_last
+                    else ProviderError(told)
+                )
                 _fail(batch.claims.values(), error)
-            except Exception as error:  # noqa: BLE001 : whoever waits for an answer raises it
+            except Exception as error:  # noqa: BLE001
                 _fail(batch.claims.values(), error)
             finally:
                 self._followed.discard(batch)
@@ -221,18 +248,28 @@ class Batcher:
         wanted = set(batch.claims)
         if not await self.desk.fetch(batch, lambda number, found: self._end(batch, number, found)):
             return
-        if seen.fault is not None and seen.fault.status == 429:  # more tokens than the account's batches may hold
+        if (
+            seen.fault is not None and seen.fault.status == 429
+        ):  # more tokens than the account's batches may hold
             if not await self._landed():
                 self._smaller(batch)
             elif batch.claims:
                 self._again(batch)
         for number in wanted & batch.claims.keys():
-            self._end(batch, number, seen.fault or Fault(f"the batch is {seen.state}, without an answer to this"))
+            self._end(
+                batch,
+                number,
+                seen.fault or Fault(f"the batch is {seen.state}, without an answer to this"),
+            )
 
     def _refuse_to_lose(self, entry: BatchEntry) -> None:
-        """Raise `SpecError` for a batch that the provider must still have: handed in again, it is paid for twice."""
+        """Raise `SpecError` for a batch that the provider must still have: handed in again, it is
+        paid for twice.
+        """
         api = self.desk.api
-        if entry.name is not None and time.time() < entry.made + 86_400 * (WINDOW_DAYS + api.results_days):
+        if entry.name is not None and time.time() < entry.made + 86_400 * (
+            WINDOW_DAYS + api.results_days
+        ):
             raise SpecError(
                 f"{self.model.id}: the provider knows no batch {entry.name}, which this run has handed in. Is this the "
                 "key and the server that it was handed in with? If it was deleted there, start anew with another --out."
@@ -240,7 +277,9 @@ class Batcher:
 
     async def _landed(self) -> bool:
         """Wait until one of the batches that are underway has ended; return whether there was one."""
-        tasks = [batch.task for batch in self._followed if batch.task is not None and batch.is_underway]
+        tasks = [
+            batch.task for batch in self._followed if batch.task is not None and batch.is_underway
+        ]
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return bool(tasks)
@@ -265,7 +304,9 @@ class Batcher:
         return request
 
     def _end(self, batch: Batch[Request], number: int, found: Any) -> None:
-        """Answer a request with its result, if it waits for one; what may pass is asked again in another batch."""
+        """Answer a request with its result, if it waits for one; what may pass is asked again in
+        another batch.
+        """
         request = batch.claims.get(number)
         if request is None:
             return
@@ -277,7 +318,8 @@ class Batcher:
             if fault.lost:  # it may have been charged for
                 request.n_lost += 1
                 self._spend(request, None)
-            # An account that was at its end when the batch was made may not be now; if it is, handing in tells.
+            # An account that was at its end when the batch was made may not be now; if it is,
+            # handing in tells.
             passes = ("transient", "account") if batch.seen is not None else ("transient",)
             if fault.fate in passes and request.n_tries < MOST_TRIES and request.wanted:
                 request.n_tries += 1

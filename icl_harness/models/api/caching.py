@@ -1,7 +1,7 @@
-"""What of a prefix is worth a provider's cache, and for how long (floor 2).
+"""What of a prefix is worth a provider's cache, and for how long.
 
-Sources, read in November 2026: platform.claude.com/docs (prompt caching), developers.openai.com/api/docs/guides
-(prompt caching), ai.google.dev/gemini-api/docs/caching.
+Sources, read in November 2026: platform.claude.com/docs (prompt caching),
+developers.openai.com/api/docs/guides (prompt caching), ai.google.dev/gemini-api/docs/caching.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from icl_harness.models.api.limiter import Rates
-from icl_harness.prompts import Node, Piece, pieces
+from icl_harness.prompts.tree import Node, Piece, pieces
 
 Ttl = Literal["5m", "1h"]
 MOST_BREAKPOINTS = 4  # in one request, of Anthropic and of OpenAI
 KEPT_S = 240.0  # a cache of 5 minutes is read again within this, with a minute to spare
 
-# The fewest tokens that a cache takes, by provider; the first name that matches. Below it nothing is cached.
+# The fewest tokens that a cache takes, by provider; the first name that matches. Below it nothing
+# is cached.
 FEWEST_TOKENS: dict[str, tuple[tuple[str, int], ...]] = {
     "anthropic": (
         (r"opus-4-[5-7]|haiku-4-5", 4096),
@@ -32,7 +33,9 @@ FEWEST_TOKENS: dict[str, tuple[tuple[str, int], ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
-    """A node as it is sent: its pieces, and whether a cache is asked for. `name`: of a cache that holds it already."""
+    """A node as it is sent: its pieces, and whether a cache is asked for. `name`: of a cache that
+    holds it already.
+    """
 
     node: Node
     pieces: tuple[Piece, ...]
@@ -42,16 +45,23 @@ class Prefix:
 
     @property
     def key(self) -> str:
-        """Return a name for the draw: the same for every shot count, as all begin with the same shot."""
+        """Return a name for the draw: the same for every shot count, as all begin with the same
+        shot.
+        """
         return self.node.path[:2][-1].hash[:32]
 
     @property
     def breakpoints(self) -> set[int]:
-        """Return which pieces end in a cache breakpoint: the end of the prefix and the shot counts before it."""
+        """Return which pieces end in a cache breakpoint: the end of the prefix and the shot counts
+        before it.
+        """
         if not self.cached or not self.pieces:
             return set()
         last = len(self.pieces) - 1
-        return {last, *[i for i, piece in enumerate(self.pieces[:-1]) if piece.cut][1 - MOST_BREAKPOINTS :]}
+        return {
+            last,
+            *[i for i, piece in enumerate(self.pieces[:-1]) if piece.cut][1 - MOST_BREAKPOINTS :],
+        }
 
 
 def prefix_of(node: Node, *, cached: bool, ttl: Ttl = "5m") -> Prefix:
@@ -65,9 +75,11 @@ def fewest_tokens(provider: str, model: str) -> int:
 
 
 def ttl_for(tokens: int, rates: Rates) -> Ttl:
-    """Return how long a cache must last: from the request that writes it to the next, each read renewing it.
+    """Return how long a cache must last: from the request that writes it to the next, each read
+    renewing it.
 
-    That next one waits for the whole prefix's share of the account's tokens, even where reads do not count.
+    That next one waits for the whole prefix's share of the account's tokens, even where reads do
+    not count.
     """
     return "1h" if gap_s(tokens, rates) > KEPT_S else "5m"
 

@@ -1,5 +1,5 @@
-"""The HTTP client that the SDKs are given: no limit on connections but the limiter's, which sees every answer's headers
-(floor 2).
+"""The HTTP client that the SDKs are given: no limit on connections but the limiter's, which sees
+every answer's headers.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ import httpx2
 from icl_harness.models.api.limiter import Limiter
 
 
-def http_client(kind: type[httpx2.AsyncClient], limiter: Limiter, *, timeout_s: float, most: int) -> Any:
+def http_client(
+    kind: type[httpx2.AsyncClient], limiter: Limiter, *, timeout_s: float, most: int
+) -> Any:
     """Return a new client of a kind, for `most` requests at a time.
 
-    The kind of OpenAI's and Anthropic's SDKs is their own one on aiohttp, which takes half the CPU seconds.
+    The kind of OpenAI's and Anthropic's SDKs is their own one on aiohttp, which takes half the CPU
+    seconds.
     """
 
     async def hook(response: httpx2.Response) -> None:
         limiter.told(response.headers)
 
     return kind(
-        limits=httpx2.Limits(max_connections=None if kind is httpx2.AsyncClient else 0, max_keepalive_connections=most),
+        limits=httpx2.Limits(
+            max_connections=None if kind is httpx2.AsyncClient else 0,
+            max_keepalive_connections=most,
+        ),
         timeout=timeout_s,
         follow_redirects=True,
         event_hooks={"response": [hook]},

@@ -1,9 +1,10 @@
-"""How many tokens a prompt has, counted before it is asked (floor 2).
+"""How many tokens a prompt has, counted before it is asked.
 
-In: a model, nodes, and the texts of the queries behind each. Out: a `Count`, and how it came about: by the model's own
-tokenizer where that is here (local models, tiktoken), by the provider's counting endpoint where there is a key, by an
-estimate elsewhere. The endpoint is asked once per node, with one query behind it, as a prompt of shots alone may be
-refused; the other queries are estimated from the tokens that a byte took. No model is ever asked for an answer.
+In: a model, nodes, and the texts of the queries behind each. Out: a `Count`, and how it came about:
+by the model's own tokenizer where that is here (local models, tiktoken), by the provider's counting
+endpoint where there is a key, by an estimate elsewhere. The endpoint is asked once per node, with
+one query behind it, as a prompt of shots alone may be refused; the other queries are estimated from
+the tokens that a byte took. No model is ever asked for an answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from icl_harness.models.api.body import HOLE, turns
 from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Model
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 ESTIMATE = f"estimate: {BYTES_PER_TOKEN} bytes a token"
 COUNTED = "counted by the provider"
@@ -29,7 +30,9 @@ Turns = list[tuple[str, list[str]]]  # a role and the texts of its turn
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """The tokens of a node and of each text behind it. `how` they were counted is one of a few words."""
+    """The tokens of a node and of each text behind it. `how` they were counted is one of a few
+    words.
+    """
 
     prefix: int
     queries: tuple[int, ...]
@@ -49,11 +52,15 @@ class Counter:
         self._model = model
         self._texts: dict[str, int] = {}  # of a query, where a tokenizer counts them
         self._per_byte: dict[str, float] = {}  # by the node's hash, where the endpoint does
-        endpoint = ENDPOINTS.get(model.sdk[0]) if isinstance(model, ApiModel) and model.key else None
+        endpoint = (
+            ENDPOINTS.get(model.sdk[0]) if isinstance(model, ApiModel) and model.key else None
+        )
         self._endpoint = endpoint if _is_served(model) else None
 
     async def count(self, node: Node, texts: Sequence[str]) -> Count | None:
-        """Return the tokens; None for a model that knows no tokens. Raises `AccountError` for a key that is refused."""
+        """Return the tokens; None for a model that knows no tokens. Raises `AccountError` for a key
+        that is refused.
+        """
         counted = self._by_tokenizer(node, texts)
         if counted is not None or not isinstance(self._model, ApiModel):
             return counted
@@ -67,7 +74,9 @@ class Counter:
 
     def _by_tokenizer(self, node: Node, texts: Sequence[str]) -> Count | None:
         model = self._model
-        count: Callable[..., int | None] = model.exact_tokens if isinstance(model, ApiModel) else model.count_tokens
+        count: Callable[..., int | None] = (
+            model.exact_tokens if isinstance(model, ApiModel) else model.count_tokens
+        )
         prefix = count(node)
         if prefix is None:
             return None
@@ -116,7 +125,10 @@ def _is_served(model: Model) -> bool:
 
 def _turns(prefix: Prefix, query: str) -> Turns:
     return [
-        (role, [query if text == HOLE else text for _, text in texts if text != HOLE or query.strip()])
+        (
+            role,
+            [query if text == HOLE else text for _, text in texts if text != HOLE or query.strip()],
+        )
         for role, texts in turns(prefix.pieces)
     ]
 
@@ -127,10 +139,16 @@ async def _anthropic(model: ApiModel, prompt: Turns) -> Any:
     def blocks(texts: list[str]) -> list[Any]:
         return [{"type": "text", "text": text} for text in texts]
 
-    system: Any = next((blocks(texts) for role, texts in prompt if role == "system"), anthropic.omit)
-    messages: list[Any] = [{"role": r, "content": blocks(texts)} for r, texts in prompt if r != "system" and texts]
+    system: Any = next(
+        (blocks(texts) for role, texts in prompt if role == "system"), anthropic.omit
+    )
+    messages: list[Any] = [
+        {"role": r, "content": blocks(texts)} for r, texts in prompt if r != "system" and texts
+    ]
     try:
-        told = await model.connected().messages.count_tokens(model=model.name, messages=messages, system=system)
+        told = await model.connected().messages.count_tokens(
+            model=model.name, messages=messages, system=system
+        )
     except (anthropic.AnthropicError, ValueError) as error:
         raise _fault(error) from None
     return told.input_tokens
@@ -140,11 +158,18 @@ async def _openai(model: ApiModel, prompt: Turns) -> Any:
     import openai
 
     def parts(role: str, texts: list[str]) -> list[Any]:
-        return [{"type": "output_text" if role == "assistant" else "input_text", "text": text} for text in texts]
+        return [
+            {"type": "output_text" if role == "assistant" else "input_text", "text": text}
+            for text in texts
+        ]
 
-    messages: list[Any] = [{"role": role, "content": parts(role, texts)} for role, texts in prompt if texts]
+    messages: list[Any] = [
+        {"role": role, "content": parts(role, texts)} for role, texts in prompt if texts
+    ]
     try:
-        told = await model.connected().responses.input_tokens.count(model=model.name, input=messages)
+        told = await model.connected().responses.input_tokens.count(
+            model=model.name, input=messages
+        )
     except (openai.OpenAIError, ValueError) as error:
         raise _fault(error) from None
     return told.input_tokens
@@ -153,7 +178,8 @@ async def _openai(model: ApiModel, prompt: Turns) -> Any:
 async def _google(model: ApiModel, prompt: Turns) -> Any:
     from icl_harness.models.google.caches import faults
 
-    # What the system says is counted as if the user said it: this endpoint takes it in no other way.
+    # What the system says is counted as if the user said it: this endpoint takes it in no other
+    # way.
     roles = {"assistant": "model"}
     contents: list[Any] = [
         {"role": roles.get(role, "user"), "parts": [{"text": text} for text in texts]}
@@ -161,7 +187,9 @@ async def _google(model: ApiModel, prompt: Turns) -> Any:
         if texts
     ]
     with faults():
-        told = await model.connected()[0].aio.models.count_tokens(model=model.name, contents=contents)
+        told = await model.connected()[0].aio.models.count_tokens(
+            model=model.name, contents=contents
+        )
     return told.total_tokens
 
 

@@ -1,9 +1,10 @@
-"""The providers' decision endpoints: many questions about one prefix in one request (floor 2). Experimental.
+"""The providers' decision endpoints: many questions about one prefix in one request. Experimental.
 
-In: a node, and queries with choices. Out: answers with the probability of each choice, as the provider gives it. The
-prefix is the input, a query's text a question; questions bear numbers, as an id might tell the answer. What a request
-took is shared out among its questions. That they stay as independent as prompts of their own is the provider's word.
-Left out: predicates and scores; queries of fewer than 2 choices or more than 255; a cache asked for.
+In: a node, and queries with choices. Out: answers with the probability of each choice, as the
+provider gives it. The prefix is the input, a query's text a question; questions bear numbers, as an
+id might tell the answer. What a request took is shared out among its questions. That they stay as
+independent as prompts of their own is the provider's word. Left out: predicates and scores; queries
+of fewer than 2 choices or more than 255; a cache asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.faults import Fault, Reply, one_line
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole
 from icl_harness.models.local.asks import likeliest, need_choices
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 MOST_QUESTIONS = 400  # in one request, by the openai SDK
 FEWEST_CHOICES, MOST_CHOICES = 2, 255  # of a question, by both SDKs
@@ -56,7 +57,9 @@ class Decisions(ABC):
 
     @abstractmethod
     def _told(self, response: Any, n: int) -> Reply:
-        """Return what was said to `n` questions: choice -> probability of each, or None where it was declined."""
+        """Return what was said to `n` questions: choice -> probability of each, or None where it
+        was declined.
+        """
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
         assert isinstance(query, Questions)
@@ -79,7 +82,9 @@ class Decisions(ABC):
 async def decide(
     wire: Decisions, node: Node, queries: Sequence[Query], sampling: Sampling
 ) -> AsyncGenerator[list[Answer], None]:
-    """Yield the likeliest choices, a request at a time. Raises `SpecError` where a query has no choices."""
+    """Yield the likeliest choices, a request at a time. Raises `SpecError` where a query has no
+    choices.
+    """
     need_choices(queries, sampling)
     if not wire.said:
         wire.said = True
@@ -102,7 +107,9 @@ async def decide(
 async def _decided(asks: Asks, members: tuple[Query, ...]) -> list[Answer]:
     """Ask one request."""
     start, lost = time.perf_counter(), [0]
-    questions = Questions(id="questions", text="\n".join(query.text for query in members), members=members)
+    questions = Questions(
+        id="questions", text="\n".join(query.text for query in members), members=members
+    )
     try:
         answers = _answers(asks.model, members, await asks.ask(questions, lost))
     except Fault as fault:
@@ -110,7 +117,10 @@ async def _decided(asks: Asks, members: tuple[Query, ...]) -> list[Answer]:
         answers = [replace(missing, query_id=query.id, sample=query.sample) for query in members]
     seconds = (time.perf_counter() - start) / len(members)
     shares = share_whole(lost[0], len(members))
-    return [replace(answer, n_lost=n, latency_s=seconds) for answer, n in zip(answers, shares, strict=True)]
+    return [
+        replace(answer, n_lost=n, latency_s=seconds)
+        for answer, n in zip(answers, shares, strict=True)
+    ]
 
 
 def _answers(model: ApiModel, members: tuple[Query, ...], reply: Reply) -> list[Answer]:
@@ -120,16 +130,27 @@ def _answers(model: ApiModel, members: tuple[Query, ...], reply: Reply) -> list[
     why = one_line(reply.refused, model.key) if reply.text is None else "this question was declined"
     answers = []
     for query, usage, shares in zip(members, usages, told, strict=True):
-        answer = Answer(query_id=query.id, sample=query.sample, status="refused", error=f"refused: {why}", usage=usage)
+        answer = Answer(
+            query_id=query.id,
+            sample=query.sample,
+            status="refused",
+            error=f"refused: {why}",
+            usage=usage,
+        )
         if shares is not None:
-            nats = {choice: math.log(shares[choice]) if shares[choice] else LEAST_NATS for choice in query.choices}
+            nats = {
+                choice: math.log(shares[choice]) if shares[choice] else LEAST_NATS
+                for choice in query.choices
+            }
             answer = replace(answer, status="ok", error=None, text=likeliest(nats), logprobs=nats)
         answers.append(answer)
     return answers
 
 
 def _check(told: Sequence[Mapping[str, float] | None], asked: Sequence[Query]) -> None:
-    """Raise `ValueError` or `LookupError` where a response says something else than probabilities of the choices."""
+    """Raise `ValueError` or `LookupError` where a response says something else than probabilities
+    of the choices.
+    """
     if len(told) != len(asked):
         raise ValueError(f"{len(told)} answers to {len(asked)} questions")
     for shares, query in zip(told, asked, strict=True):

@@ -1,4 +1,4 @@
-"""Many queries, few requests at a time (floor 2)."""
+"""Many queries, few requests at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from icl_harness.models.base import Answer
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 GATHER_S = 0.02  # answers that come within it are stored together, in one commit
 
@@ -14,9 +14,11 @@ GATHER_S = 0.02  # answers that come within it are stored together, in one commi
 async def fan_out(
     ask: Callable[[Query], Awaitable[Answer]], queries: Sequence[Query], most: int
 ) -> AsyncGenerator[list[Answer], None]:
-    """Yield what `ask` says of each query, those that came together in one list; the first exception ends it.
+    """Yield what `ask` says of each query, those that came together in one list; the first
+    exception ends it.
 
-    Each worker takes the next query when it is free, so that no more than `most` requests ever exist.
+    Each worker takes the next query when it is free, so that no more than `most` requests ever
+    exist.
     """
     todo = iter(queries)
     done: asyncio.Queue[Answer | None] = asyncio.Queue()

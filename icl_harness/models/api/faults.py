@@ -1,6 +1,8 @@
-"""What one request to an API came to: a reply, or a fault with its fate (retry, overflow, refused, stop) (floor 2).
+"""What one request to an API came to: a reply, or a fault with its fate (retry, overflow, refused,
+stop).
 
-In: status, body and headers of any provider's error. Out: a `Fault` with its fate and one line without secrets.
+In: status, body and headers of any provider's error. Out: a `Fault` with its fate and one line
+without secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ ACCOUNT_CODES = {
     "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "account_deactivated",
     "invalid_api_key", "API_KEY_INVALID", "model_not_found",
 }  # fmt: skip
-# Not every server gives a code. The forms known: OpenAI and vLLM; Anthropic; Gemini; SGLang; llama.cpp; TGI.
+# Not every server gives a code. The forms known: OpenAI and vLLM; Anthropic; Gemini; SGLang;
+# llama.cpp; TGI.
 OVERFLOW_TEXT = re.compile(
     r"maximum context length|longer than the (maximum model length|model's context length)"
     r"|prompt is too long|input length and `?max_tokens`? exceed"
@@ -32,16 +35,19 @@ OVERFLOW_TEXT = re.compile(
     r"|`inputs` tokens \+ `max_new_tokens` must be|`inputs` must have less",
     re.IGNORECASE,
 )
-# Limits in money and limits of a place; a quota of Gemini's that is 0; one of a day, which no wait of ours outlasts.
+# Limits in money and limits of a place; a quota of Gemini's that is 0; one of a day, which no wait
+# of ours outlasts.
 ACCOUNT_TEXT = re.compile(
     r"credit balance is too low|API key not valid|API key expired|reached your specified API usage limits"
     r"|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0(?![.\d])",
     re.IGNORECASE | re.DOTALL,
 )
 DAILY = "PerDay"  # in the name of a quota of Gemini's
-# A 429 to a request that the account could never send, however long it waits: others, with fewer shots, may pass.
+# A 429 to a request that the account could never send, however long it waits: others, with fewer
+# shots, may pass.
 NEVER_TEXT = re.compile(r"request too large for|required for long context requests", re.IGNORECASE)
-# Without a code of its own: OpenRouter's 403 to a flagged prompt, Anthropic's 400 to an answer that was withheld.
+# Without a code of its own: OpenRouter's 403 to a flagged prompt, Anthropic's 400 to an answer that
+# was withheld.
 FILTER_TEXT = {
     403: re.compile(r"moderation|flagged", re.IGNORECASE),
     400: re.compile(r"(output|response) (was )?blocked by content filter", re.IGNORECASE),
@@ -49,7 +55,8 @@ FILTER_TEXT = {
 SECRET = re.compile(r"(sk-|AIza)[\w*.-]{4,}|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)")
 PIECE = 8  # characters of a key's beginning or end that give it away
 TRANSIENT_STATUS = {408, 409, 429}
-# Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however that is wrapped.
+# Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however
+# that is wrapped.
 UNREACHED = {
     "ConnectError", "ConnectTimeout", "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",
     "ConnectionRefusedError", "NewConnectionError", "gaierror",
@@ -59,14 +66,18 @@ BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a response says. `text` is None where it was refused or withheld; `refused` then says why."""
+    """What a response says. `text` is None where it was refused or withheld; `refused` then says
+    why.
+    """
 
     text: str | None
     usage: Usage = field(default_factory=Usage)
     written_1h: int = 0  # of the tokens written to a cache, those kept for an hour; priced apart
     refused: str = ""
     cut_off: bool = False  # the limit on tokens ended it
-    told: tuple[Any, ...] = ()  # what it says beside a text, for the back end that asked: log-probabilities, decisions
+    told: tuple[
+        Any, ...
+    ] = ()  # what it says beside a text, for the back end that asked: log-probabilities, decisions
 
 
 class Fault(Exception):
@@ -86,11 +97,15 @@ class Fault(Exception):
         self.status = status
         self.codes = codes
         self.retry_after_s = retry_after_s
-        self.lost = lost  # it broke off once it was sent: it may have been answered, and charged for
+        self.lost = (
+            lost  # it broke off once it was sent: it may have been answered, and charged for
+        )
         self.unreached = unreached  # no connection came about
 
     @classmethod
-    def from_body(cls, status: int | None, body: object, fallback: str, headers: Mapping[str, str]) -> Fault:
+    def from_body(
+        cls, status: int | None, body: object, fallback: str, headers: Mapping[str, str]
+    ) -> Fault:
         """Read an error body of any provider; `fallback` is the text where it holds no message."""
         return cls(
             _message(body) or fallback,
@@ -113,13 +128,19 @@ class Fault(Exception):
     def fate(self) -> Fate:
         """Return what becomes of the request, by the provider's code where it gives one."""
         text = str(self)
-        if self.codes & FILTER_CODES or (self.status in FILTER_TEXT and FILTER_TEXT[self.status].search(text)):
+        if self.codes & FILTER_CODES or (
+            self.status in FILTER_TEXT and FILTER_TEXT[self.status].search(text)
+        ):
             return "refused"
         if self.codes & OVERFLOW_CODES or self.status == 413:
             return "overflow"
         if self.status in {400, 422} and OVERFLOW_TEXT.search(text):
             return "overflow"
-        if self.codes & ACCOUNT_CODES or self.status in {401, 402, 403, 404} or ACCOUNT_TEXT.search(text):
+        if (
+            self.codes & ACCOUNT_CODES
+            or self.status in {401, 402, 403, 404}
+            or ACCOUNT_TEXT.search(text)
+        ):
             return "account"
         if any(DAILY in code for code in self.codes):
             return "account"
@@ -139,14 +160,17 @@ def one_line(text: str, secret: str = "") -> str:
     """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
     text = storable(text)
     for n in range(len(secret), min(len(secret), PIECE) - 1, -1) if secret else ():
-        # What quotes a text may cut it: pydantic shows the beginning and the end of what it cannot read.
+        # What quotes a text may cut it: pydantic shows the beginning and the end of what it cannot
+        # read.
         text = text.replace(secret[:n], "***").replace(secret[-n:], "***")
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 def storable(text: str) -> str:
-    """Return `text` as UTF-8 can hold it: JSON may carry halves of surrogate pairs, which become question marks."""
+    """Return `text` as UTF-8 can hold it: JSON may carry halves of surrogate pairs, which become
+    question marks.
+    """
     return text.encode("utf-8", "replace").decode()
 
 
@@ -168,13 +192,19 @@ def _message(body: object) -> str:
     if isinstance(body, list):
         return _message(body[0]) if body else ""
     if isinstance(body, dict):
-        return next(filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), "")
+        return next(
+            filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), ""
+        )
     return body if isinstance(body, str) else ""
 
 
 def _retry_delay_s(body: object) -> float:
-    """Return the wait that Google's error bodies name, as in {"retryDelay": "34s"}; 0 where there is none."""
-    children = body if isinstance(body, list) else list(body.values()) if isinstance(body, dict) else []
+    """Return the wait that Google's error bodies name, as in {"retryDelay": "34s"}; 0 where there
+    is none.
+    """
+    children = (
+        body if isinstance(body, list) else list(body.values()) if isinstance(body, dict) else []
+    )
     told = body.get("retryDelay") if isinstance(body, dict) else None
     if isinstance(told, str) and re.fullmatch(r"[\d.]+s", told):
         return capped_s(float(told[:-1]))
@@ -182,7 +212,9 @@ def _retry_delay_s(body: object) -> float:
 
 
 def _codes(body: object) -> list[str]:
-    """Return every string that stands as a code, type, status, reason or quota anywhere in an error body."""
+    """Return every string that stands as a code, type, status, reason or quota anywhere in an error
+    body.
+    """
     if isinstance(body, list):
         return [code for item in body for code in _codes(item)]
     if not isinstance(body, dict):

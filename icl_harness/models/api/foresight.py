@@ -1,9 +1,10 @@
-"""What the requests of a walk will take, before they are sent (floor 2).
+"""What the requests of a walk will take, before they are sent.
 
-In: nodes in the order of the walk, how many queries each is asked, their tokens. Out: tokens by kind and dollars, as
-the provider's caches will have it: the first query of a node writes what no earlier node of the draw left in the cache,
-the others read. In batches no cache is counted on. Caches are taken to last from one shot count to the next.
-Left out: requests that fail, caches that do not take, the hourly price of Gemini's.
+In: nodes in the order of the walk, how many queries each is asked, their tokens. Out: tokens by
+kind and dollars, as the provider's caches will have it: the first query of a node writes what no
+earlier node of the draw left in the cache, the others read. In batches no cache is counted on.
+Caches are taken to last from one shot count to the next. Left out: requests that fail, caches that
+do not take, the hourly price of Gemini's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from icl_harness.models.api.caching import fewest_tokens, ttl_for
 from icl_harness.models.api.counting import Count
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.prices import Tokens
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 
 Caching = Literal["breakpoints", "automatic", "kept", "none"]
 STEP = 128  # tokens: what OpenAI's automatic caches grow by
@@ -24,8 +25,9 @@ STEP = 128  # tokens: what OpenAI's automatic caches grow by
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """What the requests of a cell take; dollars are None without a price: those of the prompts in three ways, and those
-    of the answers at most."""
+    """What the requests of a cell take; dollars are None without a price: those of the prompts in
+    three ways, and those of the answers at most.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
@@ -37,7 +39,9 @@ class Foreseen:
 
 
 def caching_of(model: ApiModel) -> Caching:
-    """Return how a model's provider caches: at breakpoints that it charges for, by itself, as contents kept, not."""
+    """Return how a model's provider caches: at breakpoints that it charges for, by itself, as
+    contents kept, not.
+    """
     if model.sdk[0] == "google.genai":
         return "kept"
     if model.charges_writes:
@@ -52,7 +56,9 @@ class Foresight:
         self._model = model
         self._caching = caching_of(model)
         self._fewest = fewest_tokens(model.provider, model.name)
-        self._held: set[tuple[str, str]] = set()  # of the provider's caches: (draw, the node's hash)
+        self._held: set[tuple[str, str]] = (
+            set()
+        )  # of the provider's caches: (draw, the node's hash)
 
     @property
     def rates(self) -> Rates:
@@ -65,7 +71,9 @@ class Foresight:
         return self._model.paces_cached
 
     def ask(self, node: Node, count: Count, completion: int) -> Foreseen:
-        """Return what it takes to ask the queries that were counted; `completion`: the room for each answer."""
+        """Return what it takes to ask the queries that were counted; `completion`: the room for
+        each answer.
+        """
         model, n = self._model, len(count.queries)
         if node.n_bytes:
             model.tokens_per_byte = count.prefix / node.n_bytes  # as its answers will tell
@@ -73,7 +81,9 @@ class Foresight:
         read, written, others, extra = self._cached(node, count.prefix, n)
         is_long = ttl_for(count.prefix, model.terms.rates) == "1h" and model.provider == "anthropic"
         mean, written_1h = round(total / n), written if is_long else 0
-        first = Tokens(prompt=mean, cached=read, written=written, written_1h=written_1h, completion=completion)
+        first = Tokens(
+            prompt=mean, cached=read, written=written, written_1h=written_1h, completion=completion
+        )
         rest = Tokens(prompt=mean, cached=others, completion=completion)
         return Foreseen(
             prompt_tokens=total + extra,
@@ -97,8 +107,9 @@ class Foresight:
         }
 
     def _cached(self, node: Node, prefix: int, n: int) -> tuple[int, int, int, int]:
-        """Return the tokens that the first query reads, those it writes, those that each other query reads, and those
-        that are sent to be kept beforehand."""
+        """Return the tokens that the first query reads, those it writes, those that each other
+        query reads, and those that are sent to be kept beforehand.
+        """
         sent = self._model.prefix(node, n)
         draw = sent.key if self._model.provider == "openai" and sent.cached else ""
         if self._caching == "automatic":
@@ -112,7 +123,9 @@ class Foresight:
             return prefix, 0, prefix, prefix
         read = self._read(draw, node, prefix)
         marks = [*[at for at in node.path[:-1] if at.cut][-3:], node]
-        self._held |= {(draw, at.hash) for at in marks if self._tokens(at, node, prefix) >= self._fewest}
+        self._held |= {
+            (draw, at.hash) for at in marks if self._tokens(at, node, prefix) >= self._fewest
+        }
         return read, prefix - read, prefix, 0
 
     def _read(self, draw: str, node: Node, prefix: int) -> int:

@@ -1,9 +1,10 @@
-"""When the next request may be sent: one limiter per account, shared by all its cells and models (floor 2).
+"""When the next request may be sent: one limiter per account, shared by all its cells and models.
 
-In: the limits that the user set (--rpm, --tpm), and what the provider says: answers, refusals, headers. Out: `slot`,
-which waits until one more request may be sent. Concurrency rises while requests are answered and halves when one is
-refused; requests and tokens are paced evenly, so that none burst; Retry-After and the rate-limit headers are obeyed.
-Left out: sending, retrying, counting tokens; limits per day.
+In: the limits that the user set (--rpm, --tpm), and what the provider says: answers, refusals,
+headers. Out: `slot`, which waits until one more request may be sent. Concurrency rises while
+requests are answered and halves when one is refused; requests and tokens are paced evenly, so that
+none burst; Retry-After and the rate-limit headers are obeyed. Left out: sending, retrying, counting
+tokens; limits per day.
 """
 
 from __future__ import annotations
@@ -27,15 +28,20 @@ LATE_S = 1.0  # sleeps end late: up to this, what one request is late by is give
 LOOK_S = 1.0  # how often the first in the queue looks whether its wait has become shorter or longer
 UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
-# What providers count: the headers of what remains and of its reset, and whether a request takes its tokens of it or 1.
-# How much of its room an answer will fill is not known, so output tokens stop requests only where none are left.
+# What providers count: the headers of what remains and of its reset, and whether a request takes
+# its tokens of it or 1. How much of its room an answer will fill is not known, so output tokens
+# stop requests only where none are left.
 QUOTAS = [
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", False),
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", True),
     ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset", False),
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", True),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", True),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", False),
+    (
+        "anthropic-ratelimit-output-tokens-remaining",
+        "anthropic-ratelimit-output-tokens-reset",
+        False,
+    ),
 ]
 
 
@@ -53,7 +59,9 @@ class Rates:
 
 
 class Pace:
-    """A steady pace: the next is due when all before it are paid for. One of any size goes then, and the rest wait."""
+    """A steady pace: the next is due when all before it are paid for. One of any size goes then,
+    and the rest wait.
+    """
 
     def __init__(self) -> None:
         self.s_each = 0.0  # seconds that each request or token takes
@@ -101,7 +109,9 @@ class Slot:
 
 
 class Limiter:
-    """Lets requests go, first come, first served. It serves one event loop at a time and is bound to none."""
+    """Lets requests go, first come, first served. It serves one event loop at a time and is bound
+    to none.
+    """
 
     def __init__(
         self,
@@ -146,7 +156,9 @@ class Limiter:
             remaining = _number(headers.get(remaining_name))
             reset_s = None if remaining is None else _reset_s(headers.get(reset_name, ""), headers)
             if remaining is not None and reset_s is not None:
-                self._quotas[remaining_name] = Quota(remaining, self._clock() + capped_s(reset_s), of_tokens)
+                self._quotas[remaining_name] = Quota(
+                    remaining, self._clock() + capped_s(reset_s), of_tokens
+                )
 
     async def _enter(self, tokens: int) -> Slot:
         woken = asyncio.Event()
@@ -164,10 +176,14 @@ class Limiter:
             self._wake_first()
 
     def _wait_s(self, woken: asyncio.Event, tokens: int) -> float:
-        """Return how long a request has to wait for the time; infinity where it waits for other requests."""
+        """Return how long a request has to wait for the time; infinity where it waits for other
+        requests.
+        """
         if self._queue[0] is not woken:
             return math.inf
-        short = (quota.reset for quota in self._quotas.values() if quota.remaining < quota.need(tokens))
+        short = (
+            quota.reset for quota in self._quotas.values() if quota.remaining < quota.need(tokens)
+        )
         wait_s = max(self._requests.due, self._tokens.due, self._pause_end, *short) - self._clock()
         if wait_s <= 0 and self.n_in_flight + 1 > self.limit:
             self._n_sent_when_full = self._n_sent
@@ -187,13 +203,16 @@ class Limiter:
     def _rise(self, number: int) -> None:
         if number > self._n_sent_when_full:  # none waited for a place while it was underway
             return
-        # Each answer adds 1, which doubles the limit in a round; after the first refusal a whole round adds 1.
+        # Each answer adds 1, which doubles the limit in a round; after the first refusal a whole
+        # round adds 1.
         step = 1 if self._n_sent_when_halved is None else 1 / self.limit
         self.limit = min(self.limit + step, self.most)
 
     def _fall(self, number: int, retry_after_s: float) -> None:
         self._pause_end = max(self._pause_end, self._clock() + capped_s(retry_after_s))
-        if number > (self._n_sent_when_halved or 0):  # sent since: those before it are the same burst
+        if number > (
+            self._n_sent_when_halved or 0
+        ):  # sent since: those before it are the same burst
             self.limit = max(self.limit / 2, 1)
             self._n_sent_when_halved = self._n_sent
 
@@ -206,7 +225,9 @@ _limiters: dict[str, Limiter] = {}
 
 
 def limiter_of(account: str, rates: Rates = Rates(), most: int = 64) -> Limiter:
-    """Return the account's limiter, the same one throughout the process; the user's latest limits hold."""
+    """Return the account's limiter, the same one throughout the process; the user's latest limits
+    hold.
+    """
     limiter = _limiters.setdefault(account, Limiter())
     limiter.allow(rates, most)
     return limiter
@@ -235,7 +256,9 @@ def _number(text: str | None) -> float | None:
 
 
 def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until a reset given as "6m0s", "20ms", "1.5" (seconds) or a time; None for anything else."""
+    """Return the seconds until a reset given as "6m0s", "20ms", "1.5" (seconds) or a time; None for
+    anything else.
+    """
     if re.fullmatch(r"(\d+(\.\d+)?(h|ms|m|s))+", text):
         return sum(float(n) * UNIT_S[unit] for n, unit in re.findall(r"([\d.]+)(h|ms|m|s)", text))
     number = _number(text)
@@ -243,7 +266,9 @@ def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
 
 
 def _until_s(text: str, headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until a time in RFC 3339 or HTTP's form, by the provider's own clock where it tells it."""
+    """Return the seconds until a time in RFC 3339 or HTTP's form, by the provider's own clock where
+    it tells it.
+    """
     end = _timestamp(text)
     return None if end is None else end - (_timestamp(headers.get("date", "")) or time.time())
 

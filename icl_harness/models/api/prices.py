@@ -1,13 +1,14 @@
-"""What tokens cost: the dollars of an answer from its token counts, by kind (floor 2).
+"""What tokens cost: the dollars of an answer from its token counts, by kind.
 
-In: a provider, a model's name there, and the counts that came with an answer (or that a plan foresees). Out: US dollars
-at list prices, in batch or not, and the model's context window. The prices are those in genai-prices on the day a model
-is first looked up: of cache reads and writes, of writes kept for an hour, of batches, and of long prompts, whose length
-(cached tokens too) decides what all tokens of the answer cost. A kind with no price of its own is paid as input.
-Added here, as constants with their source, is what genai-prices does not know: the discount of models without a batch
-price, hour-long writes where only short ones have a price, the storage of Gemini's caches, and the context windows of
-Gemini's Pro models.
-Left out: service tiers (flex, priority), fees per request or search, tokens that are not text, private discounts.
+In: a provider, a model's name there, and the counts that came with an answer (or that a plan
+foresees). Out: US dollars at list prices, in batch or not, and the model's context window. The
+prices are those in genai-prices on the day a model is first looked up: of cache reads and writes,
+of writes kept for an hour, of batches, and of long prompts, whose length (cached tokens too)
+decides what all tokens of the answer cost. A kind with no price of its own is paid as input. Added
+here, as constants with their source, is what genai-prices does not know: the discount of models
+without a batch price, hour-long writes where only short ones have a price, the storage of Gemini's
+caches, and the context windows of Gemini's Pro models. Left out: service tiers (flex, priority),
+fees per request or search, tokens that are not text, private discounts.
 """
 
 from __future__ import annotations
@@ -22,20 +23,32 @@ if TYPE_CHECKING:
 
 BATCH = {"processing": "batch"}  # how genai-prices calls it
 
-# Of every price: platform.claude.com/docs/en/build-with-claude/batch-processing#pricing; OpenAI and Google likewise
+# Of every price: platform.claude.com/docs/en/build-with-claude/batch-processing#pricing; OpenAI and
+# Google likewise
 BATCH_SHARE = 0.5
 
 # Of the input price: platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing
 WRITE_1H_RATIO = 2.0
 
 # Tokens: ai.google.dev/gemini-api/docs/models
-CONTEXT_WINDOWS = dict.fromkeys(("gemini-2.5-pro", "gemini-3-pro-preview", "gemini-3.1-pro-preview"), 1_048_576)
+CONTEXT_WINDOWS = dict.fromkeys(
+    ("gemini-2.5-pro", "gemini-3-pro-preview", "gemini-3.1-pro-preview"), 1_048_576
+)
 
-# Dollars for a million tokens kept for an hour, through 2026 and after: ai.google.dev/gemini-api/docs/pricing
+# Dollars for a million tokens kept for an hour, through 2026 and after:
+# ai.google.dev/gemini-api/docs/pricing
 STORAGE_PRICES = {
-    **dict.fromkeys(("gemini-2.5-pro", "gemini-3-pro-preview", "gemini-3.1-pro-preview"), (4.5, 4.5)),
     **dict.fromkeys(
-        ("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-3-flash-preview", "gemini-3.1-flash-lite"), (1.0, 1.0)
+        ("gemini-2.5-pro", "gemini-3-pro-preview", "gemini-3.1-pro-preview"), (4.5, 4.5)
+    ),
+    **dict.fromkeys(
+        (
+            "gemini-2.5-flash",
+            "gemini-2.5-flash-lite",
+            "gemini-3-flash-preview",
+            "gemini-3.1-flash-lite",
+        ),
+        (1.0, 1.0),
     ),
     **dict.fromkeys(("gemini-3.6-flash", "gemini-3.7-flash", "gemini-3.8-flash"), (0.5, 1.0)),
 }
@@ -55,7 +68,11 @@ class Tokens:
     def consistent(self) -> bool:
         """Whether the parts can be parts of the whole."""
         counts = (self.prompt, self.cached, self.written, self.written_1h, self.completion)
-        return min(counts) >= 0 and self.cached + self.written <= self.prompt and self.written_1h <= self.written
+        return (
+            min(counts) >= 0
+            and self.cached + self.written <= self.prompt
+            and self.written_1h <= self.written
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +99,16 @@ class Price:
     def cost_usd(self, tokens: Tokens, *, batch: bool = False) -> float | None:
         """Return the dollars of an answer; None for counts that contradict each other."""
         prompt = self.input_usd(tokens, batch=batch)
-        return None if prompt is None else prompt + tokens.completion * self._rates(tokens, batch).completion
+        return (
+            None
+            if prompt is None
+            else prompt + tokens.completion * self._rates(tokens, batch).completion
+        )
 
     def input_usd(self, tokens: Tokens, *, batch: bool = False) -> float | None:
-        """Return the dollars of an answer's prompt alone; None for counts that contradict each other."""
+        """Return the dollars of an answer's prompt alone; None for counts that contradict each
+        other.
+        """
         if not tokens.consistent:
             return None
         rates = self._rates(tokens, batch)
@@ -101,12 +124,19 @@ class Price:
         return None if self.storage is None else tokens * hours * self.storage
 
     def _rates(self, tokens: Tokens, batch: bool) -> Tier:
-        return next(rates for rates in (self.batch if batch else self.standard) if tokens.prompt > rates.above)
+        return next(
+            rates
+            for rates in (self.batch if batch else self.standard)
+            if tokens.prompt > rates.above
+        )
 
 
-@functools.cache  # a look-up takes about a millisecond, the import before the first a fifth of a second
+# a look-up takes about a millisecond, the import before the first a fifth of a second
+@functools.cache
 def find_price(provider: str, model: str) -> Price | None:
-    """Return what a model costs at a provider (openai, anthropic, google, openrouter, …); None where it is unknown."""
+    """Return what a model costs at a provider (openai, anthropic, google, openrouter, …); None
+    where it is unknown.
+    """
     import genai_prices
 
     name = model.removeprefix("models/")  # which Gemini's own listing puts first
@@ -129,8 +159,15 @@ def find_price(provider: str, model: str) -> Price | None:
 def _tiers(prices: ModelPrice, share: float = 1.0) -> tuple[Tier, ...]:
     from genai_prices.types import TieredPrices
 
-    starts = {tier.start for price in vars(prices).values() if isinstance(price, TieredPrices) for tier in price.tiers}
-    return tuple(_rates_above(start, prices, share) for start in (*sorted(starts, reverse=True), -1))
+    starts = {
+        tier.start
+        for price in vars(prices).values()
+        if isinstance(price, TieredPrices)
+        for tier in price.tiers
+    }
+    return tuple(
+        _rates_above(start, prices, share) for start in (*sorted(starts, reverse=True), -1)
+    )
 
 
 def _rates_above(start: int, prices: ModelPrice, share: float) -> Tier:
@@ -139,7 +176,9 @@ def _rates_above(start: int, prices: ModelPrice, share: float) -> Tier:
     def usd(kind: str, otherwise: float) -> float:
         price = getattr(prices, f"{kind}_mtok")
         if isinstance(price, TieredPrices):
-            price = next((tier.price for tier in reversed(price.tiers) if start >= tier.start), price.base)
+            price = next(
+                (tier.price for tier in reversed(price.tiers) if start >= tier.start), price.base
+            )
         return otherwise if price is None else float(price) * share / 1e6
 
     plain = usd("input", 0.0)

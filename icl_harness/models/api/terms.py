@@ -1,5 +1,5 @@
-"""The terms on which a run asks APIs: its rates, its dollars, its notes, and where it writes down what it owns there
-(floor 2).
+"""The terms on which a run asks APIs: its rates, its dollars, its notes, and where it writes down
+what it owns there.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from icl_harness.errors import BudgetSpent
-from icl_harness.ledger import Ledger
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates
 
 
 class Budget:
-    """Dollars that a run may spend. A request is let through when its price at worst still fits beside those flying."""
+    """Dollars that a run may spend. A request is let through when its price at worst still fits
+    beside those flying.
+    """
 
     def __init__(self, most_usd: float, spent_usd: float = 0.0) -> None:
         self.most_usd = most_usd
@@ -30,7 +32,9 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, usd: float) -> AsyncIterator[None]:
-        """Hold back the price of one request while it flies. Raises `BudgetSpent` where it cannot fit any more."""
+        """Hold back the price of one request while it flies. Raises `BudgetSpent` where it cannot
+        fit any more.
+        """
         while usd > self.left_usd:
             if not self._flying:
                 raise BudgetSpent(

@@ -1,4 +1,4 @@
-"""The tokenizer of a model behind a server, by folder or hub id (floor 2). Out: the ids of the prompt tree."""
+"""The tokenizer of a model behind a server, by folder or hub id. Out: the ids of the prompt tree."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from icl_harness.models.local.tokens import TokenTree
 
 
 def load_tokens(path_or_id: str, id: str) -> TokenTree:
-    """Open a tokenizer: a folder, what was downloaded before, or else what the hub has. Raises `ModelError`."""
+    """Open a tokenizer: a folder, what was downloaded before, or else what the hub has. Raises
+    `ModelError`.
+    """
     transformers = load_sdk("transformers", "transformers", id)
     try:
         return TokenTree(_open(transformers.AutoTokenizer, path_or_id))
-    except Exception as error:  # noqa: BLE001  # transformers raises whatever its parts raise
+    except Exception as error:  # transformers raises whatever its parts raise  # noqa: BLE001
         raise ModelError(
             f"{id}: no tokenizer {path_or_id}: {one_line(error)} Name a folder that holds tokenizer.json, or a hub id."
         ) from None

@@ -1,4 +1,6 @@
-"""The first queries of a node go alone: they write the provider's cache, and their usage must show it (floor 2)."""
+"""The first queries of a node go alone: they write the provider's cache, and their usage must show
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from collections.abc import AsyncGenerator
 from icl_harness.models.api.asks import Asks
 from icl_harness.models.api.caching import fewest_tokens
 from icl_harness.models.base import Answer
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
-WARM_TRIES = 3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
+WARM_TRIES = (
+    3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
+)
 
 
 async def warm(asks: Asks, rest: list[Query]) -> AsyncGenerator[Answer, None]:

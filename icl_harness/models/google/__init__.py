@@ -1,3 +1,3 @@
-"""Google (floor 2): `gemini`, the cached contents it is `kept` in (`caches`), `decisions`, `batches`; `legacy` is
-the SDK that Google has ended.
+"""Google: `gemini`, the cached contents it is `kept` in (`caches`), `decisions`, `batches`;
+`legacy` is the SDK that Google has ended.
 """

@@ -1,8 +1,9 @@
-"""Gemini's batches: a file of requests is uploaded, then handed in (floor 2).
+"""Gemini's batches: a file of requests is uploaded, then handed in.
 
-The whole prompt stands in every request; what they share is cached by the provider itself, if at all. Limits and forms:
-ai.google.dev/gemini-api/docs/batch-api, November 2026. Left out: requests handed in without a file (a file takes those
-too), cached contents, and deleting the files, which end by themselves after 48 hours.
+The whole prompt stands in every request; what they share is cached by the provider itself, if at
+all. Limits and forms: ai.google.dev/gemini-api/docs/batch-api, November 2026. Left out: requests
+handed in without a file (a file takes those too), cached contents, and deleting the files, which
+end by themselves after 48 hours.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import tempfile
 from collections.abc import AsyncGenerator, Collection, Iterator
 from typing import IO, Any
 
-from icl_harness.ledger import BatchEntry
 from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, Lines, Seen, field
 from icl_harness.models.api.body import Body
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import BatchEntry
 from icl_harness.models.base import Sampling
 from icl_harness.models.google.caches import faults as sdk_faults
 from icl_harness.models.google.gemini import google_turns
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}
-# Of google.rpc.Code, which the errors of results bear, to the status of the same error as an answer. A request that
-# was cancelled (1) or expired (4) is asked again.
+# Of google.rpc.Code, which the errors of results bear, to the status of the same error as an
+# answer. A request that was cancelled (1) or expired (4) is asked again.
 STATUS = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 400, 13: 500, 14: 503, 16: 401}
 
 
@@ -61,7 +62,11 @@ class GoogleBatches(BatchApi):
     def line(self, custom_id: str, request: Any, query: Query) -> list[bytes]:
         body, config = request
         own = {"generationConfig": {**config, "seed": query.seed & 0x7FFFFFFF}}  # an int32
-        return [f'{{"key":"{custom_id}","request":'.encode(), *body.fill(query.text, **own).parts, b"}"]
+        return [
+            f'{{"key":"{custom_id}","request":'.encode(),
+            *body.fill(query.text, **own).parts,
+            b"}",
+        ]
 
     async def create(self, client: Any, entry: BatchEntry, file: IO[bytes]) -> Seen:
         from google.genai import types
@@ -73,14 +78,18 @@ class GoogleBatches(BatchApi):
             if not uploaded.name:
                 raise Fault("malformed body: a file without a name")
             named = types.CreateBatchJobConfig(display_name=entry.token)
-            return _seen(await batches.create(model=self.model.name, src=uploaded.name, config=named))
+            return _seen(
+                await batches.create(model=self.model.name, src=uploaded.name, config=named)
+            )
 
     async def find(self, client: Any, entry: BatchEntry, not_these: Collection[str]) -> Seen | None:
         with faults():
             async for batch in await client[0].aio.batches.list(config={"page_size": 100}):
                 if batch.display_name == entry.token:
                     return _seen(batch)
-                if batch.create_time and batch.create_time.timestamp() < entry.made - CLOCKS_S:  # newest first
+                if (
+                    batch.create_time and batch.create_time.timestamp() < entry.made - CLOCKS_S
+                ):  # newest first
                     return None
         return None
 
@@ -107,7 +116,9 @@ def _result(told: dict[str, Any]) -> tuple[str, Any]:
     if response is not None:
         return key, _response(response)
     code, text = field(told, "error", "code"), field(told, "error", "message")
-    return key, Fault(str(text or "no answer"), status=STATUS.get(code, code if code and code >= 400 else None))
+    return key, Fault(
+        str(text or "no answer"), status=STATUS.get(code, code if code and code >= 400 else None)
+    )
 
 
 def _response(told: Any) -> Any:
@@ -127,12 +138,20 @@ def _seen(batch: Any) -> Seen:
     if state == "FAILED":
         fault = Fault((batch.error and batch.error.message) or "the batch failed", status=400)
     file = batch.dest and batch.dest.file_name
-    return Seen(name=batch.name, state=state, ended=state in ENDED, fault=fault, files=(file,) if file else ())
+    return Seen(
+        name=batch.name,
+        state=state,
+        ended=state in ENDED,
+        fault=fault,
+        files=(file,) if file else (),
+    )
 
 
 @contextlib.contextmanager
 def faults() -> Iterator[None]:
-    """Turn what the SDK raises into a `Fault`; a body of another shape shows where the SDK reads it."""
+    """Turn what the SDK raises into a `Fault`; a body of another shape shows where the SDK reads
+    it.
+    """
     try:
         with sdk_faults():
             yield

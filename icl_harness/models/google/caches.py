@@ -1,9 +1,10 @@
-"""Gemini's cached contents, at the provider and in the run's ledger: make, renew, list, delete (floor 2).
+"""Gemini's cached contents, at the provider and in the run's ledger: make, renew, list, delete.
 
-In: a node's contents. Out: a cached content's name and tokens. Each is written down in the ledger before it is made;
-its display name is the ledger's token, by which one whose making broke off is found again. One that a crash left is
-taken over by the next process that comes to its node, or deleted by it. Storage is billed by the hour: it counts for
---max-cost and is said at the end, but no record holds it.
+In: a node's contents. Out: a cached content's name and tokens. Each is written down in the ledger
+before it is made; its display name is the ledger's token, by which one whose making broke off is
+found again. One that a crash left is taken over by the next process that comes to its node, or
+deleted by it. Storage is billed by the hour: it counts for --max-cost and is said at the end, but
+no record holds it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import IclError
-from icl_harness.ledger import CacheEntry, Ledger
 from icl_harness.models.api.asks import persist
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import CacheEntry, Ledger
 from icl_harness.models.api.prices import Tokens
 
 if TYPE_CHECKING:
@@ -76,13 +77,17 @@ class Caches:
         self._made.add(entry.token)
         return entry
 
-    async def create(self, entry: CacheEntry, content: dict[str, Any], ttl_s: float, tokens: int) -> tuple[str, int]:
+    async def create(
+        self, entry: CacheEntry, content: dict[str, Any], ttl_s: float, tokens: int
+    ) -> tuple[str, int]:
         """Make a cached content and return its name and tokens; `tokens` is an estimate."""
         tried = False
 
         async def once(slot: Any) -> tuple[str, int]:
             nonlocal tried
-            found = (await self.listed()).get(entry.token) if tried else None  # the attempt before may have made it
+            found = (
+                (await self.listed()).get(entry.token) if tried else None
+            )  # the attempt before may have made it
             tried = True
             made = found or await self._call(
                 "create", model=self._model.name, config=self._config(entry, content, ttl_s)
@@ -107,7 +112,9 @@ class Caches:
         await persist(self._model, once, tries=SWEEP_TRIES)
 
     async def find_all(self) -> dict[str, Any]:
-        """Return all cached contents of the account, by their display names, asking as often as need be."""
+        """Return all cached contents of the account, by their display names, asking as often as
+        need be.
+        """
 
         async def once(slot: Any) -> dict[str, Any]:
             return await self.listed()
@@ -133,16 +140,30 @@ class Caches:
                 raise
 
     async def drop(self, entry: CacheEntry) -> None:
-        """Delete a cached content and its entry; where that fails the entry stays, and the user is told."""
+        """Delete a cached content and its entry; where that fails the entry stays, and the user is
+        told.
+        """
         try:
             async with asyncio.timeout(SWEEP_S):
                 found = None if entry.name else (await self.find_all()).get(entry.token)
                 name = found.name if found else entry.name
                 if name:
                     await self.delete(name)
-        except (Fault, IclError, TimeoutError) as error:  # a node that is done must not fail for this
-            told = error.describe(self._model.key) if isinstance(error, Fault) else type(error).__name__
-            until = f"at {datetime.fromtimestamp(entry.expires):%H:%M} at the latest" if entry.expires else "soon"
+        except (
+            Fault,
+            IclError,
+            TimeoutError,
+        ) as error:  # a node that is done must not fail for this
+            told = (
+                error.describe(self._model.key)
+                if isinstance(error, Fault)
+                else type(error).__name__
+            )
+            until = (
+                f"at {datetime.fromtimestamp(entry.expires):%H:%M} at the latest"
+                if entry.expires
+                else "soon"
+            )
             self._model.terms.say(
                 f"{self._model.id}: a cached content could not be deleted: {told}. It ends by itself {until}; "
                 "icl caches RUN --delete tries again."
@@ -155,7 +176,10 @@ class Caches:
         """Forget a cached content that is there no more, and count what keeping it cost."""
         price, now = self._model.price, time.time()
         if price is not None and entry.tokens and entry.expires:
-            usd = price.storage_usd(entry.tokens, (min(now, entry.expires) - entry.made) / 3600) or 0.0
+            usd = (
+                price.storage_usd(entry.tokens, (min(now, entry.expires) - entry.made) / 3600)
+                or 0.0
+            )
             self._storage_usd += usd
             if self._model.terms.budget:
                 self._model.terms.budget.spent_usd += usd
@@ -163,7 +187,9 @@ class Caches:
         self.ledger.cache_gone(entry.token)
 
     async def leftover(self, prefix: Prefix) -> CacheEntry | None:
-        """Return what an earlier process left of a node, if it lasts still; the first time, delete its others."""
+        """Return what an earlier process left of a node, if it lasts still; the first time, delete
+        its others.
+        """
         found = None
         if not self._swept:
             self._swept = True
@@ -199,7 +225,11 @@ class Caches:
 
     def _leftovers(self) -> list[CacheEntry]:
         found = self.ledger.caches()
-        return [entry for entry in found if entry.model == self._model.id and entry.token not in self._made]
+        return [
+            entry
+            for entry in found
+            if entry.model == self._model.id and entry.token not in self._made
+        ]
 
     def _config(self, entry: CacheEntry, content: dict[str, Any], ttl_s: float) -> dict[str, Any]:
         return {"display_name": entry.token, "ttl": f"{ttl_s:.3f}s", **content}

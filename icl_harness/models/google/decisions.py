@@ -1,4 +1,6 @@
-"""Gemini's decisions, `google/gemini-decision-1 --scoring decisions` (floor 2). Shapes: google-genai, decisions.py."""
+"""Gemini's decisions, `google/gemini-decision-1 --scoring decisions`. Shapes: google-genai,
+decisions.py.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,16 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.decisions import Decisions
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Sampling, Usage
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from icl_harness.models.google.gemini import GoogleModel
 
 
 class GoogleDecisions(Decisions):
-    """`client.aio.decisions.create`. The endpoint knows no turns: those of a chat stand under headings."""
+    """`client.aio.decisions.create`. The endpoint knows no turns: those of a chat stand under
+    headings.
+    """
 
     model: GoogleModel
 
@@ -33,8 +37,10 @@ class GoogleDecisions(Decisions):
             for number, member in enumerate(members, 1)
         }
         try:
-            return await client[0].aio.decisions.create(model=self.model.name, input=request, questions=questions)
-        except Exception as error:  # noqa: BLE001  # their classes are private to the SDK
+            return await client[0].aio.decisions.create(
+                model=self.model.name, input=request, questions=questions
+            )
+        except Exception as error:  # their classes are private to the SDK  # noqa: BLE001
             said: Any = error
             status = getattr(said, "status_code", None)
             if isinstance(status, int) and status >= 400:
@@ -46,10 +52,14 @@ class GoogleDecisions(Decisions):
         if not response.answers:
             blocked = response.prompt_feedback and response.prompt_feedback.block_reason
             if not blocked:
-                raise Fault("malformed body: neither an answer nor a reason for having none", lost=True)
+                raise Fault(
+                    "malformed body: neither an answer nor a reason for having none", lost=True
+                )
             return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked}")
         answers = [response.answers.get(str(number)) for number in range(1, n + 1)]
-        return Reply(text="", usage=usage, told=tuple(answer and answer.probabilities for answer in answers))
+        return Reply(
+            text="", usage=usage, told=tuple(answer and answer.probabilities for answer in answers)
+        )
 
 
 def _usage(used: Any) -> Usage:

@@ -1,7 +1,7 @@
-"""Gemini through google-genai: `google/NAME` (floor 2).
+"""Gemini through google-genai: `google/NAME`.
 
-A prefix that several queries share is kept in a cached content (kept.py); the requests then hold only the query,
-as a turn of its own. Left out: Vertex AI, streams, tools.
+A prefix that several queries share is kept in a cached content (kept.py); the requests then hold
+only the query, as a turn of its own. Left out: Vertex AI, streams, tools.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Answer, Sampling, Usage
 from icl_harness.models.google.caches import Caches, faults, is_gone
 from icl_harness.models.google.kept import KeptCache
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
     from icl_harness.models.api.decisions import Decisions
@@ -31,14 +31,23 @@ if TYPE_CHECKING:
 MOST_STOPS = 5
 LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 THINKING = re.compile(r"(models/)?gemini-(2\.5|[3-9])")
-# Why an answer may have no text without the model being at fault: it said nothing, or all its tokens were thoughts.
+# Why an answer may have no text without the model being at fault: it said nothing, or all its
+# tokens were thoughts.
 EMPTY_BY_ITSELF = {"STOP", "MAX_TOKENS"}
-WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"}  # what text there is was cut off
+WITHHELD = {
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+}  # what text there is was cut off
 ROLES = {"user": "user", "assistant": "model"}
 
 
 class GeminiModel(ApiModel):
-    """What both SDKs of Google share. A request is (system texts, turns, config); the last text is a hole."""
+    """What both SDKs of Google share. A request is (system texts, turns, config); the last text is
+    a hole.
+    """
 
     provider = "google"
     key_names = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
@@ -66,7 +75,9 @@ class GeminiModel(ApiModel):
         if not response.candidates:
             blocked = response.prompt_feedback and response.prompt_feedback.block_reason
             if not blocked:
-                raise Fault("malformed body: neither a candidate nor a reason for having none", lost=True)
+                raise Fault(
+                    "malformed body: neither a candidate nor a reason for having none", lost=True
+                )
             return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked.name}")
         candidate = response.candidates[0]
         content = (candidate.content and candidate.content.parts) or []
@@ -78,8 +89,12 @@ class GeminiModel(ApiModel):
 
 
 def _usage(used: Any) -> Usage:
-    # Thoughts are billed as output. The legacy SDK does not name them, but they are part of the total.
-    completion = max((used.total_token_count or 0) - (used.prompt_token_count or 0), used.candidates_token_count or 0)
+    # Thoughts are billed as output. The legacy SDK does not name them, but they are part of the
+    # total.
+    completion = max(
+        (used.total_token_count or 0) - (used.prompt_token_count or 0),
+        used.candidates_token_count or 0,
+    )
     return Usage(
         prompt_tokens=used.prompt_token_count,
         cached_tokens=used.cached_content_token_count or 0,
@@ -102,19 +117,24 @@ class GoogleModel(GeminiModel):
 
     @functools.cached_property
     def _kept_by_name(self) -> dict[str, KeptCache]:
-        """Return what is kept for the nodes that are asked about, by the name that the prefix was given."""
+        """Return what is kept for the nodes that are asked about, by the name that the prefix was
+        given.
+        """
         return {}
 
     def _open(self) -> Any:
         from google import genai
 
-        # Our own HTTP client: else the SDK takes aiohttp or httpx2 by what is installed, with other limits and errors.
+        # Our own HTTP client: else the SDK takes aiohttp or httpx2 by what is installed, with other
+        # limits and errors.
         http = self.http_client()
         options = genai.types.HttpOptions(
             base_url=self.base_url,
             timeout=round(self.timeout_s * 1000),
             httpx_async_client=http,
-            retry_options=genai.types.HttpRetryOptions(attempts=1),  # its decisions would be tried five times
+            retry_options=genai.types.HttpRetryOptions(
+                attempts=1
+            ),  # its decisions would be tried five times
         )
         return genai.Client(api_key=self.key, vertexai=False, http_options=options), http
 
@@ -137,7 +157,9 @@ class GoogleModel(GeminiModel):
             await kept.close()
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
-        """Return the contents with a hole, and the config: all of it, as a cached content may be lost."""
+        """Return the contents with a hole, and the config: all of it, as a cached content may be
+        lost.
+        """
         from google.genai import types
 
         contents, system = _contents(prefix)
@@ -154,10 +176,16 @@ class GoogleModel(GeminiModel):
     @property
     def thinking(self) -> dict[str, Any]:
         """Return what the user said of its thinking."""
-        return {name: value for name, value in self.extras.items() if name in ("thinking_budget", "thinking_level")}
+        return {
+            name: value
+            for name, value in self.extras.items()
+            if name in ("thinking_budget", "thinking_level")
+        }
 
     def asked(self, request: Any, query: Query) -> tuple[list[Any], Any]:
-        """Return the contents and the config of one query; where its prefix is kept, the query's own content is all."""
+        """Return the contents and the config of one query; where its prefix is kept, the query's
+        own content is all.
+        """
         from google.genai import types
 
         contents, config = request
@@ -175,7 +203,9 @@ class GoogleModel(GeminiModel):
         contents, config = self.asked(request, query)
         try:
             with faults():
-                return await client[0].aio.models.generate_content(model=self.name, contents=contents, config=config)
+                return await client[0].aio.models.generate_content(
+                    model=self.name, contents=contents, config=config
+                )
         except Fault as fault:
             kept = self._kept_of(request)
             if kept is None or not config.cached_content or not is_gone(fault):
@@ -191,7 +221,9 @@ class GoogleModel(GeminiModel):
         kept = self._kept_of(request)
         return kept.told(answer) if kept else answer
 
-    def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+    def _weighed(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         from icl_harness.models.api.decisions import decide
 
         return decide(self._decisions, node, queries, sampling)
@@ -224,8 +256,10 @@ class GoogleModel(GeminiModel):
 
 
 def _contents(prefix: Prefix) -> tuple[list[Any], Any]:
-    """Return the contents of a prefix and what the system says. The last content is a hole: the query has one of its
-    own, whether its prefix is kept or not, so that all points of a curve are asked alike."""
+    """Return the contents of a prefix and what the system says. The last content is a hole: the
+    query has one of its own, whether its prefix is kept or not, so that all points of a curve are
+    asked alike.
+    """
     from google.genai import types
 
     contents, system = [], None
@@ -240,6 +274,8 @@ def _contents(prefix: Prefix) -> tuple[list[Any], Any]:
 
 def google_turns(prefix: Prefix) -> list[tuple[str, list[str]]]:
     """Return the turns of a prefix in Google's roles, and the query's hole as one more."""
-    found = [(ROLES.get(role, role), [text for _, text in texts]) for role, texts in turns(prefix.pieces)]
+    found = [
+        (ROLES.get(role, role), [text for _, text in texts]) for role, texts in turns(prefix.pieces)
+    ]
     role, texts = found[-1]
     return [*found[:-1], *([(role, texts[:-1])] if texts[1:] else []), ("user", texts[-1:])]

@@ -1,8 +1,9 @@
-"""The cached content of one node at Gemini: made before it is asked about, renewed meanwhile, deleted after (floor 2).
+"""The cached content of one node at Gemini: made before it is asked about, renewed meanwhile,
+deleted after.
 
-In: a prefix and its contents. Out: the name to ask with, or none, with the reason said. Making it is billed as input:
-the node's next answer carries those tokens (as written to a cache) and dollars, so that the records' sum is the bill's.
-Left out: the making of one that no answer came from.
+In: a prefix and its contents. Out: the name to ask with, or none, with the reason said. Making it
+is billed as input: the node's next answer carries those tokens (as written to a cache) and dollars,
+so that the records' sum is the bill's. Left out: the making of one that no answer came from.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.ledger import CacheEntry
 from icl_harness.models.api.caching import Prefix, fewest_tokens, gap_s
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import CacheEntry
 from icl_harness.models.base import Answer
 from icl_harness.models.google.caches import Caches, is_gone
 
@@ -30,13 +31,17 @@ SURELY = 2  # times the least length that is kept: an estimate of less may be of
 MOST_MADE = 5  # for one node: a server that loses them all the time is not paid for more
 
 TOO_SMALL = re.compile(r"cached content is too small|minimum token count", re.IGNORECASE)
-NOT_OFFERED = re.compile(r"createCachedContent|does not support (context |content )?cach", re.IGNORECASE)
+NOT_OFFERED = re.compile(
+    r"createCachedContent|does not support (context |content )?cach", re.IGNORECASE
+)
 
 
 class KeptCache:
     """The cached content of one node, while it is asked about. `name` is empty where there is none."""
 
-    def __init__(self, caches: Caches, model: GoogleModel, prefix: Prefix, content: dict[str, Any]) -> None:
+    def __init__(
+        self, caches: Caches, model: GoogleModel, prefix: Prefix, content: dict[str, Any]
+    ) -> None:
         self.name = ""
         self.too_small = False
         self._caches, self._model, self._prefix, self._content = caches, model, prefix, content
@@ -84,7 +89,9 @@ class KeptCache:
             self._caches.ledger.cache_told(self._entry.token)
         usd = None if usage.cost_usd is None else usage.cost_usd + self._caches.usd(n)
         written = (usage.cache_write_tokens or 0) + n
-        usage = replace(usage, prompt_tokens=usage.prompt_tokens + n, cache_write_tokens=written, cost_usd=usd)
+        usage = replace(
+            usage, prompt_tokens=usage.prompt_tokens + n, cache_write_tokens=written, cost_usd=usd
+        )
         return replace(answer, usage=usage)
 
     async def close(self) -> None:
@@ -100,9 +107,13 @@ class KeptCache:
         self._n_made += 1
         entry, start = self._caches.plan(self._prefix), time.time()
         try:
-            name, tokens = await self._caches.create(entry, self._content, self._ttl_s, self._tokens)
+            name, tokens = await self._caches.create(
+                entry, self._content, self._ttl_s, self._tokens
+            )
         except Fault as fault:
-            if fault.fate != "transient":  # else it may be there all the same, and is looked for at the end
+            if (
+                fault.fate != "transient"
+            ):  # else it may be there all the same, and is looked for at the end
                 self._caches.gone(entry)
             return self._refused(fault)
         self._keep(replace(entry, name=name, tokens=tokens, expires=start + self._ttl_s), tokens)
@@ -130,16 +141,22 @@ class KeptCache:
         self._caches.ledger.cache_made(entry.token, entry.name, entry.tokens, entry.expires)
 
     def _refused(self, fault: Fault) -> None:
-        """Go on without one, whatever the reason: if nothing can be asked, the queries' own requests tell."""
+        """Go on without one, whatever the reason: if nothing can be asked, the queries' own
+        requests tell.
+        """
         said, text = fault.describe(self._model.key), str(fault)
         self.too_small = TOO_SMALL.search(text) is not None
         if self.too_small or fault.fate in ("overflow", "refused"):
             self._given_up = True
-            if self.too_small and self._tokens > SURELY * fewest_tokens(self._model.provider, self._model.name):
+            if self.too_small and self._tokens > SURELY * fewest_tokens(
+                self._model.provider, self._model.name
+            ):
                 self._model.say_once(self._told_without(said), "small")
         elif NOT_OFFERED.search(text) or fault.status == 404:
             self._caches.offered, self._given_up = False, True
-            self._model.terms.say(f"{self._model.id} has no cached contents: {said}. It is asked without them.")
+            self._model.terms.say(
+                f"{self._model.id} has no cached contents: {said}. It is asked without them."
+            )
         elif fault.fate == "account" and fault.status != 403:
             self._given_up = True
         else:

@@ -1,4 +1,6 @@
-"""What the back ends of local models share: `--model-arg` strings read into a dataclass, weights hashed (floor 2)."""
+"""What the back ends of local models share: `--model-arg` strings read into a dataclass, weights
+hashed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ T = TypeVar("T")
 
 
 def option(default: Any, read: Callable[[str], Any]) -> Any:
-    """Return a dataclass field that `read` makes of a string; its docstring says what the string must be."""
+    """Return a dataclass field that `read` makes of a string; its docstring says what the string
+    must be.
+    """
     return field(default=default, metadata={"read": read})
 
 
@@ -34,7 +38,9 @@ def true_false(text: str) -> bool:
 
 
 def read_options(options: Callable[..., T], model_args: Mapping[str, str], provider: str) -> T:
-    """Read a dataclass of `option` fields from strings. Raises `ModelError` naming the option and what it may be."""
+    """Read a dataclass of `option` fields from strings. Raises `ModelError` naming the option and
+    what it may be.
+    """
     readers: dict[str, Callable[[str], Any]] = {
         one.name: one.metadata["read"]
         for one in fields(options)  # type: ignore[arg-type]
@@ -48,7 +54,9 @@ def read_options(options: Callable[..., T], model_args: Mapping[str, str], provi
         try:
             values[name] = readers[name](str(text))
         except (ValueError, KeyError):
-            raise ModelError(f"--model-arg {name}={text}: it must be {readers[name].__doc__}.") from None
+            raise ModelError(
+                f"--model-arg {name}={text}: it must be {readers[name].__doc__}."
+            ) from None
     return options(**values)
 
 

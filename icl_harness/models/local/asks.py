@@ -1,6 +1,8 @@
-"""Queries with the same words share their work: grouped, checked against the window, answered together (floor 2, pure).
+"""Queries with the same words share their work: grouped, checked against the window, answered
+together.
 
-In: queries and the branches of their texts. Out: one `Item` per distinct ask, and the answers of all who ask it.
+In: queries and the branches of their texts. Out: one `Item` per distinct ask, and the answers of
+all who ask it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Sampling, Status, Usage
 from icl_harness.models.local.tokens import Branch, TokenTree
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,11 @@ def group(
     key: Callable[[Query], Any],
     behind: Callable[[str], str] = str,
 ) -> list[Item]:
-    """Return the distinct queries, as `key` tells them apart, with their tokens, in the order of their first ask.
+    """Return the distinct queries, as `key` tells them apart, with their tokens, in the order of
+    their first ask.
 
-    `behind` makes of a query's text what stands between the node and the answer (in a chat template).
+    `behind` makes of a query's text what stands between the node and the answer (in a chat
+    template).
     """
     asks: dict[Any, list[Query]] = {}
     for query in queries:
@@ -57,7 +61,10 @@ def misfit(n_tokens: int, n_new: int, window: int | None) -> tuple[Status, str] 
     if window is None or n_tokens + n_new <= window:
         return None
     answer = f" and up to {n_new:,} more to generate" if n_new else ""
-    return "overflow", f"the prompt has {n_tokens:,} tokens{answer}; the model's window is {window:,}"
+    return (
+        "overflow",
+        f"the prompt has {n_tokens:,} tokens{answer}; the model's window is {window:,}",
+    )
 
 
 def need_choices(queries: Sequence[Query], sampling: Sampling) -> None:

@@ -1,11 +1,12 @@
-"""Attention of many rows to one prefix that is not copied for each of them (floor 2, below shared.py).
+"""Attention of many rows to one prefix that is not copied for each of them.
 
-In: a layer's queries, the rows' own keys and values, and a `Fork` that knows what they branch from. Out: exactly what
-plain attention over prefix and own tokens gives. All rows' queries are folded into one call against the prefix, a small
-one goes over each row's own tokens, and the two are merged by their log-sum-exps (as Hydragen, Juravsky et al. 2024,
-section 3, and cascade attention do). It reaches the models through transformers' attention interface, so that any model
-whose attention goes through it works. Windows and chunks come from the model's own mask function. Left out: learned
-position biases; a model that adds any is refused (`Unsupported`) and runs on copies.
+In: a layer's queries, the rows' own keys and values, and a `Fork` that knows what they branch from.
+Out: exactly what plain attention over prefix and own tokens gives. All rows' queries are folded
+into one call against the prefix, a small one goes over each row's own tokens, and the two are
+merged by their log-sum-exps (as Hydragen, Juravsky et al. 2024, section 3, and cascade attention
+do). It reaches the models through transformers' attention interface, so that any model whose
+attention goes through it works. Windows and chunks come from the model's own mask function. Left
+out: learned position biases; a model that adds any is refused (`Unsupported`) and runs on copies.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ KNOWN = {"cache_position", "position_ids"}  # tensors that change no score
 
 Tensor = torch.Tensor
 Pair = tuple[Tensor, Tensor]  # keys and values
-Weighed = tuple[Tensor, Tensor]  # output (rows, heads, queries, width) and log-sum-exp (rows, heads, queries), float32
+Weighed = tuple[
+    Tensor, Tensor
+]  # output (rows, heads, queries, width) and log-sum-exp (rows, heads, queries), float32
 
 
 class Unsupported(Exception):
@@ -39,11 +42,12 @@ class Unsupported(Exception):
 class Fork:
     """What one forward of a batch of rows attends to.
 
-    `past(layer)`: the prefix's keys and values, (1, heads, tokens, width), of which all rows see the first `n_past`.
-    `queries`, `keys`: the positions of the tokens fed, (rows, fed), and of all own tokens, (rows, own).
-    `mask`: which own tokens each fed one sees, (rows, fed, own); None: those up to itself, or all where fed is 1.
-    `wanted`: rows and columns of the tokens whose logits are asked for; the last layer need not do others.
-    `layers` hold the keys that this forward shows the model; a layer that keeps none reads another's (Gemma 3n).
+    `past(layer)`: the prefix's keys and values, (1, heads, tokens, width), of which all rows see
+    the first `n_past`. `queries`, `keys`: the positions of the tokens fed, (rows, fed), and of all
+    own tokens, (rows, own). `mask`: which own tokens each fed one sees, (rows, fed, own); None:
+    those up to itself, or all where fed is 1. `wanted`: rows and columns of the tokens whose logits
+    are asked for; the last layer need not do others. `layers` hold the keys that this forward shows
+    the model; a layer that keeps none reads another's (Gemma 3n).
     """
 
     past: Callable[[int], Pair]
@@ -60,7 +64,8 @@ class Fork:
 class Pattern:
     """What a layer's own rule (a window, chunks) leaves visible: the prefix from token `start` on.
 
-    `past`: (rows * fed, tokens) where that is not all of it; `own`: (rows, fed, own), None as in `Fork.mask`.
+    `past`: (rows * fed, tokens) where that is not all of it; `own`: (rows, fed, own), None as in
+    `Fork.mask`.
     """
 
     start: int
@@ -87,7 +92,9 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, _mask)
 
 
-def _mask(*args: Any, mask_function: Callable[..., Any] = causal_mask_function, **kwargs: Any) -> Any:
+def _mask(
+    *args: Any, mask_function: Callable[..., Any] = causal_mask_function, **kwargs: Any
+) -> Any:
     """Hand the layer's rule on as it is: no mask of (fed, whole prompt) is ever built."""
     return mask_function
 
@@ -103,12 +110,15 @@ def attend(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Return (rows, fed, heads, width) for `query` (rows, heads, fed, width) and own `key`, `value`.
+    """Return (rows, fed, heads, width) for `query` (rows, heads, fed, width) and own `key`,
+    `value`.
 
     `softcap` bounds the scores (Gemma 2), `s_aux` is a score per head that leads nowhere (gpt-oss).
     """
     fork = _fork.get()
-    odd = [name for name, given in others.items() if name not in KNOWN and isinstance(given, Tensor)]
+    odd = [
+        name for name, given in others.items() if name not in KNOWN and isinstance(given, Tensor)
+    ]
     if odd or not (attention_mask is None or callable(attention_mask)):
         raise Unsupported(f"its attention takes {', '.join(odd) or 'a mask of its own'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
@@ -130,22 +140,37 @@ def _past(fork: Fork, layer: int, key: Tensor, rule: Pattern) -> Pair:
 
 
 def _last(
-    fork: Fork, rule: Pattern, query: Tensor, own: Pair, past: Pair | None, scale: float, softcap: Any, s_aux: Any
+    fork: Fork,
+    rule: Pattern,
+    query: Tensor,
+    own: Pair,
+    past: Pair | None,
+    scale: float,
+    softcap: Any,
+    s_aux: Any,
 ) -> Tensor:
-    """Attention of the wanted tokens alone, in their places; the others' outputs would be read by nobody."""
+    """Attention of the wanted tokens alone, in their places; the others' outputs would be read by
+    nobody.
+    """
     rows, columns = (index.to(query.device) for index in fork.wanted or ())
     n_rows, heads, fed, width = query.shape
     order = torch.argsort(rows, stable=True)
     counts = torch.bincount(rows, minlength=n_rows)
     nth = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
-    places = torch.zeros(n_rows, int(counts.max()), dtype=torch.long, device=query.device)  # filled up with the first
+    places = torch.zeros(
+        n_rows, int(counts.max()), dtype=torch.long, device=query.device
+    )  # filled up with the first
     places[rows[order], nth] = columns[order]
     some = query.gather(2, places[:, None, :, None].expand(-1, heads, -1, width))
     mask = _up_to_itself(fed, query.device).expand(n_rows, -1, -1) if rule.own is None else rule.own
     seen = mask.gather(1, places[:, :, None].expand(-1, -1, mask.shape[2]))
     parts = [_over_own(some, *own, seen, scale, softcap)]
     if past is not None:
-        far = None if rule.past is None else rule.past.view(n_rows, fed, -1)[_each_row(places), places].flatten(0, 1)
+        far = (
+            None
+            if rule.past is None
+            else rule.past.view(n_rows, fed, -1)[_each_row(places), places].flatten(0, 1)
+        )
         parts.append(_over_past(some, *past, far, scale, softcap))
     out = query.new_zeros((n_rows, fed, heads, own[1].shape[-1]))
     out[_each_row(places), places] = _merged(parts, s_aux).to(query.dtype).transpose(1, 2)
@@ -174,18 +199,31 @@ def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
     return out
 
 
-def _over_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any) -> Weighed:
+def _over_own(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any
+) -> Weighed:
     causal = mask is None and query.shape[2] > 1
     if not softcap and query.shape[2] >= FEW and _fused(query, value, masked=mask is not None):
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         return _flash(query, key, value, scale, causal=causal, mask=mask)
-    return _plain(query, key, value, _up_to_itself(key.shape[2], key.device) if causal else mask, scale, softcap)
+    return _plain(
+        query,
+        key,
+        value,
+        _up_to_itself(key.shape[2], key.device) if causal else mask,
+        scale,
+        softcap,
+    )
 
 
-def _over_past(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any) -> Weighed:
-    """Fold rows and the heads that share keys into one long row of queries; `mask` (rows * fed, tokens) or None."""
+def _over_past(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any
+) -> Weighed:
+    """Fold rows and the heads that share keys into one long row of queries; `mask` (rows * fed,
+    tokens) or None.
+    """
     rows, heads, fed, width = query.shape
     folded = query.transpose(0, 1).reshape(1, heads, rows * fed, width)
     if mask is None and not softcap and _fused(query, value):
@@ -203,25 +241,45 @@ def _fused(query: Tensor, value: Tensor, *, masked: bool = False) -> bool:
         return False
     if query.device.type == "cuda":
         width = query.shape[-1]
-        return not masked and query.dtype in (torch.float16, torch.bfloat16) and width <= 256 and width % 8 == 0
+        return (
+            not masked
+            and query.dtype in (torch.float16, torch.bfloat16)
+            and width <= 256
+            and width % 8 == 0
+        )
     return query.device.type == "cpu"
 
 
 def _flash(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    *,
+    causal: bool,
+    mask: Tensor | None = None,
 ) -> Weighed:
     if query.device.type == "cuda":
-        out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, 0.0, causal, scale=scale
+        )
         return out, lse[..., : query.shape[2]]
-    hides = None if mask is None else query.new_zeros(mask.shape).masked_fill_(~mask, -math.inf)[:, None]
+    hides = (
+        None
+        if mask is None
+        else query.new_zeros(mask.shape).masked_fill_(~mask, -math.inf)[:, None]
+    )
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=hides, scale=scale
     )
     return out, lse
 
 
-def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any) -> Weighed:
-    """Attention by the book in float32, a few queries at a time; `mask` (rows or 1, queries or 1, keys) or None.
+def _plain(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any
+) -> Weighed:
+    """Attention by the book in float32, a few queries at a time; `mask` (rows or 1, queries or 1,
+    keys) or None.
 
     A query that sees nothing weighs nothing: output 0, log-sum-exp minus infinity.
     """
@@ -246,7 +304,9 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
 
 
 def _pattern(fork: Fork, rule: Callable[..., Any] | None, device: torch.device) -> Pattern:
-    """Return what `rule`, a mask function of transformers, leaves visible; made once per forward and device."""
+    """Return what `rule`, a mask function of transformers, leaves visible; made once per forward
+    and device.
+    """
     key = (None if rule is causal_mask_function else rule, device)
     if key not in fork.patterns:
         fork.patterns[key] = _evaluated(fork, key[0], device)

@@ -1,7 +1,8 @@
-"""Rows in batches that memory holds (floor 2).
+"""Rows in batches that memory holds.
 
-In: a prefix, and rows (things with a `twig`). Out: what became of each, a batch at a time. Batches follow the free
-memory of the device, or of the machine, and are halved where it ends all the same; no row is lost.
+In: a prefix, and rows (things with a `twig`). Out: what became of each, a batch at a time. Batches
+follow the free memory of the device, or of the machine, and are halved where it ends all the same;
+no row is lost.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from icl_harness.models.local.tokens import Ids
 
 SHARE = 0.4  # of the free memory, for one batch
 FED = 8192  # tokens fed at a time on a CPU: more is no faster and takes more memory
-COPIED_ON_CPU = 1 << 26  # bytes of copied keys and values; more is slower, until the weights weigh more
+COPIED_ON_CPU = (
+    1 << 26
+)  # bytes of copied keys and values; more is slower, until the weights weigh more
 DRIFT = 8  # how much earlier than others in its batch a row may leave the path
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A batch of rows and what came of each; `results` is None where the prefix or even one row did not fit."""
+    """A batch of rows and what came of each; `results` is None where the prefix or even one row did
+    not fit.
+    """
 
     rows: list[Any]
     results: list[Any] | None
@@ -46,12 +51,15 @@ def in_batches(
 ) -> Iterator[Done]:
     """Bring the prefix to the node's `ids` and solve rows, at most `most` at a time.
 
-    Rows of like lengths go together; batches shrink to what memory holds when a row becomes `copies` rows that grow by
-    `n_new` tokens and hold the logits of `wanted`; where memory ends all the same they are halved, and a row alone is
-    `split` into several, if it can be. `seconds` leave the prefill out.
+    Rows of like lengths go together; batches shrink to what memory holds when a row becomes
+    `copies` rows that grow by `n_new` tokens and hold the logits of `wanted`; where memory ends all
+    the same they are halved, and a row alone is `split` into several, if it can be. `seconds` leave
+    the prefill out.
     """
     level = prefix.runner.level
-    rows = sorted(rows, key=lambda row: (row.twig.n_shared // (1 if level else DRIFT), len(row.twig.own)))
+    rows = sorted(
+        rows, key=lambda row: (row.twig.n_shared // (1 if level else DRIFT), len(row.twig.own))
+    )
     at = 0
     while at < len(rows):
         batch, results, halved, alone = rows[at:], None, 0, False
@@ -59,7 +67,10 @@ def in_batches(
         try:
             prefix.reach(ids[: rows[at].twig.n_shared] if prefix.runner.rigid else ids)
             started = time.perf_counter()
-            batch = rows[at : at + _n_fitting(prefix, rows[at:], max(1, most // copies), n_new, wanted, copies)]
+            batch = rows[
+                at : at
+                + _n_fitting(prefix, rows[at:], max(1, most // copies), n_new, wanted, copies)
+            ]
             halved, alone = len(batch) // 2, len(batch) == 1
             results = solve(batch)
         except RuntimeError as error:
@@ -83,15 +94,21 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _n_fitting(prefix: Prefix, rows: list[Any], most: int, n_new: int, wanted: int, copies: int) -> int:
+def _n_fitting(
+    prefix: Prefix, rows: list[Any], most: int, n_new: int, wanted: int, copies: int
+) -> int:
     """Return how many of the first `rows` (shortest first) make a batch within memory; at least 1."""
     twigs = [row.twig for row in rows]
     first = twigs[0]
     if prefix.runner.level:  # without padding, so of one length only
         alike = (first.n_shared, len(first.own))
-        twigs = list(itertools.takewhile(lambda twig: (twig.n_shared, len(twig.own)) == alike, twigs))
+        twigs = list(
+            itertools.takewhile(lambda twig: (twig.n_shared, len(twig.own)) == alike, twigs)
+        )
     else:
-        twigs = list(itertools.takewhile(lambda twig: abs(twig.n_shared - first.n_shared) <= DRIFT, twigs))
+        twigs = list(
+            itertools.takewhile(lambda twig: abs(twig.n_shared - first.n_shared) <= DRIFT, twigs)
+        )
     on_cuda = prefix.runner.device.type == "cuda"
     space = int(SHARE * _free_bytes(prefix.runner.device))
     fed = max(len(twig.own) for twig in twigs[:most]) + DRIFT
@@ -102,7 +119,11 @@ def _n_fitting(prefix: Prefix, rows: list[Any], most: int, n_new: int, wanted: i
         kept = max(twig.n_shared + len(twig.own) for twig in twigs[:most]) + n_new
         if not on_cuda:
             space = min(space, max(COPIED_ON_CPU, prefix.runner.n_bytes // 2))
-    per_row = copies * kept * prefix.bytes_per_token + fed * _activation_bytes(prefix) + copies * wanted * _row(prefix)
+    per_row = (
+        copies * kept * prefix.bytes_per_token
+        + fed * _activation_bytes(prefix)
+        + copies * wanted * _row(prefix)
+    )
     n = min(len(twigs), most, space // per_row)
     return max(1, n if on_cuda else min(n, FED // fed))
 

@@ -1,16 +1,17 @@
-"""Prompts in the turns of a chat, as a model's own template writes them (floor 2, a helper of hf.py).
+"""Prompts in the turns of a chat, as a model's own template writes them.
 
-In: a tokenizer with a chat template, and nodes whose edges are turns. Out: nodes of plain text, special tokens spelt
-out, and what stands behind them up to the answer; together they are what the template writes of the whole chat.
+In: a tokenizer with a chat template, and nodes whose edges are turns. Out: nodes of plain text,
+special tokens spelt out, and what stands behind them up to the answer; together they are what the
+template writes of the whole chat.
 
-A template is a program over a whole chat. It is taken apart into joints, what stands between the words of one turn and
-of the next, by rendering chats of marked words. A joint is written once the next turn begins, so that the text of a
-node begins the texts of all nodes behind it; so does its trailing white space, where the template trims. A template
-whose earlier turns change as turns are added (the system's words move to the last turn, say) cannot be taken apart.
-What it makes of words beside trimming them is not seen beforehand: the template itself renders every edge and every
-query once, and they are refused where they come out otherwise.
-Left out: tools, documents, thoughts. Where a template asks for today's date it is told DAY: a prompt is the same
-tomorrow.
+A template is a program over a whole chat. It is taken apart into joints, what stands between the
+words of one turn and of the next, by rendering chats of marked words. A joint is written once the
+next turn begins, so that the text of a node begins the texts of all nodes behind it; so does its
+trailing white space, where the template trims. A template whose earlier turns change as turns are
+added (the system's words move to the last turn, say) cannot be taken apart. What it makes of words
+beside trimming them is not seen beforehand: the template itself renders every edge and every query
+once, and they are refused where they come out otherwise. Left out: tools, documents, thoughts.
+Where a template asks for today's date it is told DAY: a prompt is the same tomorrow.
 """
 
 from __future__ import annotations
@@ -23,15 +24,35 @@ from typing import Any
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.local.args import one_line
-from icl_harness.prompts import Node, pieces
+from icl_harness.prompts.tree import Node, pieces
 
-Render = Callable[[Sequence[tuple[str, str]]], str]  # (role, words) of the turns -> the chat, up to the answer
-Pair = tuple[str, str]  # roles of the turns before and after a joint; "" where the prompt begins and ends
+Render = Callable[
+    [Sequence[tuple[str, str]]], str
+]  # (role, words) of the turns -> the chat, up to the answer
+Pair = tuple[
+    str, str
+]  # roles of the turns before and after a joint; "" where the prompt begins and ends
 
 # Llama 3 templates fall back on this date themselves.
-DAY = {"%Y": "2024", "%y": "24", "%m": "07", "%B": "July", "%b": "Jul", "%d": "26", "%A": "Friday", "%a": "Fri"}
-STRIPS: tuple[str | None, ...] = ("", "\n", None)  # what templates strip off words: nothing, line ends, white space
-LEFT, RIGHT = "\n\n\t", " \n"  # stripped on either side in any of these ways, no two joints of them are alike
+DAY = {
+    "%Y": "2024",
+    "%y": "24",
+    "%m": "07",
+    "%B": "July",
+    "%b": "Jul",
+    "%d": "26",
+    "%A": "Friday",
+    "%a": "Fri",
+}
+STRIPS: tuple[str | None, ...] = (
+    "",
+    "\n",
+    None,
+)  # what templates strip off words: nothing, line ends, white space
+LEFT, RIGHT = (
+    "\n\n\t",
+    " \n",
+)  # stripped on either side in any of these ways, no two joints of them are alike
 TURNS = [("user", *("assistant", "user") * n) for n in range(4)]
 MOST_NODES = 1 << 16
 AT_ONCE = 16  # edges that are checked in one chat
@@ -39,8 +60,10 @@ AT_ONCE = 16  # edges that are checked in one chat
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """What stands between the words of two turns. The characters `before` are stripped off the end of the words before
-    it, `after` off the start of those after it; None stands for all white space."""
+    """What stands between the words of two turns. The characters `before` are stripped off the end
+    of the words before it, `after` off the start of those after it; None stands for all white
+    space.
+    """
 
     text: str
     before: str | None
@@ -49,9 +72,11 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a chat is behind an edge: in the turn of `role`, whose last white space `held` is not written yet.
+    """Where a chat is behind an edge: in the turn of `role`, whose last white space `held` is not
+    written yet.
 
-    `edge` is the role of the last edges, and `blank` their text, as long as that is white space, which makes no turn.
+    `edge` is the role of the last edges, and `blank` their text, as long as that is white space,
+    which makes no turn.
     """
 
     role: str = ""
@@ -61,7 +86,9 @@ class _Place:
 
 
 class Chat:
-    """A chat template taken apart. `one_turn`: the whole prompt is one turn of the user's, whatever its edges are."""
+    """A chat template taken apart. `one_turn`: the whole prompt is one turn of the user's, whatever
+    its edges are.
+    """
 
     def __init__(self, render: Render, joints: Mapping[Pair, Joint], *, one_turn: bool) -> None:
         self._render = render
@@ -70,26 +97,34 @@ class Chat:
         self._holds = any(joint.before != "" for joint in joints.values())
         self._known: dict[str, tuple[Node, _Place]] = {}
         self._checked: set[str] = set()  # hashes of nodes, and queries
-        self._remedy = "Leave --model-arg chat_template=true out." if one_turn else "Use --format text."
+        self._remedy = (
+            "Leave --model-arg chat_template=true out." if one_turn else "Use --format text."
+        )
 
     def text(self, node: Node) -> Node:
         """Return the node of the text that stands before whatever follows `node`."""
         return self._at(node)[0]
 
     def behind(self, node: Node, query: str, *, answered: bool = False) -> str:
-        """Return what stands between the text of `node` and the answer to `query`: that of a shot, where `answered`
-        (some templates begin the answers that they are given otherwise than those that they ask for)."""
+        """Return what stands between the text of `node` and the answer to `query`: that of a shot,
+        where `answered` (some templates begin the answers that they are given otherwise than those
+        that they ask for).
+        """
         at = self._at(node)[1]
         added, at = self._write(at, "user", (at.blank if self._one_turn else "") + query)
         joint = self._joint(at.role, "assistant" if answered and not self._one_turn else "")
         return added + at.held.rstrip(joint.before) + joint.text
 
     def check(self, node: Node, queries: Sequence[str]) -> None:
-        """Have the template itself write every edge and every query once. Raises `SpecError` where it differs."""
+        """Have the template itself write every edge and every query once. Raises `SpecError` where
+        it differs.
+        """
         if not queries:
             return
         path = node.path
-        todo = [(short, query) for query in queries[:1] for short in _short_chats(path, self._checked)]
+        todo = [
+            (short, query) for query in queries[:1] for short in _short_chats(path, self._checked)
+        ]
         todo += [(path[0], query) for query in queries if query not in self._checked]
         for place, query in todo:
             self._compare(place, query)
@@ -99,7 +134,9 @@ class Chat:
         try:
             wanted = self._render(self._turns(node, query))
         except Exception as error:  # a template is the model's code, and may refuse what it reads
-            raise SpecError(f"the chat template refuses this prompt: {one_line(error)} {self._remedy}") from error
+            raise SpecError(
+                f"the chat template refuses this prompt: {one_line(error)} {self._remedy}"
+            ) from error
         if wanted != self.text(node).text + self.behind(node, query):
             raise SpecError(
                 "the chat template does not leave the words of the prompt as they are (many cut what stands before "
@@ -111,7 +148,10 @@ class Chat:
         if self._one_turn:
             return [("user", node.text + query)]
         parts = [(piece.role, piece.text) for piece in pieces(node)] + [("user", query)]
-        return [(role, "".join(text for _, text in turn)) for role, turn in groupby(parts, key=lambda part: part[0])]
+        return [
+            (role, "".join(text for _, text in turn))
+            for role, turn in groupby(parts, key=lambda part: part[0])
+        ]
 
     def _at(self, node: Node) -> tuple[Node, _Place]:
         todo: list[Node] = []
@@ -153,16 +193,21 @@ class Chat:
     def _joint(self, before: str, after: str) -> Joint:
         if (before, after) not in self._joints:
             turns = f"a turn of the {after}'s {f'behind the {before}' if before else 'at the beginning'}"
-            raise SpecError(f"the chat template has no place for {turns}, or none that stays. {self._remedy}")
+            raise SpecError(
+                f"the chat template has no place for {turns}, or none that stays. {self._remedy}"
+            )
         return self._joints[before, after]
 
 
 def _short_chats(path: Sequence[Node], known: Container[str]) -> Iterator[Node]:
-    """Yield chats that begin as `path` does and go on with those of its edges whose hashes are not known, some in each:
-    there are templates that look back over all turns at every turn."""
+    """Yield chats that begin as `path` does and go on with those of its edges whose hashes are not
+    known, some in each: there are templates that look back over all turns at every turn.
+    """
     root, *edges = path
     start = next((i for i, edge in enumerate(edges) if edge.hash not in known), len(edges))
-    if 0 < start < len(edges) and edges[start].role == "assistant":  # an answer comes with what was asked
+    if (
+        0 < start < len(edges) and edges[start].role == "assistant"
+    ):  # an answer comes with what was asked
         start -= 1
     short, n = root, 0
     for edge in edges[start:]:
@@ -181,7 +226,11 @@ def open_chat(tokenizer: Any, *, one_turn: bool) -> Chat | None:
     """
     try:
         render = _renderer(tokenizer)
-        return Chat(render, _joints(render, [("user",)]) if one_turn else _all_joints(render), one_turn=one_turn)
+        return Chat(
+            render,
+            _joints(render, [("user",)]) if one_turn else _all_joints(render),
+            one_turn=one_turn,
+        )
     except Exception as error:  # no template, or one that raises whatever it likes
         if not one_turn:
             return None
@@ -197,7 +246,9 @@ def _renderer(tokenizer: Any) -> Render:
     if "strftime_now" in template:
         day = "".join(f' | replace("{code}", "{word}")' for code, word in DAY.items())
         # The line end is part of the block, so that the template still begins at a line's start.
-        template = f"{{%- macro strftime_now(format) %}}{{{{ format{day} }}}}{{%- endmacro %}}\n{template}"
+        template = (
+            f"{{%- macro strftime_now(format) %}}{{{{ format{day} }}}}{{%- endmacro %}}\n{template}"
+        )
 
     def render(turns: Sequence[tuple[str, str]]) -> str:
         said = [{"role": role, "content": words} for role, words in turns]
@@ -210,7 +261,9 @@ def _renderer(tokenizer: Any) -> Render:
 
 
 def _all_joints(render: Render) -> dict[Pair, Joint]:
-    """Return the joints of chats that begin with a turn of the system's, and of those without, if they may be."""
+    """Return the joints of chats that begin with a turn of the system's, and of those without, if
+    they may be.
+    """
     joints = _joints(render, [("system", *turns) for turns in TURNS])
     with contextlib.suppress(Exception):  # some insist on the system's turn
         joints = _joints(render, TURNS, joints)
@@ -220,19 +273,25 @@ def _all_joints(render: Render) -> dict[Pair, Joint]:
 def _joints(
     render: Render, chats: Iterable[Sequence[str]], known: Mapping[Pair, Joint] | None = None
 ) -> dict[Pair, Joint]:
-    """Return the joints between the roles of chats, and those `known`. Raises `ValueError` where they do not agree."""
+    """Return the joints between the roles of chats, and those `known`. Raises `ValueError` where
+    they do not agree.
+    """
     found = dict(known or {})
     for roles in chats:
         bare, padded = _between(render, roles), _between(render, roles, LEFT, RIGHT)
         for pair, text, wide in zip(pairwise(["", *roles, ""]), bare, padded, strict=True):
             joint = _joint_of(text, wide, RIGHT if pair[0] else "", LEFT if pair[1] else "")
             if found.setdefault(pair, joint) != joint:
-                raise ValueError(f"what stands between {pair[0]} and {pair[1]} is not always the same")
+                raise ValueError(
+                    f"what stands between {pair[0]} and {pair[1]} is not always the same"
+                )
     return found
 
 
 def _joint_of(text: str, padded: str, left: str, right: str) -> Joint:
-    """Return the joint that is `text` between bare words, and `padded` between white space `left` and `right`."""
+    """Return the joint that is `text` between bare words, and `padded` between white space `left`
+    and `right`.
+    """
     for before in STRIPS:
         for after in STRIPS:
             if left.rstrip(before) + text + right.lstrip(after) == padded:
@@ -241,9 +300,14 @@ def _joint_of(text: str, padded: str, left: str, right: str) -> Joint:
 
 
 def _between(render: Render, roles: Sequence[str], left: str = "", right: str = "") -> list[str]:
-    """Return what stands before, between and behind the words of a chat, each padded by `left` and `right`."""
+    """Return what stands before, between and behind the words of a chat, each padded by `left` and
+    `right`.
+    """
     words = [f"words{i}said" for i in range(len(roles))]
-    rest, found = render([(role, left + word + right) for role, word in zip(roles, words, strict=True)]), []
+    rest, found = (
+        render([(role, left + word + right) for role, word in zip(roles, words, strict=True)]),
+        [],
+    )
     for word in words:
         before, seen, rest = rest.partition(word)
         if not seen or any(other in before for other in words):

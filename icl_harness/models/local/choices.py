@@ -1,8 +1,8 @@
-"""The choices of a query as a tree of tokens behind it (floor 2, pure).
+"""The choices of a query as a tree of tokens behind it.
 
-In: the ids of a node, the branch of a query and those of the query with each choice. Out: a `Candidate`, whose tree
-holds once what the choices share, or its chains for back ends that feed no trees. trie.py asks the same tree token by
-token.
+In: the ids of a node, the branch of a query and those of the query with each choice. Out: a
+`Candidate`, whose tree holds once what the choices share, or its chains for back ends that feed no
+trees. trie.py asks the same tree token by token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from icl_harness.models.local.tokens import Branch, Ids, Twig, common
 class Candidate:
     """The choices of one query (`item`) as one tree of tokens, or a chain of it.
 
-    `reads[choice]` are (token of the twig, next token): the choice's log-likelihood is the sum of the next tokens'.
+    `reads[choice]` are (token of the twig, next token): the choice's log-likelihood is the sum of
+    the next tokens'.
     """
 
     item: int
@@ -31,15 +32,19 @@ class Candidate:
 
 
 def candidate(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> Candidate:
-    """Return the row to feed for one query's choices: what they have in common is fed once, their last tokens never.
+    """Return the row to feed for one query's choices: what they have in common is fed once, their
+    last tokens never.
 
-    Every choice is weighed from the same place on: where the first of them leaves the ids of node and query. `ids` are
-    the node's. Raises `ValueError` where a choice adds no token or none stands before it.
+    Every choice is weighed from the same place on: where the first of them leaves the ids of node
+    and query. `ids` are the node's. Raises `ValueError` where a choice adds no token or none stands
+    before it.
     """
     start = min(_common(query, choice) for choice in choices)
     if start == 0 or any(len(choice) <= start for choice in choices):
         raise ValueError("a choice has no tokens of its own, or nothing stands before it")
-    low = min(start - 1, *(choice.n_shared for choice in choices))  # the last token before the choices is fed, too
+    low = min(
+        start - 1, *(choice.n_shared for choice in choices)
+    )  # the last token before the choices is fed, too
     tails = [[*ids[low : choice.n_shared].tolist(), *choice.own] for choice in choices]
     own = tails[0][: start - low]
     parents = list(range(-1, len(own) - 1))
@@ -65,10 +70,14 @@ def split(row: Candidate) -> list[Candidate]:
 
 
 def small(row: Candidate, most: int = 256) -> list[Candidate]:
-    """Return a candidate as trees of about `most` tokens, as each token is weighed against all others of its row."""
+    """Return a candidate as trees of about `most` tokens, as each token is weighed against all
+    others of its row.
+    """
     if len(row.twig.own) <= most:
         return [row]
-    parts: list[tuple[dict[int, int], list[int]]] = []  # places in the whole tree -> in the part, and choices
+    parts: list[
+        tuple[dict[int, int], list[int]]
+    ] = []  # places in the whole tree -> in the part, and choices
     for choice, pairs in row.reads.items():
         line = row.twig.line(pairs[-1][0])
         if not parts or len(parts[-1][0].keys() | line) > max(most, len(line)):
@@ -82,13 +91,20 @@ def small(row: Candidate, most: int = 256) -> list[Candidate]:
 
 def _part(row: Candidate, places: dict[int, int], choices: Sequence[int]) -> Candidate:
     twig = row.twig
-    own, parents = [twig.own[i] for i in places], tuple(places.get(twig.parents[i], -1) for i in places)
-    reads = {choice: [(places[token], new) for token, new in row.reads[choice]] for choice in choices}
+    own, parents = (
+        [twig.own[i] for i in places],
+        tuple(places.get(twig.parents[i], -1) for i in places),
+    )
+    reads = {
+        choice: [(places[token], new) for token, new in row.reads[choice]] for choice in choices
+    }
     return Candidate(row.item, Twig(twig.n_shared, own, parents), reads)
 
 
 def chains(row: Candidate) -> list[Candidate]:
-    """Return a candidate's tree as chains, for rows that hold no tree: one for each token that nothing follows."""
+    """Return a candidate's tree as chains, for rows that hold no tree: one for each token that
+    nothing follows.
+    """
     left, found = dict(row.reads), []
     for leaf in sorted(set(range(len(row.twig.own))) - set(row.twig.parents)):
         places = {token: i for i, token in enumerate(row.twig.line(leaf))}

@@ -1,8 +1,9 @@
-"""A path's keys and values, and rows that each get their own copy of them (floor 2): what any model can run.
+"""A path's keys and values, and rows that each get their own copy of them: what any model can run.
 
-In: token ids. Out: logits. The copies are aligned on the right, so that attention masks, sliding windows and positions
-are those of a plain left-padded batch. Recurrent states (`Runner.rigid`) can be neither cropped nor padded: a path
-that turns is computed anew, and a batch's rows are of one length.
+In: token ids. Out: logits. The copies are aligned on the right, so that attention masks, sliding
+windows and positions are those of a plain left-padded batch. Recurrent states (`Runner.rigid`) can
+be neither cropped nor padded: a path that turns is computed anew, and a batch's rows are of one
+length.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from icl_harness.models.local.tokens import Ids, Twig, common
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, (rows, heads, tokens, width), as views of buffers with room to grow.
+    """One layer's keys and values, (rows, heads, tokens, width), as views of buffers with room to
+    grow.
 
-    A sliding-window layer is kept whole, too: the mask hides what is out of the window, and the layer can be cropped.
+    A sliding-window layer is kept whole, too: the mask hides what is out of the window, and the
+    layer can be cropped.
     """
 
     def __init__(self) -> None:
@@ -39,10 +42,14 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def reserve(self, keys: torch.Tensor, values: torch.Tensor, used: int, total: int) -> None:
-        """Make `total` tokens, of which the last ones are `keys` and `values` and the first `used` are kept."""
+        """Make `total` tokens, of which the last ones are `keys` and `values` and the first `used`
+        are kept.
+        """
         if not self.buffers or self.buffers[0].shape[-2] < total:
             room = max(total + 32, total * 5 // 4)
-            grown = [new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in (keys, values)]
+            grown = [
+                new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in (keys, values)
+            ]
             for new, old in zip(grown, self.buffers, strict=bool(self.buffers)):
                 new[..., :used, :] = old[..., :used, :]
             self.buffers = grown
@@ -60,12 +67,20 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (buffer[..., :total, :] for buffer in self.buffers)
 
     def spread(self, lengths: Sequence[int], columns: int) -> _Layer:
-        """Return a layer of one row per length: this one's first `length` tokens at the right end of `columns`."""
+        """Return a layer of one row per length: this one's first `length` tokens at the right end
+        of `columns`.
+        """
         out = _Layer()
         for source in (self.keys, self.values):
-            buffer = source.new_empty((len(lengths), source.shape[1], columns + 32, source.shape[3]))
+            buffer = source.new_empty(
+                (len(lengths), source.shape[1], columns + 32, source.shape[3])
+            )
             for length in sorted(set(lengths)):
-                rows = slice(None) if len(set(lengths)) == 1 else [i for i, n in enumerate(lengths) if n == length]
+                rows = (
+                    slice(None)
+                    if len(set(lengths)) == 1
+                    else [i for i, n in enumerate(lengths) if n == length]
+                )
                 buffer[rows, :, : columns - length] = 0.0  # masked, but must not be NaN
                 buffer[rows, :, columns - length : columns] = source[:, :, :length]
             out.buffers.append(buffer)
@@ -94,7 +109,9 @@ class CopiedPrefix(Prefix):
 
     @torch.inference_mode()
     def reach(self, ids: Ids) -> None:
-        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what it lacks."""
+        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what
+        it lacks.
+        """
         kept = common(self.ids, ids)
         if kept < len(self.ids):
             if kept == 0 or self.runner.rigid:
@@ -107,7 +124,9 @@ class CopiedPrefix(Prefix):
             chunk = ids[start : start + CHUNK]
             positions = np.arange(start, start + len(chunk))[None]
             try:
-                self.runner.forward(chunk[None], self.cache, positions, wanted=([0], [len(chunk) - 1]))
+                self.runner.forward(
+                    chunk[None], self.cache, positions, wanted=([0], [len(chunk) - 1])
+                )
             except BaseException:
                 self.forget()  # the layers may have stopped at different tokens
                 raise
@@ -117,8 +136,14 @@ class CopiedPrefix(Prefix):
 
     def _measure(self) -> None:
         """Note the bytes of a token; of a recurrent state, those of the whole."""
-        tensors = [one for layer in self.cache.layers for one in (vars(layer).get("keys"), vars(layer).get("values"))]
-        n_bytes = sum(one[:, :, :1].nbytes for one in tensors if torch.is_tensor(one) and one.ndim == 4)
+        tensors = [
+            one
+            for layer in self.cache.layers
+            for one in (vars(layer).get("keys"), vars(layer).get("values"))
+        ]
+        n_bytes = sum(
+            one[:, :, :1].nbytes for one in tensors if torch.is_tensor(one) and one.ndim == 4
+        )
         self.bytes_per_token = max(self.bytes_per_token, n_bytes)
 
     def rows(self, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> Rows:
@@ -129,8 +154,8 @@ class CopiedPrefix(Prefix):
 class CopiedRows(Rows):
     """Rows that all end in one column; twigs must be chains.
 
-    A row with fewer own tokens than the longest is fed the prefix's last ones again, in the place of padding; only
-    where the prefix is too short for that is it padded, on the left.
+    A row with fewer own tokens than the longest is fed the prefix's last ones again, in the place
+    of padding; only where the prefix is too short for that is it padded, on the left.
     """
 
     def __init__(self, prefix: CopiedPrefix, twigs: Sequence[Twig], wanted: Places) -> None:
@@ -155,10 +180,14 @@ class CopiedRows(Rows):
         self.logits = self._forward(tokens, positions, (list(wanted[0]), places))
 
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
-        """Feed one more token to each row, shape (rows,); return the next one's logits (rows, vocabulary)."""
+        """Feed one more token to each row, shape (rows,); return the next one's logits (rows,
+        vocabulary).
+        """
         self._mask = np.concatenate([self._mask, np.ones((len(self._mask), 1), bool)], axis=1)
         positions, self._next = self._next[:, None], self._next + 1
-        return self._forward(np.asarray(tokens)[:, None], positions, (range(len(tokens)), [0] * len(tokens)))
+        return self._forward(
+            np.asarray(tokens)[:, None], positions, (range(len(tokens)), [0] * len(tokens))
+        )
 
     def select(self, rows: NDArray[np.int64]) -> None:
         """Go on with `rows` (indices; repeats allowed) only."""
@@ -173,10 +202,15 @@ class CopiedRows(Rows):
     def _copy(self, prefix: CopiedPrefix, cached: list[int], columns: int) -> Any:
         if not self._runner.rigid:
             layers = prefix.cache.layers if columns else []
-            spread = [layer.spread(cached, columns) if layer.is_initialized else _Layer() for layer in layers]
+            spread = [
+                layer.spread(cached, columns) if layer.is_initialized else _Layer()
+                for layer in layers
+            ]
             return Cache(layers=spread) if columns else prefix.new_cache()
         if set(cached) != {len(prefix.ids)}:
-            raise ValueError("rows of a model with recurrent states must all branch at the prefix's last token")
+            raise ValueError(
+                "rows of a model with recurrent states must all branch at the prefix's last token"
+            )
         cache = copy.deepcopy(prefix.cache)
         cache.reorder_cache(torch.zeros(len(cached), dtype=torch.long, device=self._runner.device))
         return cache

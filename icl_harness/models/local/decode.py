@@ -1,6 +1,7 @@
-"""What is done with logits (floor 2): answers generated token by token, and choices weighed by likelihood.
+"""What is done with logits: answers generated token by token, and choices weighed by likelihood.
 
-In: a `Prefix` that has reached the node, and twigs of it. Out: token ids and text, or log-likelihoods in nats.
+In: a `Prefix` that has reached the node, and twigs of it. Out: token ids and text, or
+log-likelihoods in nats.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from icl_harness.models.local.choices import Candidate
 from icl_harness.models.local.kv import Prefix, Rows
 from icl_harness.models.local.tokens import FEW, Twig
 
-LEAVE = 0.75  # finished rows leave once no more than this share of the batch goes on: leaving copies the others
+# finished rows leave once no more than this share of the batch goes on: leaving copies the others
+LEAVE = 0.75
 
 
 class Texts:
-    """Text of generated ids, as it reads after the prompt's last token (a space at its start stays a space)."""
+    """Text of generated ids, as it reads after the prompt's last token (a space at its start stays
+    a space).
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -34,9 +38,16 @@ class Texts:
             [self._before[token]] = self._decode([[token]])
         heads = [self._before[token] for token in before]
         texts = self._decode([[token, *ids] for token, ids in zip(before, new, strict=True)])
-        odd = [i for i, (text, head) in enumerate(zip(texts, heads, strict=True)) if not text.startswith(head)]
+        odd = [
+            i
+            for i, (text, head) in enumerate(zip(texts, heads, strict=True))
+            if not text.startswith(head)
+        ]
         alone = dict(zip(odd, self._decode([new[i] for i in odd]), strict=True)) if odd else {}
-        return [alone.get(i, text[len(head) :]) for i, (text, head) in enumerate(zip(texts, heads, strict=True))]
+        return [
+            alone.get(i, text[len(head) :])
+            for i, (text, head) in enumerate(zip(texts, heads, strict=True))
+        ]
 
     def _decode(self, rows: list[list[int]]) -> list[str]:
         texts: list[str]
@@ -46,13 +57,17 @@ class Texts:
                 return [fast.decode(row, skip_special_tokens=True) for row in rows]
             texts = fast.decode_batch(rows, skip_special_tokens=True)
         else:
-            texts = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            texts = self._tokenizer.batch_decode(
+                rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         return texts
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One answer wanted: from the twig at `row`, with the ask's own seed; `before` is the prompt's last id."""
+    """One answer wanted: from the twig at `row`, with the ask's own seed; `before` is the prompt's
+    last id.
+    """
 
     row: int
     seed: int
@@ -61,7 +76,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """`text` up to the first stop string; `n_tokens` generated, the end token or the stop string's among them."""
+    """`text` up to the first stop string; `n_tokens` generated, the end token or the stop string's
+    among them.
+    """
 
     text: str
     n_tokens: int
@@ -69,9 +86,16 @@ class Generated:
 
 @torch.inference_mode()
 def generate(
-    prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], sampling: Sampling, ends: Sequence[int], texts: Texts
+    prefix: Prefix,
+    twigs: Sequence[Twig],
+    asks: Sequence[Ask],
+    sampling: Sampling,
+    ends: Sequence[int],
+    texts: Texts,
 ) -> list[Generated]:
-    """Return one answer per ask. Every twig is fed once, however many asks it has; `ends` are end tokens' ids."""
+    """Return one answer per ask. Every twig is fed once, however many asks it has; `ends` are end
+    tokens' ids.
+    """
     rows, logits = _opened(prefix, twigs, asks, sampling.max_tokens - 1)
     at = np.arange(len(asks))  # the ask that each row of the batch answers
     points = _uniforms(asks, sampling)
@@ -92,12 +116,21 @@ def generate(
             rows.select(going)
             at, tokens = at[going], tokens[going]
         logits = rows.step(tokens)
-    told = texts.of([ask.before for ask in asks], [row[:n].tolist() for row, n in zip(new, n_new, strict=True)])
-    return [Generated(truncate_at_stop(text, sampling.stop), int(n)) for text, n in zip(told, n_new, strict=True)]
+    told = texts.of(
+        [ask.before for ask in asks], [row[:n].tolist() for row, n in zip(new, n_new, strict=True)]
+    )
+    return [
+        Generated(truncate_at_stop(text, sampling.stop), int(n))
+        for text, n in zip(told, n_new, strict=True)
+    ]
 
 
-def _opened(prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], more: int) -> tuple[Rows, torch.Tensor]:
-    """Feed the twigs; return a row per ask and its first logits (asks, vocabulary). `more`: tokens that may follow."""
+def _opened(
+    prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], more: int
+) -> tuple[Rows, torch.Tensor]:
+    """Feed the twigs; return a row per ask and its first logits (asks, vocabulary). `more`: tokens
+    that may follow.
+    """
     rows = prefix.rows(twigs, (range(len(twigs)), [len(twig.own) - 1 for twig in twigs]), more)
     source = np.array([ask.row for ask in asks])
     if np.array_equal(source, np.arange(len(twigs))):
@@ -108,13 +141,17 @@ def _opened(prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], more: in
 
 
 def _uniforms(asks: Sequence[Ask], sampling: Sampling) -> NDArray[np.float64] | None:
-    """One number in [0, 1) per ask and step, from the ask's seed alone: whoever shares its batch changes nothing."""
+    """One number in [0, 1) per ask and step, from the ask's seed alone: whoever shares its batch
+    changes nothing.
+    """
     if sampling.temperature == 0:
         return None
     return np.stack([np.random.default_rng(ask.seed).random(sampling.max_tokens) for ask in asks])
 
 
-def _choose(logits: torch.Tensor, points: NDArray[np.float64] | None, temperature: float) -> NDArray[np.int64]:
+def _choose(
+    logits: torch.Tensor, points: NDArray[np.float64] | None, temperature: float
+) -> NDArray[np.int64]:
     """Return a token per row: the likeliest, or where `points` fall in the cumulated probabilities."""
     if points is None:
         chosen = logits.argmax(dim=-1)
@@ -134,11 +171,15 @@ def _mark_stopped(
     stop: tuple[str, ...],
     texts: Texts,
 ) -> None:
-    """Mark the asks whose text holds a stop string. Only the last tokens are read, then the whole where they hit."""
+    """Mark the asks whose text holds a stop string. Only the last tokens are read, then the whole
+    where they hit.
+    """
     going = [i for i in at.tolist() if not done[i]]
     if not stop or not going:
         return
-    window = max(len(s.encode()) for s in stop)  # a stop string that ends in the newest token began this far back
+    window = max(
+        len(s.encode()) for s in stop
+    )  # a stop string that ends in the newest token began this far back
     before = [int(new[i, -window - 1]) if new.shape[1] > window else asks[i].before for i in going]
     ends = texts.of(before, new[going, -window:].tolist())
     hits = [i for i, text in zip(going, ends, strict=True) if any(s in text for s in stop)]
@@ -152,11 +193,19 @@ def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[dict[int, float]]:
     """Return for each row the log-likelihoods of its choices, in nats, summed over their tokens."""
     places = [(r, token) for r, row in enumerate(rows) for token in row.wanted]
     slots = {place: i for i, place in enumerate(places)}
-    logits = prefix.rows([row.twig for row in rows], ([r for r, _ in places], [token for _, token in places])).logits
+    logits = prefix.rows(
+        [row.twig for row in rows], ([r for r, _ in places], [token for _, token in places])
+    ).logits
     norm = logits.logsumexp(dim=-1)
     where = [
-        (slots[r, token], new) for r, row in enumerate(rows) for pairs in row.reads.values() for token, new in pairs
+        (slots[r, token], new)
+        for r, row in enumerate(rows)
+        for pairs in row.reads.values()
+        for token, new in pairs
     ]
     slot, token = torch.tensor(where, device=logits.device).T
     told = iter((logits[slot, token] - norm[slot]).double().tolist())
-    return [{choice: sum(next(told) for _ in pairs) for choice, pairs in row.reads.items()} for row in rows]
+    return [
+        {choice: sum(next(told) for _ in pairs) for choice, pairs in row.reads.items()}
+        for row in rows
+    ]

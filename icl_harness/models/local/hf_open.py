@@ -1,4 +1,4 @@
-"""Opening a `transformers` model, and saying what it is (floor 2, a helper of hf.py, which imports it late)."""
+"""Opening a `transformers` model, and saying what it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ import torch
 
 from icl_harness.errors import ModelError
 from icl_harness.models.api.args import whole, word
-from icl_harness.models.local.args import dtype, file_hashes, one_line, option, read_options, true_false
+from icl_harness.models.local.args import (
+    dtype,
+    file_hashes,
+    one_line,
+    option,
+    read_options,
+    true_false,
+)
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HUB_TIMEOUT_S = 10.0
@@ -40,10 +47,11 @@ def json_object(text: str) -> dict[str, Any]:
 class Options:
     """What `--model-arg key=value` may set.
 
-    `dtype`: default float32 on the CPU, else the checkpoint's own. `device_map`, `quantization` (a JSON object, for
-    weights that are not stored quantised) and `adapter` (a folder or hub id): as transformers takes them (extra
-    `local`). `chat_template`: put each prompt into the tokenizer's chat template, as one turn of the user's.
-    `batch_size`: the most rows per forward. `context_window`: in tokens, in the place of the config's.
+    `dtype`: default float32 on the CPU, else the checkpoint's own. `device_map`, `quantization` (a
+    JSON object, for weights that are not stored quantised) and `adapter` (a folder or hub id): as
+    transformers takes them (extra `local`). `chat_template`: put each prompt into the tokenizer's
+    chat template, as one turn of the user's. `batch_size`: the most rows per forward.
+    `context_window`: in tokens, in the place of the config's.
     """
 
     dtype: str | None = option(None, dtype)
@@ -64,7 +72,9 @@ def parse(model_args: Mapping[str, str]) -> Options:
 
 
 def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
-    """Return (model, tokenizer, origin); `origin` is the folder or the hub id and revision. Raises `ModelError`."""
+    """Return (model, tokenizer, origin); `origin` is the folder or the hub id and revision. Raises
+    `ModelError`.
+    """
     import transformers
 
     origin, source = _locate(path_or_id, options.revision, "config.json")
@@ -74,17 +84,25 @@ def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
     on_cpu = options.device_map is None and device.startswith("cpu")
     wishes = {"device_map": options.device_map, "quantization_config": options.quantization}
     wishes = {name: wish for name, wish in wishes.items() if wish is not None}
-    if source.get("local_files_only"):  # with peft installed an adapter is looked for, too, and on the hub
+    if source.get(
+        "local_files_only"
+    ):  # with peft installed an adapter is looked for, too, and on the hub
         wishes["adapter_kwargs"] = {"local_files_only": True}
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path_or_id, **source)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                path_or_id, dtype=options.dtype or ("float32" if on_cpu else "auto"), **wishes, **source
+                path_or_id,
+                dtype=options.dtype or ("float32" if on_cpu else "auto"),
+                **wishes,
+                **source,
             )
-            if options.device_map is None and not getattr(model, "is_quantized", False):  # these are placed already
+            if options.device_map is None and not getattr(
+                model, "is_quantized", False
+            ):  # these are placed already
                 model = model.to(device)
-    except Exception as error:  # transformers raises whatever its parts raise; the user gets one line
+    except Exception as error:
+        # transformers raises whatever its parts raise; the user gets one line
         needs = "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
         if options.quantization is not None or options.device_map is not None:
             needs = "Look at the quantization and device_map that are asked for."
@@ -103,12 +121,18 @@ def _adapt(model: Any, adapter: str) -> dict[str, Any]:
             origin, where = _locate(adapter, None, "adapter_config.json")
             model.load_adapter(adapter, adapter_kwargs=where)
     except Exception as error:
-        raise ModelError(f"--model-arg adapter={adapter} cannot be put on the model: {one_line(error)}") from error
+        raise ModelError(
+            f"--model-arg adapter={adapter} cannot be put on the model: {one_line(error)}"
+        ) from error
     return origin
 
 
-def _locate(path_or_id: str, revision: str | None, config: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (origin, arguments for from_pretrained) of a folder or a hub id that is there. Raises `ModelError`."""
+def _locate(
+    path_or_id: str, revision: str | None, config: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (origin, arguments for from_pretrained) of a folder or a hub id that is there. Raises
+    `ModelError`.
+    """
     folder = Path(path_or_id)
     if folder.is_dir():
         if not (folder / config).is_file():
@@ -118,14 +142,20 @@ def _locate(path_or_id: str, revision: str | None, config: str) -> tuple[dict[st
             )
         return {"folder": str(folder)}, {}
     if folder.exists():
-        raise ModelError(f"{path_or_id} is a file. Name the folder that holds config.json, weights and a tokenizer.")
+        raise ModelError(
+            f"{path_or_id} is a file. Name the folder that holds config.json, weights and a tokenizer."
+        )
     if not HUB_ID.fullmatch(path_or_id):
-        raise ModelError(f"{path_or_id} does not exist. Name a model's folder, or a hub id such as Qwen/Qwen3-0.6B.")
+        raise ModelError(
+            f"{path_or_id} does not exist. Name a model's folder, or a hub id such as Qwen/Qwen3-0.6B."
+        )
     return _locate_on_hub(path_or_id, revision)
 
 
 def _locate_on_hub(repo: str, revision: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Ask the hub once. Where it does not answer, what was downloaded before is used; from_pretrained would retry."""
+    """Ask the hub once. Where it does not answer, what was downloaded before is used;
+    from_pretrained would retry.
+    """
     import huggingface_hub as hub
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -173,15 +203,18 @@ def _quiet() -> Iterator[None]:
 def context_window(model: Any) -> int | None:
     """Return the config's window in tokens, or None where it names none."""
     config = model.config.get_text_config(decoder=True)
-    window = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    window = getattr(config, "max_position_embeddings", None) or getattr(
+        config, "max_seq_len", None
+    )
     return int(window) if window else None
 
 
 def steady_window(model: Any) -> int | None:
-    """Return up to how many tokens every position means the same in all prompts; None where it always does.
+    """Return up to how many tokens every position means the same in all prompts; None where it
+    always does.
 
-    Rotary frequencies of the kinds longrope and dynamic follow the length of the whole prompt beyond this, so that two
-    prompts with the same shots have other keys.
+    Rotary frequencies of the kinds longrope and dynamic follow the length of the whole prompt
+    beyond this, so that two prompts with the same shots have other keys.
     """
     config = model.config.get_text_config(decoder=True)
     found = getattr(config, "rope_parameters", None) or {}
@@ -202,7 +235,9 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run folder says of the model. Local files are hashed; the hub's are named by their commit."""
+    """Return what a run folder says of the model. Local files are hashed; the hub's are named by
+    their commit.
+    """
     import transformers
 
     told = {

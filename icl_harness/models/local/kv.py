@@ -1,7 +1,8 @@
-"""A model's forward pass, and what branches from a path of the prompt tree (floor 2).
+"""A model's forward pass, and what branches from a path of the prompt tree.
 
-In: a transformers model, token ids. Out: logits of the places asked for. `Prefix` holds the path that the runner walks,
-and `Rows` are prompts that share tokens with it. There are several ways of keeping them; ways.py finds a model's.
+In: a transformers model, token ids. Out: logits of the places asked for. `Prefix` holds the path
+that the runner walks, and `Rows` are prompts that share tokens with it. There are several ways of
+keeping them; ways.py finds a model's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
 
 from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache
@@ -27,9 +33,10 @@ Places = tuple[Sequence[int], Sequence[int]]  # rows, and a token of each
 class Runner:
     """A model's forward pass with a cache.
 
-    `rigid`: its caches can be neither cropped nor padded. `level`: rows of a batch must be chains of one length, for
-    that reason or as its attention tells a token's position by its column (Llama 4's temperature). Logits are made for
-    the wanted tokens alone, as the hidden states of others are left out before the model's last matrix.
+    `rigid`: its caches can be neither cropped nor padded. `level`: rows of a batch must be chains
+    of one length, for that reason or as its attention tells a token's position by its column (Llama
+    4's temperature). Logits are made for the wanted tokens alone, as the hidden states of others
+    are left out before the model's last matrix.
     """
 
     def __init__(self, model: Any) -> None:
@@ -37,9 +44,15 @@ class Runner:
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.takes = frozenset(inspect.signature(model.forward).parameters)
         layers = DynamicCache(config=model.config).layers
-        plain = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # the last: a layer that reads another's
+        plain = (
+            DynamicLayer,
+            DynamicSlidingWindowLayer,
+            DummyLayer,
+        )  # the last: a layer that reads another's
         self.rigid = not all(type(layer) in plain for layer in layers)
-        self.level = self.rigid or bool(getattr(model.config.get_text_config(), "attn_temperature_tuning", False))
+        self.level = self.rigid or bool(
+            getattr(model.config.get_text_config(), "attn_temperature_tuning", False)
+        )
         self.n_layers = len(layers)
         self.n_bytes: int = sum(p.numel() * p.element_size() for p in model.parameters())
         self._wanted: Any = None
@@ -47,8 +60,12 @@ class Runner:
         if self._head is not None:
             self._head.register_forward_pre_hook(self._narrowed)
 
-    def forward(self, tokens: Any, cache: Any, positions: Any, *, mask: Any = None, wanted: Any) -> torch.Tensor:
-        """Return the logits behind the `wanted` places (rows, columns) of `tokens` (rows, n): (wanted, vocabulary)."""
+    def forward(
+        self, tokens: Any, cache: Any, positions: Any, *, mask: Any = None, wanted: Any
+    ) -> torch.Tensor:
+        """Return the logits behind the `wanted` places (rows, columns) of `tokens` (rows, n):
+        (wanted, vocabulary).
+        """
         inputs: dict[str, Any] = {}
         if "position_ids" in self.takes:  # others count their places in the mask
             inputs["position_ids"] = self.tensor(positions)
@@ -63,7 +80,11 @@ class Runner:
             out = self.model(input_ids=self.tensor(tokens), **inputs)
         finally:
             self._wanted = None
-        logits: torch.Tensor = out.logits[0] if self._head is not None else out.logits[self._places(wanted, out.logits)]
+        logits: torch.Tensor = (
+            out.logits[0]
+            if self._head is not None
+            else out.logits[self._places(wanted, out.logits)]
+        )
         return logits.float()
 
     def tensor(self, array: Any) -> torch.Tensor:
@@ -77,13 +98,17 @@ class Runner:
         return (hidden[self._places(self._wanted, hidden)][None], *others)
 
     def _places(self, wanted: Any, near: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(torch.as_tensor(index, dtype=torch.long, device=near.device) for index in wanted)
+        return tuple(
+            torch.as_tensor(index, dtype=torch.long, device=near.device) for index in wanted
+        )
 
 
 class Prefix(ABC):
-    """The keys and values of one path. `n_prefilled` counts the tokens ever fed to it; `way` says how rows branch.
+    """The keys and values of one path. `n_prefilled` counts the tokens ever fed to it; `way` says
+    how rows branch.
 
-    `trees`: rows may be trees. `bytes_per_token`: of keys and values of one token of one row, over all layers.
+    `trees`: rows may be trees. `bytes_per_token`: of keys and values of one token of one row, over
+    all layers.
     """
 
     way: str
@@ -101,14 +126,19 @@ class Prefix(ABC):
 
     @abstractmethod
     def reach(self, ids: Ids) -> None:
-        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what it lacks."""
+        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what
+        it lacks.
+        """
 
     @abstractmethod
     def rows(self, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> Rows:
-        """Feed each twig's tokens, one row a twig; `wanted` are rows and tokens of twigs. `room`: tokens to come."""
+        """Feed each twig's tokens, one row a twig; `wanted` are rows and tokens of twigs. `room`:
+        tokens to come.
+        """
 
     def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
-        """Look for keys and values in a folder before computing them, and leave them there; `told` is the model's own.
+        """Look for keys and values in a folder before computing them, and leave them there; `told`
+        is the model's own.
 
         Raises `ModelError` where this way of branching cannot.
         """
@@ -119,13 +149,17 @@ class Prefix(ABC):
 
 
 class Rows(ABC):
-    """A batch of prompts that branch from a prefix. `logits` (wanted, vocabulary) follow the tokens wanted of them."""
+    """A batch of prompts that branch from a prefix. `logits` (wanted, vocabulary) follow the tokens
+    wanted of them.
+    """
 
     logits: torch.Tensor
 
     @abstractmethod
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
-        """Feed one more token to each row, shape (rows,); return the next one's logits (rows, vocabulary)."""
+        """Feed one more token to each row, shape (rows,); return the next one's logits (rows,
+        vocabulary).
+        """
 
     @abstractmethod
     def select(self, rows: NDArray[np.int64]) -> None:

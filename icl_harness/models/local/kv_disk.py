@@ -1,10 +1,11 @@
-"""A path's keys and values on disk, so that tomorrow's queries do not prefill today's shots again (floor 2).
+"""A path's keys and values on disk, so that tomorrow's queries do not prefill today's shots again.
 
-In: the layers of a prefix, and its ids. Out: one safetensors file per block of tokens, named after the model and the
-hash of all ids up to the block's end: whoever walks the same tokens with the same model finds it, and runs may share a
-folder while they are going on. Blocks that nobody read for the longest time give way when the folder is full; a path
-that alone is larger than the folder may be keeps its beginning there. A disk that fails costs time, never the run.
-Left out: the last tokens of a path that fill no block.
+In: the layers of a prefix, and its ids. Out: one safetensors file per block of tokens, named after
+the model and the hash of all ids up to the block's end: whoever walks the same tokens with the same
+model finds it, and runs may share a folder while they are going on. Blocks that nobody read for the
+longest time give way when the folder is full; a path that alone is larger than the folder may be
+keeps its beginning there. A disk that fails costs time, never the run. Left out: the last tokens of
+a path that fill no block.
 """
 
 from __future__ import annotations
@@ -34,20 +35,27 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values of one layer, (1, he
 
 
 class Blocks:
-    """The blocks of one model in a folder. `told` is all that a run folder says of the model: another config, precision
-    or version of torch would not give the same numbers, and so has blocks of its own."""
+    """The blocks of one model in a folder. `told` is all that a run folder says of the model:
+    another config, precision or version of torch would not give the same numbers, and so has blocks
+    of its own.
+    """
 
     def __init__(self, cache: KvCache, told: Mapping[str, Any]) -> None:
         self._folder, self._limit = Path(cache.folder), int(cache.most_gb * 1e9)
         self._writes = True
-        self._model = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        self._model = hashlib.sha256(
+            json.dumps(told, sort_keys=True, default=str).encode()
+        ).hexdigest()[:16]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ModelError(f"--kv-cache {self._folder}: {error.strerror}. Name a folder that can be made.") from error
+            raise ModelError(
+                f"--kv-cache {self._folder}: {error.strerror}. Name a folder that can be made."
+            ) from error
 
     def load(self, ids: Ids, start: int) -> Iterator[tuple[int, list[Pair]]]:
-        """Yield (end, layers) of the blocks of `ids` that are here without a gap, from the one that holds `start` on.
+        """Yield (end, layers) of the blocks of `ids` that are here without a gap, from the one that
+        holds `start` on.
 
         A damaged file is deleted and ends the row, as does one that another run has just removed.
         """
@@ -60,13 +68,17 @@ class Blocks:
                 with contextlib.suppress(OSError):
                     file.unlink(missing_ok=True)
                 return
-            except (OSError, RuntimeError):  # not there, not ours to read, or gone while it was opened
+            except (
+                OSError,
+                RuntimeError,
+            ):  # not there, not ours to read, or gone while it was opened
                 return
             n_layers = len(found) // 2
             yield end, [(found[f"key.{i}"], found[f"value.{i}"]) for i in range(n_layers)]
 
     def save(self, ids: Ids, layers: Sequence[Pair]) -> None:
-        """Keep the whole blocks of `ids`, of which `layers` are the keys and values, that are not here yet.
+        """Keep the whole blocks of `ids`, of which `layers` are the keys and values, that are not
+        here yet.
 
         Where the disk is full or cannot be written, warn once and keep nothing more.
         """
@@ -76,7 +88,9 @@ class Blocks:
             self._save(ids, layers)
         except (OSError, SafetensorError) as error:
             self._writes = False
-            warnings.warn(f"--kv-cache {self._folder} takes no more: {error}. The run goes on.", stacklevel=2)
+            warnings.warn(
+                f"--kv-cache {self._folder} takes no more: {error}. The run goes on.", stacklevel=2
+            )
 
     def _save(self, ids: Ids, layers: Sequence[Pair]) -> None:
         path = list(self._files(ids))
@@ -94,7 +108,9 @@ class Blocks:
         now = time.time_ns()
         for i, (_, file) in enumerate(path):
             with contextlib.suppress(FileNotFoundError):
-                os.utime(file, ns=(now - i, now - i))  # of one path the end gives way before the beginning
+                os.utime(
+                    file, ns=(now - i, now - i)
+                )  # of one path the end gives way before the beginning
 
     def _write(self, block: dict[str, torch.Tensor], file: Path) -> None:
         handle, part = tempfile.mkstemp(dir=self._folder, suffix=".part")

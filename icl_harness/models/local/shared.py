@@ -1,8 +1,9 @@
-"""A path's keys and values, once, and rows that attend to them where they lie (floor 2; the attention: attention.py).
+"""A path's keys and values, once, and rows that attend to them where they lie.
 
-In: token ids. Out: logits. Memory: the path once, and each row's own tokens. A row's tokens may be a tree: the choices
-behind a query stand in the query's row, each seeing its own ancestors alone. Rows are aligned on the left, so that a
-column is a distance from the path and no row is padded where it attends.
+In: token ids. Out: logits. Memory: the path once, and each row's own tokens. A row's tokens may be
+a tree: the choices behind a query stand in the query's row, each seeing its own ancestors alone.
+Rows are aligned on the left, so that a column is a distance from the path and no row is padded
+where it attends.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self.shown: torch.Tensor | None = None  # the keys that the model was shown last
         self._room, self._n_past, self._whole, self._ends = room, n_past, whole, ends
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         """Write the new tokens behind those that are there, and show what the model is to see."""
         at = self.n
         self.write(key_states, value_states)
@@ -91,7 +94,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             room = max(self._room, self.n + 32, self.n * 5 // 4 if self.buffers else 0)
             self.buffers = tuple(
                 _grown(old, new, at, room)
-                for old, new in zip(self.buffers or (None, None), (key_states, value_states), strict=True)
+                for old, new in zip(
+                    self.buffers or (None, None), (key_states, value_states), strict=True
+                )
             )
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, at : self.n] = new
@@ -121,7 +126,9 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, n: int, room: int) -> to
 
 
 class SharedPrefix(Prefix):
-    """One path, one row, extended in place; a turn of the path forgets nothing but what is beyond it."""
+    """One path, one row, extended in place; a turn of the path forgets nothing but what is beyond
+    it.
+    """
 
     way = "shared"
     _blocks: Blocks | None = None
@@ -129,7 +136,9 @@ class SharedPrefix(Prefix):
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
         self.trees = not runner.level
-        self._devices: dict[int, torch.device] = {}  # of the layers that keep anything; others read those
+        self._devices: dict[
+            int, torch.device
+        ] = {}  # of the layers that keep anything; others read those
 
     def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
         """Look for keys and values in a folder before computing them, and leave them there."""
@@ -145,7 +154,9 @@ class SharedPrefix(Prefix):
 
     @torch.inference_mode()
     def reach(self, ids: Ids) -> None:
-        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what it lacks."""
+        """Make the cache that of `ids` (n,): keep what it has in common, drop the rest, feed what
+        it lacks.
+        """
         self.ids = ids[: common(self.ids, ids)]
         if self._blocks is not None and len(self.ids) < len(ids):
             for end, pairs in self._blocks.load(ids, len(self.ids)):
@@ -166,7 +177,9 @@ class SharedPrefix(Prefix):
         """Note where keys and values lie, and how many bytes a token's take."""
         kept = {i: layer.buffers for i, layer in enumerate(self.layers) if layer.buffers}
         self._devices = {i: buffers[0].device for i, buffers in kept.items()}
-        self.bytes_per_token = sum(buffer[:, :, :1].nbytes for buffers in kept.values() for buffer in buffers)
+        self.bytes_per_token = sum(
+            buffer[:, :, :1].nbytes for buffers in kept.values() for buffer in buffers
+        )
 
     def _turn_back(self, n: int) -> None:
         """Keep the first `n` tokens, whatever a forward that failed has left."""
@@ -201,12 +214,18 @@ class SharedPrefix(Prefix):
 
 
 class SharedRows(Rows):
-    """Rows of which only their own tokens are fed, kept and padded; all begin at the same token of the path."""
+    """Rows of which only their own tokens are fed, kept and padded; all begin at the same token of
+    the path.
+    """
 
-    def __init__(self, prefix: SharedPrefix, twigs: Sequence[Twig], wanted: Places, room: int = 0) -> None:
+    def __init__(
+        self, prefix: SharedPrefix, twigs: Sequence[Twig], wanted: Places, room: int = 0
+    ) -> None:
         self._prefix, self._runner = prefix, prefix.runner
         self._n_past = min(twig.n_shared for twig in twigs)
-        again = [twig.n_shared - self._n_past for twig in twigs]  # tokens of the path that a row is fed, too
+        again = [
+            twig.n_shared - self._n_past for twig in twigs
+        ]  # tokens of the path that a row is fed, too
         lengths = np.array([n + len(twig.own) for n, twig in zip(again, twigs, strict=True)])
         self._fed = int(lengths.max())
         tokens = np.zeros((len(twigs), self._fed), np.int64)
@@ -218,7 +237,9 @@ class SharedRows(Rows):
         self._lengths, self._n_more = lengths, 0
         self._positions = self._n_past + depths
         room += self._fed
-        layers = [_Layer(room, n_past=self._n_past, whole=True) for _ in range(self._runner.n_layers)]
+        layers = [
+            _Layer(room, n_past=self._n_past, whole=True) for _ in range(self._runner.n_layers)
+        ]
         self._cache = Cache(layers=layers)
         mask = None if all(twig.is_chain for twig in twigs) else _ancestors(twigs, again, self._fed)
         rows, places = wanted
@@ -226,14 +247,18 @@ class SharedRows(Rows):
         self.logits = self._forward(tokens, self._positions, mask, (list(rows), columns))
 
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
-        """Feed one more token to each row; return the next one's logits. A row that steps is a chain."""
+        """Feed one more token to each row; return the next one's logits. A row that steps is a
+        chain.
+        """
         at = (self._n_past + self._lengths + self._n_more)[:, None]
         self._n_more += 1
         self._positions = np.concatenate([self._positions, at], axis=1)
         columns = np.arange(self._fed + self._n_more)
         padded = (columns >= self._lengths[:, None]) & (columns < self._fed)
         mask = ~padded[:, None] if padded.any() else None
-        return self._forward(np.asarray(tokens)[:, None], at, mask, (range(len(tokens)), [0] * len(tokens)))
+        return self._forward(
+            np.asarray(tokens)[:, None], at, mask, (range(len(tokens)), [0] * len(tokens))
+        )
 
     def select(self, rows: NDArray[np.int64]) -> None:
         """Go on with `rows` (indices; repeats allowed) only; copies their own tokens, not the path."""

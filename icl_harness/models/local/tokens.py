@@ -1,12 +1,13 @@
-"""Token ids of the prompt tree, computed once per edge (floor 2, a helper of back ends that count or feed tokens).
+"""Token ids of the prompt tree, computed once per edge.
 
-In: nodes and query texts. Out: ids; those of prefix and query together are what the tokenizer gives for their text.
-A text appended at a boundary may change the tokens before it (merges, whitespace, combining characters). So a window
-of the last tokens is tokenised again with what follows, and spliced where it agrees with what stood there before, over
-several tokens in a row. A window begins where the tokenizer's own splitter begins a word: a rule such as "digits by
-threes" would be out of step elsewhere. Where the two never agree, or where the tokenizer has no offsets, the whole text
-is tokenised.
-Left out: tokens that a tokenizer appends at the end of a text (as BERT's [SEP]): a prompt goes on.
+In: nodes and query texts. Out: ids; those of prefix and query together are what the tokenizer gives
+for their text. A text appended at a boundary may change the tokens before it (merges, whitespace,
+combining characters). So a window of the last tokens is tokenised again with what follows, and
+spliced where it agrees with what stood there before, over several tokens in a row. A window begins
+where the tokenizer's own splitter begins a word: a rule such as "digits by threes" would be out of
+step elsewhere. Where the two never agree, or where the tokenizer has no offsets, the whole text is
+tokenised. Left out: tokens that a tokenizer appends at the end of a text (as BERT's [SEP]): a
+prompt goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 
 WINDOW = 48  # the least tokens before a boundary that are tokenised again with what follows it
 MOST_EDGES = 1 << 16
@@ -28,7 +29,9 @@ FEW = 256  # fewer texts than this are not worth waking the tokenizer's threads 
 AGREE = 8  # tokens in a row that must be the same, ids and places, before a splice is trusted
 
 Ids = NDArray[np.int32]
-Token = tuple[int, int, int, bool]  # id, first and last+1 character in the whole text, whether a window may begin here
+Token = tuple[
+    int, int, int, bool
+]  # id, first and last+1 character in the whole text, whether a window may begin here
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,20 @@ class Branch:
         return self.n_shared + len(self.own)
 
     def opened(self, ids: Ids) -> Branch:
-        """Return the branch with at least one id of its own: the last of the node's `ids` that it keeps, if need be."""
-        return self if self.own or not self.n_shared else Branch(self.n_shared - 1, [int(ids[self.n_shared - 1])])
+        """Return the branch with at least one id of its own: the last of the node's `ids` that it
+        keeps, if need be.
+        """
+        return (
+            self
+            if self.own or not self.n_shared
+            else Branch(self.n_shared - 1, [int(ids[self.n_shared - 1])])
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Twig:
-    """Tokens that follow the first `n_shared` of a path: each of `own` comes after its parent, another of `own`.
+    """Tokens that follow the first `n_shared` of a path: each of `own` comes after its parent,
+    another of `own`.
 
     A parent of -1 is the path. Query and choices make a tree; a query alone is a chain.
     """
@@ -63,7 +73,9 @@ class Twig:
         return cls(branch.n_shared, branch.own, tuple(range(-1, len(branch.own) - 1)))
 
     def line(self, token: int) -> list[int]:
-        """Return the places in `own` of what stands between the path and `token`, a place itself, and of that."""
+        """Return the places in `own` of what stands between the path and `token`, a place itself,
+        and of that.
+        """
         found = []
         while token >= 0:
             found.append(token)
@@ -80,8 +92,8 @@ class Twig:
 class _Edge:
     """What a node adds: its ids are the parent's first `n_kept` ids, then `own`; `n` in all.
 
-    The window: `tail` is the text from character `start` on, `tail_ids` are its tokens and `spans` what else a `Token`
-    has, flat.
+    The window: `tail` is the text from character `start` on, `tail_ids` are its tokens and `spans`
+    what else a `Token` has, flat.
     """
 
     parent: _Edge | None
@@ -104,27 +116,42 @@ class _Edge:
                 pieces.append(edge.own[: wanted - edge.n_kept])
                 wanted = edge.n_kept
             edge = edge.parent
-        return np.array([], np.int32) if not pieces else np.concatenate(pieces[::-1], dtype=np.int32)
+        return (
+            np.array([], np.int32) if not pieces else np.concatenate(pieces[::-1], dtype=np.int32)
+        )
 
     @property
     def tokens(self) -> list[Token]:
-        return list(zip(self.tail_ids, self.spans[0::3], self.spans[1::3], map(bool, self.spans[2::3]), strict=True))
+        return list(
+            zip(
+                self.tail_ids,
+                self.spans[0::3],
+                self.spans[1::3],
+                map(bool, self.spans[2::3]),
+                strict=True,
+            )
+        )
 
 
 class TokenTree:
-    """The ids of every node that was asked for. Memory: the unique tokens of the paths asked for last, and a window
-    per node.
+    """The ids of every node that was asked for. Memory: the unique tokens of the paths asked for
+    last, and a window per node.
 
-    The tokenizer's own specials stand before every text, unless they are `spelt_out` in it (as in a chat template's).
+    The tokenizer's own specials stand before every text, unless they are `spelt_out` in it (as in a
+    chat template's).
     """
 
     def __init__(self, tokenizer: Any, *, spelt_out: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._fast: Any = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
+        self._fast: Any = (
+            tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
+        )
         if self._fast is not None:
             self._fast.no_truncation()
             self._fast.no_padding()
-            self._splits = len(set(self._fast.encode("a b, 12 3\nc", add_special_tokens=False).word_ids)) > 1
+            self._splits = (
+                len(set(self._fast.encode("a b, 12 3\nc", add_special_tokens=False).word_ids)) > 1
+            )
         self.head = [] if spelt_out else self._find_head()
         self._root = _Edge(None, 0, array("i", self.head), len(self.head))
         self._edges: dict[str, _Edge] = {}
@@ -145,13 +172,18 @@ class TokenTree:
         n = len(edge.tail_ids)
         end = edge.spans[-2] - edge.start if n else 0  # of the last token, in the window
         found: list[Branch] = []
-        for text, encoded in zip(texts, self._encode([edge.tail + text for text in texts]), strict=True):
+        for text, encoded in zip(
+            texts, self._encode([edge.tail + text for text in texts]), strict=True
+        ):
             ids = encoded.ids
-            # The usual case: nothing before the boundary changed, and nothing slipped (in a long row of spaces, say).
+            # The usual case: nothing before the boundary changed, and nothing slipped (in a long
+            # row of spaces, say).
             if ids[:n] == edge.tail_ids and (not n or encoded.token_to_chars(n - 1)[1] == end):
                 found.append(Branch(edge.n, ids[n:]))
                 continue
-            splice = _splice(edge.tokens, self._tokens(encoded, edge.start), exact=self._is_all(edge))
+            splice = _splice(
+                edge.tokens, self._tokens(encoded, edge.start), exact=self._is_all(edge)
+            )
             if splice is None:
                 found.append(_diverge(edge.ids, self._whole(node.text + text)))
             else:
@@ -172,7 +204,9 @@ class TokenTree:
         return edge
 
     def _extend(self, parent: _Edge, node: Node) -> _Edge:
-        """Tokenise one edge: the parent's window and the node's segment, or the whole text where that is not exact."""
+        """Tokenise one edge: the parent's window and the node's segment, or the whole text where
+        that is not exact.
+        """
         if self._fast is None:
             branch = _diverge(parent.ids, self._whole(node.text))
             return _Edge(parent, branch.n_shared, array("i", branch.own), len(branch))
@@ -182,7 +216,9 @@ class TokenTree:
         if splice is None:
             start, text = 0, node.text
             new = self._tokens(self._encode([text])[0], 0)
-            branch = _diverge(parent.ids, np.array([*self.head, *(token[0] for token in new)], np.int32))
+            branch = _diverge(
+                parent.ids, np.array([*self.head, *(token[0] for token in new)], np.int32)
+            )
             window = new
         else:
             kept, fresh = splice
@@ -193,10 +229,14 @@ class TokenTree:
         spans = array("i", [part for token in window[first:] for part in token[1:]])
         tail_ids = [token[0] for token in window[first:]]
         own = array("i", branch.own)
-        return _Edge(parent, branch.n_shared, own, len(branch), cut, text[cut - start :], tail_ids, spans)
+        return _Edge(
+            parent, branch.n_shared, own, len(branch), cut, text[cut - start :], tail_ids, spans
+        )
 
     def _is_all(self, edge: _Edge) -> bool:
-        """Whether the window holds all tokens, so that what follows it is tokenised with the whole text."""
+        """Whether the window holds all tokens, so that what follows it is tokenised with the whole
+        text.
+        """
         return len(edge.tail_ids) == edge.n - len(self.head)
 
     def _encode(self, texts: list[str]) -> list[Any]:
@@ -208,9 +248,15 @@ class TokenTree:
     def _tokens(self, encoded: Any, start: int) -> list[Token]:
         """Return the tokens of a text that begins at character `start` of the whole."""
         words: list[int | None] = encoded.word_ids
-        begins = [word is None or word != last or not self._splits for last, word in itertools.pairwise([None, *words])]
+        begins = [
+            word is None or word != last or not self._splits
+            for last, word in itertools.pairwise([None, *words])
+        ]
         spans = encoded.offsets
-        return [(i, a + start, b + start, new) for i, (a, b), new in zip(encoded.ids, spans, begins, strict=True)]
+        return [
+            (i, a + start, b + start, new)
+            for i, (a, b), new in zip(encoded.ids, spans, begins, strict=True)
+        ]
 
     def _whole(self, text: str) -> Ids:
         if self._fast is not None:
@@ -229,9 +275,11 @@ class TokenTree:
 
 
 def _splice(old: list[Token], new: list[Token], *, exact: bool) -> tuple[int, int] | None:
-    """Return how many of `old` to keep and from which of `new` to go on; None where the two are not to be trusted.
+    """Return how many of `old` to keep and from which of `new` to go on; None where the two are not
+    to be trusted.
 
-    `exact`: both begin where the text begins, so `new` is right as a whole and the agreement need not be long.
+    `exact`: both begin where the text begins, so `new` is right as a whole and the agreement need
+    not be long.
     """
     if exact:
         kept = common([token[0] for token in old], [token[0] for token in new])
@@ -246,10 +294,13 @@ def _splice(old: list[Token], new: list[Token], *, exact: bool) -> tuple[int, in
             run = 0
             behind, ahead = old[j][1:] <= new[i][1:], new[i][1:] <= old[j][1:]
             i, j = i + ahead, j + behind
-    # A parting far before the boundary comes from the missing left context, not from the text that was added.
+    # A parting far before the boundary comes from the missing left context, not from the text that
+    # was added.
     if run < AGREE or len(old) - j > WINDOW // 2:
         return None
-    more = common([token[0] for token in old[j:]], [token[0] for token in new[i:]])  # one id can stand for two texts
+    more = common(
+        [token[0] for token in old[j:]], [token[0] for token in new[i:]]
+    )  # one id can stand for two texts
     return j + more, i + more
 
 

@@ -1,9 +1,10 @@
-"""The choices of a query as questions for next tokens, for engines that tell those cheaply (floor 2, pure).
+"""The choices of a query as questions for next tokens, for engines that tell those cheaply.
 
-In: the tree of a query's choices (choices.py). Out: questions, each a prompt and the next tokens whose log-probability
-is wanted of it; then, from what was told, each choice's log-likelihood. A question's prompt begins with the node's ids,
-so that a prefix cache serves all of it but the last few tokens; the likelihoods of prompt tokens, which would take one
-prompt per choice, are what engines turn their prefix cache off for.
+In: the tree of a query's choices (choices.py). Out: questions, each a prompt and the next tokens
+whose log-probability is wanted of it; then, from what was told, each choice's log-likelihood. A
+question's prompt begins with the node's ids, so that a prefix cache serves all of it but the last
+few tokens; the likelihoods of prompt tokens, which would take one prompt per choice, are what
+engines turn their prefix cache off for.
 """
 
 from __future__ import annotations
@@ -25,23 +26,32 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """`questions`, shortest prompt first; `paths`: for each choice, which question tells which of its tokens."""
+    """`questions`, shortest prompt first; `paths`: for each choice, which question tells which of
+    its tokens.
+    """
 
     questions: list[Question]
     paths: list[list[tuple[int, int]]]
 
-    def weigh(self, told: Sequence[Mapping[int, float]], *, normalised: bool = False) -> list[float]:
+    def weigh(
+        self, told: Sequence[Mapping[int, float]], *, normalised: bool = False
+    ) -> list[float]:
         """Return each choice's log-likelihood in nats, per token if `normalised`.
 
         `told`: for each question, token -> log-probability.
         """
         sums = [sum(told[question][token] for question, token in path) for path in self.paths]
-        return [nats / len(path) if normalised else nats for nats, path in zip(sums, self.paths, strict=True)]
+        return [
+            nats / len(path) if normalised else nats
+            for nats, path in zip(sums, self.paths, strict=True)
+        ]
 
 
 def ask_apart(row: Candidate, most: int) -> Trie:
     """Return the questions of a query's choices; one asks for at most `most` tokens."""
-    wanted: dict[int, dict[int, None]] = {}  # a token of the tree -> the tokens that go on from there
+    wanted: dict[
+        int, dict[int, None]
+    ] = {}  # a token of the tree -> the tokens that go on from there
     for pairs in row.reads.values():
         for before, token in pairs:
             wanted.setdefault(before, {})[token] = None
@@ -53,5 +63,8 @@ def ask_apart(row: Candidate, most: int) -> Trie:
         for part in (tokens[i : i + most] for i in range(0, len(tokens), most)):
             told_by |= {(before, token): len(questions) for token in part}
             questions.append(Question(Branch(row.twig.n_shared, lines[before]), part))
-    paths = [[(told_by[before, token], token) for before, token in row.reads[choice]] for choice in sorted(row.reads)]
+    paths = [
+        [(told_by[before, token], token) for before, token in row.reads[choice]]
+        for choice in sorted(row.reads)
+    ]
     return Trie(questions, paths)

@@ -1,7 +1,7 @@
-"""Opening a model on vLLM, and saying what it is (floor 2, a helper of vllm.py, which imports it late).
+"""Opening a model on vLLM, and saying what it is.
 
-In: a folder or hub id and `--model-arg` strings. Out: vLLM's `LLM`. Its parameters are built here as plain mappings, so
-that they can be looked at where vLLM is not installed.
+In: a folder or hub id and `--model-arg` strings. Out: vLLM's `LLM`. Its parameters are built here
+as plain mappings, so that they can be looked at where vLLM is not installed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,19 @@ from typing import Any
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.api.args import whole, word
 from icl_harness.models.base import Sampling
-from icl_harness.models.local.args import dtype, file_hashes, one_line, option, read_options, true_false
+from icl_harness.models.local.args import (
+    dtype,
+    file_hashes,
+    one_line,
+    option,
+    read_options,
+    true_false,
+)
 
-TEMPERATURES = (0.01, 2.0)  # vLLM raises what is between 0 and the first, and refuses what is above the second
+TEMPERATURES = (
+    0.01,
+    2.0,
+)  # vLLM raises what is between 0 and the first, and refuses what is above the second
 
 
 def _share(text: str) -> float:
@@ -33,9 +43,10 @@ def _share(text: str) -> float:
 class Options:
     """What `--model-arg key=value` may set: vLLM's own arguments of the same names.
 
-    `dtype`: unless told, the checkpoint's own, and half precision for a float32 one. `context_window`: vLLM's
-    max_model_len, in tokens; a smaller one needs less memory. `tensor_parallel_size`: GPUs that share the model.
-    `gpu_memory_utilization`: the share of a GPU's memory to take.
+    `dtype`: unless told, the checkpoint's own, and half precision for a float32 one.
+    `context_window`: vLLM's max_model_len, in tokens; a smaller one needs less memory.
+    `tensor_parallel_size`: GPUs that share the model. `gpu_memory_utilization`: the share of a
+    GPU's memory to take.
     """
 
     dtype: str = option("auto", dtype)
@@ -68,27 +79,37 @@ def engine_arguments(path_or_id: str, options: Options) -> dict[str, Any]:
 
 
 def generating(sampling: Sampling, seed: int) -> dict[str, Any]:
-    """Return the keyword arguments of `SamplingParams` for one answer. Raises `SpecError`: a temperature it lacks."""
+    """Return the keyword arguments of `SamplingParams` for one answer. Raises `SpecError`: a
+    temperature it lacks.
+    """
     low, high = TEMPERATURES
     if sampling.temperature and not low <= sampling.temperature <= high:
-        raise SpecError(f"temperature is {sampling.temperature}; vLLM samples at 0, or from {low} to {high}.")
+        raise SpecError(
+            f"temperature is {sampling.temperature}; vLLM samples at 0, or from {low} to {high}."
+        )
     told: dict[str, Any] = {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature}
     if sampling.temperature:
         told["seed"] = seed
-    # The text is read from the ids afterwards; vLLM needs to know it only where a stop string may end it.
+    # The text is read from the ids afterwards; vLLM needs to know it only where a stop string may
+    # end it.
     return {**told, "stop": list(sampling.stop), "detokenize": bool(sampling.stop)}
 
 
 def weighing(wanted: list[int]) -> dict[str, Any]:
-    """Return the keyword arguments of `SamplingParams` that tell the log-probabilities of the next token."""
+    """Return the keyword arguments of `SamplingParams` that tell the log-probabilities of the next
+    token.
+    """
     return {"max_tokens": 1, "temperature": 0.0, "logprob_token_ids": wanted, "detokenize": False}
 
 
 def load(path_or_id: str, options: Options) -> Any:
-    """Return vLLM's `LLM`. Raises `ModelError`: not installed, no GPU, not a model that vLLM can hold."""
+    """Return vLLM's `LLM`. Raises `ModelError`: not installed, no GPU, not a model that vLLM can
+    hold.
+    """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
-        import vllm  # before torch is asked for GPUs: it sees to it that asking does not keep vLLM from forking
+        # before torch is asked for GPUs: it sees to it that asking does not keep vLLM from forking
+        import vllm
     except ImportError:
         raise ModelError(
             f"vllm/{path_or_id} needs the Python package vllm. It pins torch and transformers, so give it an "
@@ -97,7 +118,9 @@ def load(path_or_id: str, options: Options) -> Any:
     import torch
 
     if not torch.cuda.is_available():
-        raise ModelError(f"vllm/{path_or_id} needs a CUDA GPU, and torch sees none. Without one use hf/{path_or_id}.")
+        raise ModelError(
+            f"vllm/{path_or_id} needs a CUDA GPU, and torch sees none. Without one use hf/{path_or_id}."
+        )
     try:
         return vllm.LLM(**engine_arguments(path_or_id, options))
     except Exception as error:  # vLLM raises whatever its parts raise; the user gets one line
@@ -108,7 +131,9 @@ def load(path_or_id: str, options: Options) -> Any:
 
 
 def describe(engine: Any, path_or_id: str, options: Options) -> dict[str, Any]:
-    """Return what a run folder says of the model. Local weights are hashed; the hub's are named by their commit."""
+    """Return what a run folder says of the model. Local weights are hashed; the hub's are named by
+    their commit.
+    """
     import torch
     import transformers
     import vllm

@@ -1,4 +1,5 @@
-"""In which way a model goes on from the keys and values of a path: the fastest that is exact for it (floor 2).
+"""In which way a model goes on from the keys and values of a path: the fastest that is exact for
+it.
 
 In: a transformers model. Out: an empty prefix, tried against plain forwards of whole prompts:
 
@@ -26,13 +27,19 @@ _PATH, _TWIG = 21, 5  # tokens of the trial
 
 
 def open_prefix(model: Any) -> tuple[Prefix, str]:
-    """Return an empty prefix of the fastest way that is exact for this model, and why it is no faster one ("")."""
+    """Return an empty prefix of the fastest way that is exact for this model, and why it is no
+    faster one ("").
+    """
     runner = Runner(model)
     expected = _plain_logits(runner)
     why = "its layers keep a state that cannot branch" if runner.rigid else ""
     if not why:
         with attention_of(model) as switched:
-            why = "" if switched.possible else "its attention does not go through transformers' interface"
+            why = (
+                ""
+                if switched.possible
+                else "its attention does not go through transformers' interface"
+            )
             if not why:
                 prefix = SharedPrefix(runner)
                 why = _unlike(prefix, expected)
@@ -41,7 +48,11 @@ def open_prefix(model: Any) -> tuple[Prefix, str]:
                 return prefix, ""
     copied = CopiedPrefix(runner)
     wrong = _unlike(copied, expected)
-    return (WholePrefix(runner), f"it does not go on from a cache: {wrong}") if wrong else (copied, why)
+    return (
+        (WholePrefix(runner), f"it does not go on from a cache: {wrong}")
+        if wrong
+        else (copied, why)
+    )
 
 
 def _trial(runner: Runner) -> NDArray[np.int64]:
@@ -51,7 +62,9 @@ def _trial(runner: Runner) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def _plain_logits(runner: Runner) -> torch.Tensor:
-    """What one plain forward of a whole prompt tells, and that of another which leaves it near its end."""
+    """What one plain forward of a whole prompt tells, and that of another which leaves it near its
+    end.
+    """
     ids = _trial(runner)
     return torch.cat([_whole(runner, ids), _whole(runner, [*ids[: _PATH - 2], *ids[_PATH:]])])
 
@@ -63,7 +76,9 @@ def _whole(runner: Runner, ids: Any) -> torch.Tensor:
 
 @torch.inference_mode()
 def _unlike(prefix: Prefix, expected: torch.Tensor) -> str:
-    """Return how a trial with pieces, branches and steps differs from the plain forwards ("" where it does not)."""
+    """Return how a trial with pieces, branches and steps differs from the plain forwards ("" where
+    it does not).
+    """
     ids = _trial(prefix.runner).astype(np.int32)
     path, own, last = ids[:_PATH], ids[_PATH:-1].tolist(), int(ids[-1])
     found = []
@@ -76,14 +91,14 @@ def _unlike(prefix: Prefix, expected: torch.Tensor) -> str:
             found += [rows.logits[:1], rows.step(np.array([last, last]))[1:]]
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  a model's code may not know such a cache or mask, in whatever way
+    except Exception as error:  # noqa: BLE001
         return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
     finally:
         prefix.forget()
         prefix.n_prefilled = 0
     gap = (torch.cat(found) - expected).abs() / (1 + expected.abs().max())
-    # In half precision a rounding may send a token to another expert: most logits must agree, not every one. Kernels
-    # for quantised weights round by the number of tokens.
+    # In half precision a rounding may send a token to another expert: most logits must agree, not
+    # every one. Kernels for quantised weights round by the number of tokens.
     model = prefix.runner.model
     whole = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
     far = float(gap.max() if whole else gap.median())

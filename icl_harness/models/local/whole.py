@@ -1,7 +1,9 @@
-"""Rows of models that do not go on from a cache: each prompt is fed from its first token at every step (floor 2).
+"""Rows of models that do not go on from a cache: each prompt is fed from its first token at every
+step.
 
-In: token ids. Out: logits. Nothing is kept, so a token costs its whole prompt: what is exact for any model, and the
-last that is tried (ways.py). Rows of a batch are of one length, so that none is padded.
+In: token ids. Out: logits. Nothing is kept, so a token costs its whole prompt: what is exact for
+any model, and the last that is tried (ways.py). Rows of a batch are of one length, so that none is
+padded.
 """
 
 from __future__ import annotations
@@ -46,13 +48,17 @@ class WholeRows(Rows):
         if not all(twig.is_chain for twig in twigs):
             raise ValueError("a prompt that is fed whole is one chain of tokens")
         self._runner = prefix.runner
-        self._tokens = np.array([[*prefix.ids[: twig.n_shared], *twig.own] for twig in twigs], np.int64)
+        self._tokens = np.array(
+            [[*prefix.ids[: twig.n_shared], *twig.own] for twig in twigs], np.int64
+        )
         rows, places = wanted
         columns = [twigs[row].n_shared + place for row, place in zip(rows, places, strict=True)]
         self.logits = self._forward((list(rows), columns))
 
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
-        """Feed all anew with one more token to each row; return the next one's logits (rows, vocabulary)."""
+        """Feed all anew with one more token to each row; return the next one's logits (rows,
+        vocabulary).
+        """
         self._tokens = np.concatenate([self._tokens, np.asarray(tokens)[:, None]], axis=1)
         n, length = self._tokens.shape
         return self._forward((range(n), [length - 1] * n))

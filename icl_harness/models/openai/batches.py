@@ -1,7 +1,7 @@
-"""OpenAI's batches: a file of requests is uploaded, then handed in (floor 2).
+"""OpenAI's batches: a file of requests is uploaded, then handed in.
 
-Limits and forms: developers.openai.com/api/docs/guides/batch, and the SDK's own words, November 2026.
-Left out: deleting the files, which end by themselves after 30 days.
+Limits and forms: developers.openai.com/api/docs/guides/batch, and the SDK's own words, November
+2026. Left out: deleting the files, which end by themselves after 30 days.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from typing import IO, Any
 
 from icl_harness.errors import SpecError
-from icl_harness.ledger import BatchEntry
 from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, Lines, Seen, field
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import BatchEntry
 from icl_harness.models.base import Sampling
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
 PATHS = ("/chat/completions", "/responses")
@@ -34,13 +34,17 @@ class OpenAIBatches(BatchApi):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         if model.path not in PATHS:
-            raise SpecError(f"{model.id}: its endpoint {model.path} takes no batches here. Leave --batch out.")
+            raise SpecError(
+                f"{model.id}: its endpoint {model.path} takes no batches here. Leave --batch out."
+            )
 
     def request(self, prefix: Prefix, sampling: Sampling) -> Any:
         return self.model._request(prefix, sampling)
 
     def line(self, custom_id: str, request: Any, query: Query) -> list[bytes]:
-        own: dict[str, Any] = {} if self.model._reasons() or self.model.path == "/responses" else {"seed": query.seed}
+        own: dict[str, Any] = (
+            {} if self.model._reasons() or self.model.path == "/responses" else {"seed": query.seed}
+        )
         if self.model.charges_writes:  # else each query's end is written to a cache, at a price
             own["prompt_cache_options"] = {"mode": "explicit"}
         head = f'{{"custom_id":"{custom_id}","method":"POST","url":"/v1{self.model.path}","body":'
@@ -130,8 +134,14 @@ def faults() -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        raise Fault.from_body(error.status_code, error.body, error.message, error.response.headers) from None
-    except (openai.OpenAIError, httpx2.HTTPError, ValueError) as error:  # no response; or one that is no JSON
+        raise Fault.from_body(
+            error.status_code, error.body, error.message, error.response.headers
+        ) from None
+    except (
+        openai.OpenAIError,
+        httpx2.HTTPError,
+        ValueError,
+    ) as error:  # no response; or one that is no JSON
         raise Fault.from_exception(error) from None
     except (AttributeError, TypeError) as error:  # SDKs build their classes from any JSON
         raise Fault(f"malformed body: {error}", lost=True) from None

@@ -1,8 +1,8 @@
-"""Completions, of vLLM and other servers: `openai/NAME --base-url URL --model-arg api=completions` (floor 2).
+"""Completions, of vLLM and other servers: `openai/NAME --base-url URL --model-arg api=completions`.
 
-The model goes on from the prompt's bare text, without a chat's turns; or from its token ids, with `--model-arg
-tokenizer=FOLDER-OR-HUB-ID`, which are computed once per edge of the tree. Choices are weighed as echo.py does.
-Left out: chat, batches, streams.
+The model goes on from the prompt's bare text, without a chat's turns; or from its token ids, with
+`--model-arg tokenizer=FOLDER-OR-HUB-ID`, which are computed once per edge of the tree. Choices are
+weighed as echo.py does. Left out: chat, batches, streams.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.local.tokens import TokenTree
 from icl_harness.models.openai.chat import MOST_STOPS, OpenAIModel, read_usage
 from icl_harness.models.openai.echo import Echo, Next, weigh
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 
 
 class OpenAICompletionsModel(OpenAIModel):
@@ -45,7 +45,11 @@ class OpenAICompletionsModel(OpenAIModel):
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the exact tokens where the tokenizer is known."""
-        return super().count_tokens(node, query) if self.tree is None else self.exact_tokens(node, query)
+        return (
+            super().count_tokens(node, query)
+            if self.tree is None
+            else self.exact_tokens(node, query)
+        )
 
     def exact_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the tokens by the tokenizer that was named, or by tiktoken."""
@@ -73,7 +77,9 @@ class OpenAICompletionsModel(OpenAIModel):
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
         from openai.types import Completion
 
-        return await self.post(client, self.path, request.fill(query.text, seed=query.seed), Completion)
+        return await self.post(
+            client, self.path, request.fill(query.text, seed=query.seed), Completion
+        )
 
     def _read(self, response: Any) -> Reply:
         choice, usage = response.choices[0], read_usage(response.usage)
@@ -90,7 +96,9 @@ class OpenAICompletionsModel(OpenAIModel):
         """Return how likeliest next tokens are asked for."""
         return Next(self)
 
-    def _weighed(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> AsyncGenerator[list[Answer], None]:
+    def _weighed(
+        self, node: Node, queries: Sequence[Query], sampling: Sampling
+    ) -> AsyncGenerator[list[Answer], None]:
         return weigh(self._echo, node, queries, sampling)
 
     def describe(self) -> dict[str, Any]:
@@ -105,7 +113,9 @@ class IdsBody:
         self.tree, self.node = tree, node
         self.ids = tree.ids(node)
         parts = [b"%d," % token for token in self.ids.tolist()]
-        self._ends = list(accumulate(map(len, parts), initial=0))  # of the bytes of the first tokens
+        self._ends = list(
+            accumulate(map(len, parts), initial=0)
+        )  # of the bytes of the first tokens
         self._prefix = b"".join(parts)
         self._whole = sliced(self._prefix)
         self._head = to_json(params)[:-1] + b',"prompt":['
@@ -115,4 +125,10 @@ class IdsBody:
         branch = self.tree.branches(self.node, [text])[0].opened(self.ids)
         whole = branch.n_shared == len(self.ids)
         prefix = self._whole if whole else sliced(self._prefix[: self._ends[branch.n_shared]])
-        return Filled((self._head, *prefix, b",".join(b"%d" % i for i in branch.own) + b"]" + to_members(own) + b"}"))
+        return Filled(
+            (
+                self._head,
+                *prefix,
+                b",".join(b"%d" % i for i in branch.own) + b"]" + to_members(own) + b"}",
+            )
+        )

@@ -1,4 +1,6 @@
-"""OpenAI's decisions, `openai/gpt-6-luna --scoring decisions` (floor 2). Shapes: the openai SDK, types/decision.py."""
+"""OpenAI's decisions, `openai/gpt-6-luna --scoring decisions`. Shapes: the openai SDK,
+types/decision.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from icl_harness.models.api.decisions import Decisions
 from icl_harness.models.api.faults import Reply
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.responses import read_usage
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from icl_harness.models.openai.chat import OpenAIModel
@@ -29,7 +31,12 @@ class OpenAIDecisions(Decisions):
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
         messages = [
-            {"role": role, "content": [{"type": PARTS.get(role, "input_text"), "text": piece.text} for piece in turn]}
+            {
+                "role": role,
+                "content": [
+                    {"type": PARTS.get(role, "input_text"), "text": piece.text} for piece in turn
+                ],
+            }
             for role, turn in groupby(prefix.pieces, key=lambda piece: piece.role)
         ]
         params = {"model": self.model.name, "prompt_cache_key": prefix.key, "input": messages or ""}
@@ -52,7 +59,9 @@ class OpenAIDecisions(Decisions):
 
     def _told(self, response: Any, n: int) -> Reply:
         told = [
-            None if answer.type == "refusal" else {share.value: share.probability for share in answer.probabilities}
+            None
+            if answer.type == "refusal"
+            else {share.value: share.probability for share in answer.probabilities}
             for answer in response.answers
         ]
         return Reply(text="", usage=read_usage(response.usage), told=tuple(told))

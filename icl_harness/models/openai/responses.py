@@ -1,8 +1,9 @@
-"""OpenAI's responses: `openai/NAME --model-arg api=responses` (floor 2).
+"""OpenAI's responses: `openai/NAME --model-arg api=responses`.
 
-The same models as through chat completions, and the same bytes for all queries of a node. The provider keeps nothing
-of what was asked. The answer is the text of the final output messages, without reasoning and commentary.
-Left out: stop strings and seeds, which this endpoint does not have (an answer is cut afterwards); streams, tools.
+The same models as through chat completions, and the same bytes for all queries of a node. The
+provider keeps nothing of what was asked. The answer is the text of the final output messages,
+without reasoning and commentary. Left out: stop strings and seeds, which this endpoint does not
+have (an answer is cut afterwards); streams, tools.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.openai.chat import OpenAIModel
-from icl_harness.prompts import Query
+from icl_harness.prompts.tree import Query
 
 FEWEST_TOKENS = 16  # that an answer must be allowed; 400 below it
 
@@ -29,7 +30,12 @@ class OpenAIResponsesModel(OpenAIModel):
     def _params(self, sampling: Sampling) -> dict[str, Any]:
         limit = max(self.limit(sampling), FEWEST_TOKENS)
         # One server streams unless it is told not to.
-        params: dict[str, Any] = {"model": self.name, "max_output_tokens": limit, "store": False, "stream": False}
+        params: dict[str, Any] = {
+            "model": self.name,
+            "max_output_tokens": limit,
+            "store": False,
+            "stream": False,
+        }
         if effort := self.extras.get("reasoning_effort"):
             params["reasoning"] = {"effort": effort}
         if self.send_temperature:
@@ -38,7 +44,10 @@ class OpenAIResponsesModel(OpenAIModel):
 
     def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
         marks = input_marks(prefix) if self.charges_writes else set()
-        messages = [{"role": role, "content": self._content(texts, marks)} for role, texts in turns(prefix.pieces)]
+        messages = [
+            {"role": role, "content": self._content(texts, marks)}
+            for role, texts in turns(prefix.pieces)
+        ]
         return Body({**self._params(sampling), **self._cache_params(prefix), "input": messages})
 
     async def _send(self, client: Any, request: Any, query: Query) -> Any:
@@ -68,7 +77,9 @@ class OpenAIResponsesModel(OpenAIModel):
 
 
 def input_marks(prefix: Prefix) -> set[int]:
-    """Return the breakpoints, each at the nearest piece of an input up to there: no output may end in one."""
+    """Return the breakpoints, each at the nearest piece of an input up to there: no output may end
+    in one.
+    """
     inputs = [i for i, piece in enumerate(prefix.pieces) if piece.role != "assistant"]
     return {inputs[bisect(inputs, i) - 1] for i in prefix.breakpoints if inputs and inputs[0] <= i}
 

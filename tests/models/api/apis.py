@@ -13,7 +13,7 @@ from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.gemini import GoogleModel
 from icl_harness.models.google.legacy import GoogleLegacyModel
 from icl_harness.models.openai.chat import OpenAIModel
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.servers import LoopbackServer
 
 KEY = "planted-key-0123456789"
@@ -25,12 +25,17 @@ CLASSES: dict[str, type[ApiModel]] = {
 }
 NODE = Node("Answer.\n").child("a -> x\n").child("b -> y\n")
 no_legacy = pytest.mark.skipif(
-    importlib.util.find_spec("google.generativeai") is None, reason="the extra gemini-legacy is not installed"
+    importlib.util.find_spec("google.generativeai") is None,
+    reason="the extra gemini-legacy is not installed",
 )
-every_sdk = pytest.mark.parametrize("sdk", ["openai", "anthropic", "google", pytest.param("legacy", marks=no_legacy)])
+every_sdk = pytest.mark.parametrize(
+    "sdk", ["openai", "anthropic", "google", pytest.param("legacy", marks=no_legacy)]
+)
 
 
-def open_model(sdk: str, server: LoopbackServer, name: str = "some-model", **model_args: str) -> ApiModel:
+def open_model(
+    sdk: str, server: LoopbackServer, name: str = "some-model", **model_args: str
+) -> ApiModel:
     cls = CLASSES[sdk]
     args = {"max_retries": "0", **model_args}
     return cls(name, id=f"{cls.provider}/{name}", base_url=server.base_url(cls.provider), **args)
@@ -40,7 +45,9 @@ def queries(n: int) -> list[Query]:
     return [Query(id=f"q{i}", text=f"word{i} ->", seed=i) for i in range(n)]
 
 
-def ask(model: ApiModel, n: int = 1, sampling: Sampling | None = None, node: Node = NODE) -> list[Answer]:
+def ask(
+    model: ApiModel, n: int = 1, sampling: Sampling | None = None, node: Node = NODE
+) -> list[Answer]:
     async def collect() -> list[Answer]:
         try:
             stream = model.answers(node, queries(n), sampling or Sampling())

@@ -1,4 +1,6 @@
-"""The API back ends through their real SDKs against a loopback server: answers, usage, concurrency, closing."""
+"""The API back ends through their real SDKs against a loopback server: answers, usage, concurrency,
+closing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from icl_harness.errors import SpecError
 from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.openai.chat import OpenAIModel
-from icl_harness.prompts import Node, Shot
+from icl_harness.prompts.tree import Node, Shot
 from tests import servers
 from tests.models.api.apis import NODE, ask, every_sdk, open_model, queries
 from tests.servers import LoopbackServer
@@ -30,11 +32,16 @@ def test_answers_and_usage_come_back_as_the_provider_reports_them(sdk: str) -> N
         server.n_cached, server.n_reasoning = 4, 3
         answers = ask(open_model(sdk, server), 5)
     assert {a.query_id: a.text for a in answers} == {f"q{i}": f"WORD{i}" for i in range(5)}
-    # 9 words of prompt, 4 of them cached; 1 word of text and 3 of reasoning. Google's old SDK does not name those.
+    # 9 words of prompt, 4 of them cached; 1 word of text and 3 of reasoning. Google's old SDK does
+    # not name those.
     written = None if sdk in {"google", "legacy"} else 0
     thought = None if sdk == "legacy" else 3
     expected = Usage(
-        prompt_tokens=9, cached_tokens=4, cache_write_tokens=written, completion_tokens=4, reasoning_tokens=thought
+        prompt_tokens=9,
+        cached_tokens=4,
+        cache_write_tokens=written,
+        completion_tokens=4,
+        reasoning_tokens=thought,
     )
     assert {a.usage for a in answers} == {expected}
     assert all(a.status == "ok" and a.latency_s is not None and a.latency_s > 0 for a in answers)
@@ -130,12 +137,20 @@ def test_the_server_runs_by_hand_and_answers_with_the_commonest_label() -> None:
     command = [sys.executable, "-m", "tests.servers", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        urls = {provider: url for provider, _, url in (process.stdout.readline().split() for _ in range(3))}
+        urls = {
+            provider: url
+            for provider, _, url in (process.stdout.readline().split() for _ in range(3))
+        }
         model = OpenAIModel("m", id="openai/m", base_url=urls["openai"])
         node = Node("Sort these.\n").child("a -> x\n").child("b -> y\n").child("c -> y\n")
         assert ask(model, node=node)[0].text == "y"
         process.terminate()
-    assert servers.majority_reply("Q: 1\nLabel: red\n\nQ: 2\nLabel: red\nQ: 3\nLabel: blue\nQ: 4\nLabel:") == "red"
+    assert (
+        servers.majority_reply(
+            "Q: 1\nLabel: red\n\nQ: 2\nLabel: red\nQ: 3\nLabel: blue\nQ: 4\nLabel:"
+        )
+        == "red"
+    )
 
 
 def words() -> Node:
@@ -143,7 +158,9 @@ def words() -> Node:
 
 
 @every_sdk
-def test_without_a_context_window_no_tokens_are_counted_and_with_one_they_are_estimated(sdk: str) -> None:
+def test_without_a_context_window_no_tokens_are_counted_and_with_one_they_are_estimated(
+    sdk: str,
+) -> None:
     with LoopbackServer() as server:
         assert open_model(sdk, server).count_tokens(words(), "four") is None
         counted = open_model(sdk, server, context_window="100").count_tokens(words(), "four é")
@@ -154,8 +171,12 @@ def test_openai_counts_with_tiktoken_each_edge_once(monkeypatch: pytest.MonkeyPa
     import tiktoken
 
     ranks = {bytes([i]): i for i in range(256)} | {b"thr": 256, b"ee": 257, b"three": 258}
-    encoding = tiktoken.Encoding("bytes", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={})
-    monkeypatch.setattr(tiktoken, "encoding_for_model", lambda name: encoding)  # its own files need the network
+    encoding = tiktoken.Encoding(
+        "bytes", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={}
+    )
+    monkeypatch.setattr(
+        tiktoken, "encoding_for_model", lambda name: encoding
+    )  # its own files need the network
     with LoopbackServer() as server:
         model = open_model("openai", server, context_window="100")
     node = words()

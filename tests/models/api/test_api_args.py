@@ -19,7 +19,9 @@ pytestmark = pytest.mark.usefixtures("planted_keys")
 
 
 @every_sdk
-def test_a_missing_key_is_one_line_that_names_the_variables(sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_one_line_that_names_the_variables(
+    sdk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls = CLASSES[sdk]
     for name in cls.key_names:
         monkeypatch.delenv(name, raising=False)
@@ -35,7 +37,9 @@ def test_a_compatible_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> No
         assert ask(open_model("openai", server))[0].text == "fine"
 
 
-def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "geheim-schlüssel")
     with pytest.raises(ModelError, match="OPENAI_API_KEY") as caught:
         OpenAIModel("m", id="openai/m")
@@ -73,11 +77,18 @@ def test_model_args_are_checked() -> None:
         1.5,
         0,
     )
-    with pytest.raises(ModelError, match=r"no model-arg 'concurency'; it takes .*timeout_s.* Nearest: concurrency"):
+    with pytest.raises(
+        ModelError, match=r"no model-arg 'concurency'; it takes .*timeout_s.* Nearest: concurrency"
+    ):
         opened(concurency="3")
     with pytest.raises(ModelError, match="it takes api, concurrency"):
         opened(thinking="8")
-    for name, text in {"concurrency": "0", "timeout_s": "nan", "max_retries": "x", "send_temperature": "maybe"}.items():
+    for name, text in {
+        "concurrency": "0",
+        "timeout_s": "nan",
+        "max_retries": "x",
+        "send_temperature": "maybe",
+    }.items():
         with pytest.raises(ModelError, match=f"model-arg {name} is {text!r}; it must be (a|yes)"):
             opened(**{name: text})
 
@@ -88,7 +99,10 @@ def test_importing_the_back_ends_loads_no_sdk() -> None:
         "import icl_harness.models.google.gemini, icl_harness.models.google.legacy\n"
         "print(sys.modules.keys() & {'openai', 'anthropic', 'google.genai', 'google.generativeai', 'httpx2'})"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        == "set()\n"
+    )
 
 
 WRONG_URLS = {
@@ -114,9 +128,13 @@ WRONG_URLS = {
 
 @every_sdk
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_a_base_url_that_no_request_can_go_to_is_one_line(sdk: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_url_that_no_request_can_go_to_is_one_line(
+    sdk: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls = CLASSES[sdk]
-    with pytest.raises(ModelError, match=rf"^{cls.provider}/m: the base URL {WRONG_URLS[url]}.*\. It must") as caught:
+    with pytest.raises(
+        ModelError, match=rf"^{cls.provider}/m: the base URL {WRONG_URLS[url]}.*\. It must"
+    ) as caught:
         cls("m", id=f"{cls.provider}/m", base_url=url)
     assert "\n" not in str(caught.value)
     assert "geheim" not in str(caught.value)

@@ -7,7 +7,7 @@ import pytest
 from icl_harness.models.api.backend import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.chat import OpenAIModel
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.models.api.apis import KEY, NODE, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
@@ -70,7 +70,9 @@ def test_anthropic_sampling_on_the_wire() -> None:
     with LoopbackServer() as server:
         ask(open_model("anthropic", server, effort="low"), 1, SAMPLING)
         ask(open_model("anthropic", server, send_temperature="no"))
-    body, plain = ({k: v for k, v in request.body.items() if k != "messages"} for request in server.requests)
+    body, plain = (
+        {k: v for k, v in request.body.items() if k != "messages"} for request in server.requests
+    )
     assert body == {
         "model": "some-model",
         "max_tokens": 7,
@@ -105,7 +107,9 @@ def test_google_sampling_on_the_wire() -> None:
 def test_every_stop_string_cuts_also_those_that_are_not_sent(sdk: str) -> None:
     with LoopbackServer(lambda _: "\nred\nblue g green") as server:
         [blank] = ask(open_model(sdk, server), 1, Sampling(stop=("\n",)))
-        [seventh] = ask(open_model(sdk, server), 1, Sampling(stop=("A", "B", "C", "D", "E", "F", " green")))
+        [seventh] = ask(
+            open_model(sdk, server), 1, Sampling(stop=("A", "B", "C", "D", "E", "F", " green"))
+        )
     assert (blank.text, seventh.text) == ("red", "red\nblue g")
 
 

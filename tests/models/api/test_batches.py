@@ -1,4 +1,6 @@
-"""Batches of all three providers, through the real SDKs, against a loopback server that keeps accounts."""
+"""Batches of all three providers, through the real SDKs, against a loopback server that keeps
+accounts.
+"""
 
 import asyncio
 import io
@@ -16,20 +18,20 @@ from typing import Any
 import pytest
 
 from icl_harness.errors import AccountError, BudgetSpent, ModelError, ProviderError, SpecError
-from icl_harness.ledger import Ledger
 from icl_harness.models import open_model
 from icl_harness.models.anthropic.batches import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
 from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.batches import GoogleBatches
 from icl_harness.models.openai import batches as openai_batches
 from icl_harness.models.openai.batches import OpenAIBatches
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import no_legacy
 from tests.servers import LoopbackServer
 from tests.servers import batches as served
@@ -102,13 +104,21 @@ class Run:
         return [entry.state for entry in Ledger(self.folder).batches()]
 
     def check(self, cells: Cells) -> None:
-        """Every query has its own answer, the provider answered each request once, and both sides count alike."""
-        wanted = {(node.hash, query.id): f"to {query.text}" for node, queries in cells for query in queries}
+        """Every query has its own answer, the provider answered each request once, and both sides
+        count alike.
+        """
+        wanted = {
+            (node.hash, query.id): f"to {query.text}"
+            for node, queries in cells
+            for query in queries
+        }
         assert {key: answer.text for key, answer in self.stored.items()} == wanted
         answered = Counter(
             json.dumps(outcome.item.body, sort_keys=True)
             for batch in self.server.batches.values()
-            for outcome in {o.item.name: o for o in batch.outcomes if o.kind == "succeeded"}.values()
+            for outcome in {
+                o.item.name: o for o in batch.outcomes if o.kind == "succeeded"
+            }.values()
         )
         assert set(answered.values()) == {1}
         assert len(self.server.bill) == len(answered) == len(wanted)
@@ -122,7 +132,9 @@ class Run:
             assert price is not None
             assert bill.batch
             assert not bill.cache_write
-            tokens = Tokens(prompt=bill.input + bill.cache_read, cached=bill.cache_read, completion=bill.output)
+            tokens = Tokens(
+                prompt=bill.input + bill.cache_read, cached=bill.cache_read, completion=bill.output
+            )
             total += price.cost_usd(tokens, batch=True) or 0.0
         return total
 
@@ -132,7 +144,10 @@ def reply(prompt: str) -> str:
 
 
 def cells_of(n: int, nodes: Sequence[Node] = NODES) -> Cells:
-    return [(node, [Query(id=f"q{i}", text=f"word{i} é ->", seed=i) for i in range(n)]) for node in nodes]
+    return [
+        (node, [Query(id=f"q{i}", text=f"word{i} é ->", seed=i) for i in range(n)])
+        for node in nodes
+    ]
 
 
 @contextmanager
@@ -204,7 +219,9 @@ def test_batches_are_split_by_bytes_and_use_all_of_them(
 
 
 @every_provider
-def test_batches_that_are_too_large_for_the_server_are_halved(provider: str, tmp_path: Path) -> None:
+def test_batches_that_are_too_large_for_the_server_are_halved(
+    provider: str, tmp_path: Path
+) -> None:
     cells = cells_of(8)
     with serving(batch_bytes=2000) as server:
         run = Run(tmp_path, server, provider)
@@ -214,7 +231,9 @@ def test_batches_that_are_too_large_for_the_server_are_halved(provider: str, tmp
 
 @every_provider
 @pytest.mark.parametrize("fault", ["failed", "expired"])
-def test_what_a_batch_fails_to_answer_goes_into_another_one(provider: str, fault: str, tmp_path: Path) -> None:
+def test_what_a_batch_fails_to_answer_goes_into_another_one(
+    provider: str, fault: str, tmp_path: Path
+) -> None:
     times: Counter[str] = Counter()
 
     def once(name: str) -> str | None:
@@ -231,10 +250,14 @@ def test_what_a_batch_fails_to_answer_goes_into_another_one(provider: str, fault
 
 
 @every_provider
-def test_what_no_batch_answers_has_failed_and_is_asked_again_by_the_next_run(provider: str, tmp_path: Path) -> None:
+def test_what_no_batch_answers_has_failed_and_is_asked_again_by_the_next_run(
+    provider: str, tmp_path: Path
+) -> None:
     broken = [True]
     cells = cells_of(2)
-    with serving(batch_fault=lambda name: "failed" if broken[0] and name.endswith("-0") else None) as server:
+    with serving(
+        batch_fault=lambda name: "failed" if broken[0] and name.endswith("-0") else None
+    ) as server:
         run = Run(tmp_path, server, provider)
         run.go(cells)
         failed = {key for key, answer in run.stored.items() if answer.status == "failed"}
@@ -269,7 +292,9 @@ def test_no_answer_is_lost_on_a_run_that_takes_its_time_to_store(
         run.check(cells)
 
 
-def test_results_that_lack_some_are_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_lack_some_are_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results, n_fetched = AnthropicBatches.results, 0
 
     async def some(self: Any, client: Any, seen: Any) -> AsyncIterator[Any]:
@@ -291,21 +316,34 @@ def test_results_that_lack_some_are_fetched_again(tmp_path: Path, monkeypatch: p
 
 
 @every_provider
-def test_prompts_that_are_too_long_overflow_alone_and_are_not_handed_in_again(provider: str, tmp_path: Path) -> None:
+def test_prompts_that_are_too_long_overflow_alone_and_are_not_handed_in_again(
+    provider: str, tmp_path: Path
+) -> None:
     long = Node("word " * 200)
     with serving(context_window=100) as server:
         run = Run(tmp_path, server, provider)
         run.go(cells_of(2, [NODES[0], long]))
-        assert sorted(answer.status for answer in run.stored.values()) == ["ok", "ok", "overflow", "overflow"]
+        assert sorted(answer.status for answer in run.stored.values()) == [
+            "ok",
+            "ok",
+            "overflow",
+            "overflow",
+        ]
         assert sizes(server) == [4]
         assert run.states == ["done"]
 
 
-N_CALLS = {"openai": 2, "anthropic": 1, "google": 3}  # that handing in a batch takes; the last makes it
+N_CALLS = {
+    "openai": 2,
+    "anthropic": 1,
+    "google": 3,
+}  # that handing in a batch takes; the last makes it
 
 
 @every_provider
-@pytest.mark.parametrize("fault", ["reset_after", "lost", "truncated", "garbage", "500", "rate", "reset"])
+@pytest.mark.parametrize(
+    "fault", ["reset_after", "lost", "truncated", "garbage", "500", "rate", "reset"]
+)
 def test_a_batch_whose_making_was_not_confirmed_is_found_and_not_made_twice(
     provider: str, fault: str, tmp_path: Path
 ) -> None:
@@ -433,11 +471,15 @@ def test_another_runs_batch_of_as_many_requests_is_not_taken_for_ours(tmp_path: 
         other.go(cells_of(3, [Node(f"Other {i}.\n") for i in range(3)]))  # the newest of the list
         run.go(cells)
         assert sizes(server) == [9, 9]
-        assert {answer.text for answer in run.stored.values()} == {f"to word{i} é ->" for i in range(3)}
+        assert {answer.text for answer in run.stored.values()} == {
+            f"to word{i} é ->" for i in range(3)
+        }
         assert len(run.stored) == len(other.stored) == 9
 
 
-def test_a_batch_that_was_never_made_is_made_where_another_run_has_one_alike(tmp_path: Path) -> None:
+def test_a_batch_that_was_never_made_is_made_where_another_run_has_one_alike(
+    tmp_path: Path,
+) -> None:
     cells = cells_of(3)
     with serving() as server:
         run, other = (Run(tmp_path / name, server, "anthropic") for name in ("ours", "theirs"))
@@ -453,7 +495,9 @@ def test_a_batch_that_was_never_made_is_made_where_another_run_has_one_alike(tmp
 
 
 @every_provider
-def test_a_batch_is_handed_in_again_once_the_provider_keeps_it_no_more(provider: str, tmp_path: Path) -> None:
+def test_a_batch_is_handed_in_again_once_the_provider_keeps_it_no_more(
+    provider: str, tmp_path: Path
+) -> None:
     cells = cells_of(2)
     with serving() as server:
         run = Run(tmp_path, server, provider)
@@ -461,13 +505,17 @@ def test_a_batch_is_handed_in_again_once_the_provider_keeps_it_no_more(provider:
             run.go(cells)
         server.batches.clear()
         for _ in range(2):
-            with pytest.raises(SpecError, match=r"knows no batch .+ Is this the key and the server") as caught:
+            with pytest.raises(
+                SpecError, match=r"knows no batch .+ Is this the key and the server"
+            ) as caught:
                 run.go(cells)
             assert "\n" not in str(caught.value)
         assert not server.batches
         assert run.states == ["open"]
         with sqlite3.connect(tmp_path / "ledger.db") as db:
-            db.execute("UPDATE batches SET made = made - ?", [86_400 * (1 + APIS[provider].results_days)])
+            db.execute(
+                "UPDATE batches SET made = made - ?", [86_400 * (1 + APIS[provider].results_days)]
+            )
         db.close()
         run.go(cells)
         run.check(cells)
@@ -533,12 +581,18 @@ def test_an_account_that_was_at_its_end_amid_a_batch_is_no_end_of_the_run(
 def test_an_account_that_stays_at_its_end_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spent = Fault("Billing hard limit has been reached", status=400, codes=frozenset({"billing_hard_limit_reached"}))
+    spent = Fault(
+        "Billing hard limit has been reached",
+        status=400,
+        codes=frozenset({"billing_hard_limit_reached"}),
+    )
     seen = openai_batches._seen
     with serving() as server:
         run = Run(tmp_path, server, "openai")
         with monkeypatch.context() as dead:
-            dead.setattr(openai_batches, "_seen", lambda batch: replace(seen(batch), fault=spent, files=()))
+            dead.setattr(
+                openai_batches, "_seen", lambda batch: replace(seen(batch), fault=spent, files=())
+            )
             dead.setattr(batches, "MOST_TRIES", 2)
             with pytest.raises(AccountError, match="Billing hard limit"):
                 run.go(cells_of(1))
@@ -560,7 +614,11 @@ def test_a_spent_account_is_told_at_once_though_another_batch_is_out(
 
         async def refuse(desk: Any, batch: Any, file: Any) -> None:
             if next(n_made):
-                raise Fault("You exceeded your current quota.", status=429, codes=frozenset({"insufficient_quota"}))
+                raise Fault(
+                    "You exceeded your current quota.",
+                    status=429,
+                    codes=frozenset({"insufficient_quota"}),
+                )
             await create(desk, batch, file)
 
         monkeypatch.setattr(batch_desk.Desk, "create", refuse)
@@ -655,8 +713,15 @@ def test_an_answer_that_does_not_tell_its_usage_is_held_against_the_dollars_at_i
     provider: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = WIRES[provider]
-    answer, left_out = wire.answer, {"usage": None} if provider == "openai" else {"usage": {}, "usageMetadata": {}}
-    lacking = left_out if told == "nothing of the usage" else dict.fromkeys(("choices", "content", "candidates"), 7)
+    answer, left_out = (
+        wire.answer,
+        {"usage": None} if provider == "openai" else {"usage": {}, "usageMetadata": {}},
+    )
+    lacking = (
+        left_out
+        if told == "nothing of the usage"
+        else dict.fromkeys(("choices", "content", "candidates"), 7)
+    )
     monkeypatch.setattr(wire, "answer", lambda *args: {**answer(*args), **lacking})
     with serving() as server:
         run = Run(tmp_path, server, provider)
@@ -681,7 +746,10 @@ def test_a_batch_without_room_beside_the_others_waits_for_one_to_end(
             found = await look(self, client, name)
             running = [batch for batch in desk.values() if batch.state == "running"]
             if len(running) > 1 and name == running[-1].id:
-                desk[name].info["wrong"] = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached."}
+                desk[name].info["wrong"] = {
+                    "code": "token_limit_exceeded",
+                    "message": "Enqueued token limit reached.",
+                }
                 found = await look(self, client, name)
             return found
 
@@ -716,7 +784,9 @@ def test_answers_by_responses_come_in_batches_too(tmp_path: Path) -> None:
         run = Run(tmp_path, server, "openai")
         run.go(cells, api="responses")
         run.check(cells)
-        assert {item.path for batch in server.batches.values() for item in batch.items} == {"/v1/responses"}
+        assert {item.path for batch in server.batches.values() for item in batch.items} == {
+            "/v1/responses"
+        }
 
 
 def test_a_batch_is_written_to_a_file_without_being_held_in_memory(tmp_path: Path) -> None:
@@ -725,7 +795,9 @@ def test_a_batch_is_written_to_a_file_without_being_held_in_memory(tmp_path: Pat
         model = Run(tmp_path, server, "openai").open()
         shared = Shared(node=node, sampling=Sampling(), n_queries=60)
         queue: asyncio.Queue[Request] = asyncio.Queue()
-        waiting = deque(Request(shared=shared, query=query, arrived=queue) for query in cells_of(60)[0][1])
+        waiting = deque(
+            Request(shared=shared, query=query, arrived=queue) for query in cells_of(60)[0][1]
+        )
         with (tmp_path / "file").open("wb") as file:
             tracemalloc.start()
             taken, n_bytes, _ = fill_file(file, "token", waiting, model.batch_api(), 200_000_000)
@@ -746,7 +818,9 @@ def test_endpoints_without_batches_say_so(tmp_path: Path) -> None:
     for args in ({"api": "completions"}, {"sdk": "legacy"}):
         name = "openai/some" if "api" in args else "google/gemini-2.5-flash"
         with pytest.raises((SpecError, ModelError), match=r"--batch|needs the Python package"):
-            open_model(name, base_url="http://localhost:1/v1", terms=Terms(batch=True), model_args=args)
+            open_model(
+                name, base_url="http://localhost:1/v1", terms=Terms(batch=True), model_args=args
+            )
 
 
 def test_a_compatible_server_without_batches_is_told_in_one_line(tmp_path: Path) -> None:
@@ -767,7 +841,9 @@ def test_a_compatible_server_without_batches_is_told_in_one_line(tmp_path: Path)
 
 def test_no_batch_is_handed_in_that_is_not_written_down() -> None:
     with serving() as server:
-        model = open_model("openai/some", base_url=server.base_url("openai"), terms=Terms(batch=True))
+        model = open_model(
+            "openai/some", base_url=server.base_url("openai"), terms=Terms(batch=True)
+        )
 
         async def ask() -> None:
             async for _ in model.answers(*cells_of(1)[0], Sampling()):

@@ -12,7 +12,7 @@ from icl_harness.models.api.caching import fewest_tokens, ttl_for
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.openai import chat
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests import servers
 from tests.models.api.apis import ask, no_legacy, open_model
 from tests.servers import LoopbackServer
@@ -45,7 +45,9 @@ def test_a_cache_is_kept_for_an_hour_where_its_next_reader_comes_too_late_for_fi
 @pytest.mark.parametrize(("tpm", "ttl"), [(None, "5m"), (20_000.0, "1h")])
 def test_the_time_to_live_and_its_tokens_come_back_in_the_bill(tpm: float | None, ttl: str) -> None:
     with LoopbackServer(lambda _: "fine", count=lambda text: len(text.encode()) // 3) as server:
-        model = open_model("anthropic", server, "claude-sonnet-4-5", priced_as="anthropic/claude-sonnet-4-5")
+        model = open_model(
+            "anthropic", server, "claude-sonnet-4-5", priced_as="anthropic/claude-sonnet-4-5"
+        )
         model.terms = Terms(rates=Rates(tpm=tpm))
         model.limiter.allow(Rates(), 64)  # so that the test does not wait
         first, second = ask(model, 2, node=long_node(5))
@@ -71,7 +73,9 @@ def test_no_string_is_longer_than_openai_takes_and_each_ends_where_a_shot_does(n
     assert len(texts) > 4
 
 
-def test_another_server_gets_one_string_as_long_as_one_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_gets_one_string_as_long_as_one_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(chat, "MOST_STRING", 1_000_000)
     with LoopbackServer(lambda _: "fine", max_string=1_048_576) as server:
         for n_shots in (10, 60):
@@ -86,11 +90,15 @@ def test_another_server_gets_one_string_as_long_as_one_may_be(monkeypatch: pytes
 def test_what_it_costs_that_caching_does_not_take_is_told_of_the_prompts_alone() -> None:
     notes: list[str] = []
     with LoopbackServer(lambda _: "fine", cache_minimum=10**9) as server:
-        model = open_model("openai", server, "gpt-5.6", priced_as="openai/gpt-5.6")  # with room for 8,192 of thought
+        model = open_model(
+            "openai", server, "gpt-5.6", priced_as="openai/gpt-5.6"
+        )  # with room for 8,192 of thought
         model.terms = Terms(say=notes.append)
         ask(model, 20, node=long_node(4))
     (note,) = notes
-    told = re.search(r"the 17 queries left .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),", note)
+    told = re.search(
+        r"the 17 queries left .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),", note
+    )
     assert told is not None, note
     dear, cheap = map(float, told.groups())
     n_tokens = sum(bill.input for bill in server.bill) / len(server.bill)

@@ -1,4 +1,6 @@
-"""Counting tokens before anything is asked: by the provider, by a tokenizer, by an estimate that is said."""
+"""Counting tokens before anything is asked: by the provider, by a tokenizer, by an estimate that is
+said.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ from icl_harness.models.api.counting import COUNTED, ESTIMATE, Count, Counter
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Model
 from icl_harness.models.scripted import ScriptedModel
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.models.api.apis import CLASSES, KEY, NODE, no_legacy, open_model
 from tests.servers import LoopbackServer
 
 CHAT = (
-    Node("Be brief.", role="system").child("a ->", role="user").child("x", role="assistant").child("b ->", role="user")
+    Node("Be brief.", role="system")
+    .child("a ->", role="user")
+    .child("x", role="assistant")
+    .child("b ->", role="user")
 )
 ENDPOINTS = {
     "openai": "/v1/responses/input_tokens",
@@ -32,7 +37,9 @@ counting_sdks = pytest.mark.parametrize("sdk", list(ENDPOINTS))
 pytestmark = pytest.mark.usefixtures("planted_keys")
 
 
-def count(model: Model, *asked: tuple[Node, list[str]], counter: Counter | None = None) -> list[Count | None]:
+def count(
+    model: Model, *asked: tuple[Node, list[str]], counter: Counter | None = None
+) -> list[Count | None]:
     """Count one after the other."""
 
     async def all_of() -> list[Count | None]:
@@ -52,7 +59,9 @@ def n_bytes(text: str) -> int:
 @counting_sdks
 def test_a_node_is_counted_by_the_provider_once_however_many_queries_hang_off_it(sdk: str) -> None:
     with LoopbackServer(count=n_bytes) as server:
-        first, again = count(open_model(sdk, server, "gpt-x"), (NODE, ["one ->", "four ->"]), (NODE, ["three ->"]))
+        first, again = count(
+            open_model(sdk, server, "gpt-x"), (NODE, ["one ->", "four ->"]), (NODE, ["three ->"])
+        )
     assert first == Count(prefix=NODE.n_bytes, queries=(6, 7), how=COUNTED)
     assert again == Count(prefix=NODE.n_bytes, queries=(8,), how=COUNTED)
     assert [request.path for request in server.requests] == [ENDPOINTS[sdk]]
@@ -70,7 +79,9 @@ def test_the_turns_of_a_chat_are_counted_all(sdk: str) -> None:
 
 @counting_sdks
 @pytest.mark.parametrize("fault", ["missing", "invalid", "500"])
-def test_a_server_that_does_not_count_leaves_the_estimate_and_is_not_asked_again(sdk: str, fault: str) -> None:
+def test_a_server_that_does_not_count_leaves_the_estimate_and_is_not_asked_again(
+    sdk: str, fault: str
+) -> None:
     with LoopbackServer() as server:
         server.fail_always(fault)
         model = open_model(sdk, server, "gpt-x")
@@ -135,13 +146,19 @@ def test_a_refused_key_stops_with_one_line_that_does_not_hold_it(sdk: str) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic", "google", pytest.param("legacy", marks=no_legacy)])
-def test_without_a_key_nothing_is_sent_and_the_estimate_says_so(sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sdk", ["openai", "anthropic", "google", pytest.param("legacy", marks=no_legacy)]
+)
+def test_without_a_key_nothing_is_sent_and_the_estimate_says_so(
+    sdk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in CLASSES[sdk].key_names:
         monkeypatch.delenv(name, raising=False)
     with LoopbackServer() as server:
         cls = CLASSES[sdk]
-        model = cls("gpt-x", id="a/gpt-x", base_url=server.base_url(cls.provider), terms=Terms(keyless=True))
+        model = cls(
+            "gpt-x", id="a/gpt-x", base_url=server.base_url(cls.provider), terms=Terms(keyless=True)
+        )
         (told,) = count(model, (NODE, ["one ->"]))
     assert told == Count(prefix=round(NODE.n_bytes / 3), queries=(2,), how=ESTIMATE)
     assert not server.requests
@@ -157,11 +174,15 @@ def test_another_vendors_model_on_a_compatible_server_is_not_counted_there() -> 
 
 def test_tiktoken_counts_where_its_file_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = {bytes([i]): i for i in range(256)} | {b"->": 256}
-    encoding = tiktoken.Encoding("toy", pat_str=r"->|.|\n", mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding(
+        "toy", pat_str=r"->|.|\n", mergeable_ranks=ranks, special_tokens={}
+    )
     monkeypatch.setattr(tiktoken, "encoding_for_model", lambda name: encoding)
     with LoopbackServer() as server:
         (told,) = count(open_model("openai", server, "gpt-x"), (NODE, ["one ->", "é ->"]))
-    assert told == Count(prefix=NODE.n_bytes - NODE.text.count("->"), queries=(5, 4), how="tiktoken")
+    assert told == Count(
+        prefix=NODE.n_bytes - NODE.text.count("->"), queries=(5, 4), how="tiktoken"
+    )
     assert not server.requests
 
 

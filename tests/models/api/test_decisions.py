@@ -1,4 +1,6 @@
-"""`--scoring decisions`: many queries in one request to a provider's decision endpoint, answered apart."""
+"""`--scoring decisions`: many queries in one request to a provider's decision endpoint, answered
+apart.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from icl_harness.errors import AccountError, SpecError
 from icl_harness.models import open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Answer, Sampling, sum_usage
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import NODE
 from tests.servers import LoopbackServer
 from tests.servers.decisions import SURE, DecisionsWire, GoogleDecisionsWire
@@ -48,7 +50,10 @@ def use(server: LoopbackServer, wire: type[DecisionsWire]) -> None:
 
 def queries(n: int, choices: tuple[str, ...] = CHOICES) -> list[Query]:
     ends = tuple(f" {choice}" for choice in choices)
-    return [Query(id=f"q{i}", text=f"word {i} ->", choices=choices, continuations=ends) for i in range(n)]
+    return [
+        Query(id=f"q{i}", text=f"word {i} ->", choices=choices, continuations=ends)
+        for i in range(n)
+    ]
 
 
 def ask(
@@ -72,18 +77,24 @@ def ask(
     return asyncio.run(collect())
 
 
-def test_one_request_answers_all_queries_each_with_its_own_probabilities(provider: str, server: LoopbackServer) -> None:
+def test_one_request_answers_all_queries_each_with_its_own_probabilities(
+    provider: str, server: LoopbackServer
+) -> None:
     answers = ask(provider, server, queries(7))
     assert len(server.requests) == 1
     assert [answer.query_id for answer in answers] == [f"q{i}" for i in range(7)]
     for i, answer in enumerate(answers):
         assert answer.text == CHOICES[i % 3]
         rest = (1 - SURE) / 2
-        expected = {choice: math.log(SURE if choice == CHOICES[i % 3] else rest) for choice in CHOICES}
+        expected = {
+            choice: math.log(SURE if choice == CHOICES[i % 3] else rest) for choice in CHOICES
+        }
         assert answer.logprobs == pytest.approx(expected)
 
 
-def test_the_input_is_the_prefix_and_a_question_names_no_query(provider: str, server: LoopbackServer) -> None:
+def test_the_input_is_the_prefix_and_a_question_names_no_query(
+    provider: str, server: LoopbackServer
+) -> None:
     ask(provider, server, queries(2), node=Node("Sort.\n").child("a -> red\n"))
     body = server.requests[0].body
     assert server.requests[0].path == "/v1/decisions"
@@ -94,7 +105,11 @@ def test_the_input_is_the_prefix_and_a_question_names_no_query(provider: str, se
         }  # fmt: skip
     else:
         criteria = dict.fromkeys(CHOICES, "")
-        assert body["questions"]["2"] == {"type": "choice", "instructions": "word 1 ->", "criteria": criteria}
+        assert body["questions"]["2"] == {
+            "type": "choice",
+            "instructions": "word 1 ->",
+            "criteria": criteria,
+        }
 
 
 def test_the_shares_of_the_queries_sum_to_the_bill(provider: str, server: LoopbackServer) -> None:
@@ -108,7 +123,9 @@ def test_the_shares_of_the_queries_sum_to_the_bill(provider: str, server: Loopba
     assert whole.cost_usd == pytest.approx(sum(per_token[kind] * n for kind, n in counts.items()))
 
 
-def test_more_queries_than_a_request_takes_go_into_several(provider: str, server: LoopbackServer) -> None:
+def test_more_queries_than_a_request_takes_go_into_several(
+    provider: str, server: LoopbackServer
+) -> None:
     answers = ask(provider, server, queries(850))
     assert [len(request.body["questions"]) for request in server.requests] == [400, 400, 50]
     assert [answer.text for answer in answers] == [CHOICES[i % 3] for i in range(850)]
@@ -141,7 +158,9 @@ def test_a_wrong_key_stops_the_run(provider: str, server: LoopbackServer) -> Non
 
 
 @pytest.mark.parametrize("fault", ["garbage", "shapeless", "reset"])
-def test_an_answer_that_is_none_is_no_answer(provider: str, server: LoopbackServer, fault: str) -> None:
+def test_an_answer_that_is_none_is_no_answer(
+    provider: str, server: LoopbackServer, fault: str
+) -> None:
     server.fail_next(fault)
     answers = ask(provider, server, queries(3))
     assert [answer.status for answer in answers] == ["failed"] * 3
@@ -151,11 +170,15 @@ def test_an_answer_that_is_none_is_no_answer(provider: str, server: LoopbackServ
 
 def test_queries_without_two_choices_fail_alone(provider: str, server: LoopbackServer) -> None:
     single, many = queries(1, ("red",)), queries(3)[2:]
-    statuses = {answer.query_id: answer.status for answer in ask(provider, server, [*single, *many])}
+    statuses = {
+        answer.query_id: answer.status for answer in ask(provider, server, [*single, *many])
+    }
     assert statuses == {"q0": "failed", "q2": "ok"}
 
 
-def test_queries_without_choices_are_refused_in_one_line(provider: str, server: LoopbackServer) -> None:
+def test_queries_without_choices_are_refused_in_one_line(
+    provider: str, server: LoopbackServer
+) -> None:
     with pytest.raises(SpecError, match="weighs a query's choices"):
         ask(provider, server, queries(2, ()))
 
@@ -163,7 +186,10 @@ def test_queries_without_choices_are_refused_in_one_line(provider: str, server: 
 @pytest.mark.parametrize("args", [{}, {"api": "completions"}])
 def test_who_has_no_such_endpoint_says_so(args: dict[str, str]) -> None:
     name = "openai/m" if args else "anthropic/m"
-    with LoopbackServer() as server, pytest.raises(SpecError, match="offers no scoring 'decisions'; use scoring gen"):
+    with (
+        LoopbackServer() as server,
+        pytest.raises(SpecError, match="offers no scoring 'decisions'; use scoring gen"),
+    ):
         ask(name.partition("/")[0], server, queries(2), name=name, **args)
 
 

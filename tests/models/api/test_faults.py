@@ -24,7 +24,9 @@ pytestmark = pytest.mark.usefixtures("planted_keys")
 def test_a_fault_of_the_provider_is_a_missing_answer(sdk: str, fault: str) -> None:
     with LoopbackServer(lambda _: "fine") as server:
         server.fail_next(fault)
-        failed, good = sorted(ask(open_model(sdk, server, concurrency="1"), 2), key=lambda a: a.query_id)
+        failed, good = sorted(
+            ask(open_model(sdk, server, concurrency="1"), 2), key=lambda a: a.query_id
+        )
     assert (failed.status, failed.text, good.text) == ("failed", None, "fine")
     assert failed.error
     assert "\n" not in failed.error
@@ -87,7 +89,9 @@ def test_a_spent_quota_stops_the_run(sdk: str) -> None:
     with LoopbackServer() as server:
         server.fail_always("quota")
         model = open_model(sdk, server, max_retries="3", concurrency="2")
-        with pytest.raises(AccountError, match=rf"(quota|credit balance).* Check {model.key_names[0]}"):
+        with pytest.raises(
+            AccountError, match=rf"(quota|credit balance).* Check {model.key_names[0]}"
+        ):
             ask(model, 50)
     assert len(server.requests) <= 2
 
@@ -123,7 +127,9 @@ def test_a_refusal_that_the_provider_marks_is_no_answer(sdk: str) -> None:
         [answer] = ask(open_model(sdk, server))
     assert (answer.status, answer.text) == ("refused", None)
     # Gemini refuses without words
-    assert ("SAFETY" if sdk in {"google", "legacy"} else "I cannot help with that") in (answer.error or "")
+    assert ("SAFETY" if sdk in {"google", "legacy"} else "I cannot help with that") in (
+        answer.error or ""
+    )
 
 
 MESSAGES = [
@@ -157,10 +163,18 @@ def test_fates_follow_codes_before_words() -> None:
     assert fate(400) == fate(422) == "failed"
 
 
-SPENT = [  # as providers word them: a limit that the user set, credits, a model that the free tier has none of, a place
-    (400, "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."),
+# as providers word them: a limit that the user set, credits, a model that the free tier has none
+# of, a place
+SPENT = [
+    (
+        400,
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+    ),
     (429, "Your prepayment credits are depleted. Please go to the billing page."),
-    (429, "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: gemini-x\nPlease retry."),
+    (
+        429,
+        "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: gemini-x\nPlease retry.",
+    ),
     (400, "User location is not supported for the API use."),
 ]
 
@@ -176,7 +190,10 @@ def test_a_quota_of_a_day_is_the_accounts_end_and_one_of_a_minute_is_waited_for(
             "@type": "type.googleapis.com/google.rpc.QuotaFailure",
             "violations": [{"quotaId": q} for q in quotas],
         }
-        details = [failure, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]
+        details = [
+            failure,
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"},
+        ]
         error = {
             "code": 429,
             "message": "Quota exceeded, limit: 20",
@@ -185,7 +202,10 @@ def test_a_quota_of_a_day_is_the_accounts_end_and_one_of_a_minute_is_waited_for(
         }
         return Fault.from_body(429, {"error": error}, "", {})
 
-    minute, day = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "GenerateRequestsPerDayPerProjectPerModel"
+    minute, day = (
+        "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
+        "GenerateRequestsPerDayPerProjectPerModel",
+    )
     assert (told(minute).fate, told(minute).retry_after_s) == ("transient", 36)
     assert told(day).fate == told(minute, day).fate == "account"
 
@@ -207,12 +227,19 @@ def test_a_request_that_an_account_could_never_send_is_not_sent_again(message: s
         assert {answer.status for answer in ask(model, 10)} == {"failed"}
     assert len(server.requests) == 70
     assert model.limiter.limit == most, "it says nothing of how much the account takes"
-    assert fate(429, "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000", "x") == "transient"
+    assert (
+        fate(429, "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000", "x")
+        == "transient"
+    )
 
 
 def test_error_bodies_of_every_shape_are_read() -> None:
-    read: Callable[[Any], Fault] = lambda body: Fault.from_body(400, body, "fallback", {"retry-after": "2"})  # noqa: E731
-    assert str(read([{"error": {"message": "m", "details": [{"reason": "API_KEY_INVALID"}]}}])) == "m"
+    read: Callable[[Any], Fault] = lambda body: Fault.from_body(  # noqa: E731
+        400, body, "fallback", {"retry-after": "2"}
+    )
+    assert (
+        str(read([{"error": {"message": "m", "details": [{"reason": "API_KEY_INVALID"}]}}])) == "m"
+    )
     assert read([{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}]).fate == "account"
     assert str(read({"detail": "Not Found"})) == "Not Found"
     assert str(read("<html>")) == "<html>"
@@ -221,13 +248,17 @@ def test_error_bodies_of_every_shape_are_read() -> None:
 
 
 def test_one_line_has_no_breaks_keys_or_passwords() -> None:
-    text = one_line(f"a\n b {KEY} sk-proj-12345678 Bearer abc http://user:pw@host/ {'x' * 400}", KEY)
+    text = one_line(
+        f"a\n b {KEY} sk-proj-12345678 Bearer abc http://user:pw@host/ {'x' * 400}", KEY
+    )
     assert text.startswith("a b *** *** Bearer *** http://***@host/ x")
     assert len(text) == 300
 
 
 @every_sdk
-def test_a_server_that_is_not_there_is_said_to_be_out_of_reach_and_charged_nothing(sdk: str) -> None:
+def test_a_server_that_is_not_there_is_said_to_be_out_of_reach_and_charged_nothing(
+    sdk: str,
+) -> None:
     with LoopbackServer() as server:
         pass
     [answer] = ask(open_model(sdk, server))
@@ -237,7 +268,9 @@ def test_a_server_that_is_not_there_is_said_to_be_out_of_reach_and_charged_nothi
 
 @every_sdk
 @pytest.mark.parametrize("fault", ["reset", "truncated", "garbage", "slow"])
-def test_what_broke_off_once_it_was_sent_is_counted_as_it_may_be_charged_for(sdk: str, fault: str) -> None:
+def test_what_broke_off_once_it_was_sent_is_counted_as_it_may_be_charged_for(
+    sdk: str, fault: str
+) -> None:
     with LoopbackServer(lambda _: "fine") as server:
         server.fail_next(fault, fault, "500")
         timeout_s = "2" if fault == "slow" else "30"  # a busy machine may take a second for nothing
@@ -245,8 +278,12 @@ def test_what_broke_off_once_it_was_sent_is_counted_as_it_may_be_charged_for(sdk
     assert (answer.text, answer.n_lost) == ("fine", 2)
 
 
-@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": "x"}, [], None, {"choices": [{"message": None}]}])
-def test_a_body_of_another_shape_is_a_missing_answer(body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": []}, {"choices": "x"}, [], None, {"choices": [{"message": None}]}]
+)
+def test_a_body_of_another_shape_is_a_missing_answer(
+    body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *_: body)
     with LoopbackServer() as server:
         [answer] = ask(open_model("openai", server))
@@ -256,7 +293,9 @@ def test_a_body_of_another_shape_is_a_missing_answer(body: Any, monkeypatch: pyt
 
 def test_a_content_that_is_no_text_is_a_missing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     content = [{"type": "text", "text": "x"}]
-    body = {"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
+    body = {
+        "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]
+    }
     monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *_: body)
     with LoopbackServer() as server:
         [answer] = ask(open_model("openai", server))
@@ -275,7 +314,11 @@ def test_every_text_that_comes_can_be_stored(sdk: str) -> None:
 
 
 def test_an_error_message_can_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers.OpenAIWire, "error", lambda *_: {"error": {"message": "\udc80 bad", "code": "\ud800"}})
+    monkeypatch.setattr(
+        servers.OpenAIWire,
+        "error",
+        lambda *_: {"error": {"message": "\udc80 bad", "code": "\ud800"}},
+    )
     with LoopbackServer() as server:
         server.fail_next("500")
         [answer] = ask(open_model("openai", server))
@@ -291,12 +334,17 @@ def test_a_count_of_tokens_that_cannot_be_one_is_a_missing_answer(
     monkeypatch.setattr(LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=n))
     with LoopbackServer(lambda _: "fine") as server:
         [answer] = ask(open_model(sdk, server))
-    assert (answer.status, answer.error) == ("failed", "malformed body: a text or a count of tokens is neither")
+    assert (answer.status, answer.error) == (
+        "failed",
+        "malformed body: a text or a count of tokens is neither",
+    )
 
 
 def test_the_largest_count_that_can_be_stored_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     make = LoopbackServer.make
-    monkeypatch.setattr(LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=2**63 - 1))
+    monkeypatch.setattr(
+        LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=2**63 - 1)
+    )
     with LoopbackServer(lambda _: "fine") as server:
         [answer] = ask(open_model("openai", server))
     assert answer.usage.prompt_tokens == 2**63 - 1

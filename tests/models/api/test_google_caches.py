@@ -1,4 +1,6 @@
-"""Gemini's cached contents through the real SDK against the loopback server: made, used, renewed, deleted, paid."""
+"""Gemini's cached contents through the real SDK against the loopback server: made, used, renewed,
+deleted, paid.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,34 @@ from types import SimpleNamespace
 import pytest
 
 from icl_harness.errors import AccountError, BudgetSpent
-from icl_harness.ledger import Ledger
 from icl_harness.models.api import asks
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Sampling
 from icl_harness.models.google import caches as google_caches
 from icl_harness.models.google import kept as google_kept
 from icl_harness.models.google.gemini import GoogleModel
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
+from tests.models.api.apis import ask, queries
 from tests.servers import LoopbackServer
-
-from .apis import ask, queries
 
 pytestmark = pytest.mark.usefixtures("planted_keys")
 NAME = "gemini-2.5-flash"
-SHOTS = "".join(f"word{i} -> yes\n" for i in range(1000))  # 3,000 words, 14 KB: 4,600 tokens by the estimate
+SHOTS = "".join(
+    f"word{i} -> yes\n" for i in range(1000)
+)  # 3,000 words, 14 KB: 4,600 tokens by the estimate
 NODE = Node("Answer.\n").child(SHOTS)
 N_TOKENS = 3001
 
 
-def open_model(server: LoopbackServer, *, terms: Terms | None = None, **model_args: str) -> GoogleModel:
+def open_model(
+    server: LoopbackServer, *, terms: Terms | None = None, **model_args: str
+) -> GoogleModel:
     args = {"max_retries": "3", "priced_as": f"google/{NAME}", **model_args}
-    return GoogleModel(NAME, id=f"google/{NAME}", base_url=server.base_url("google"), terms=terms, **args)
+    return GoogleModel(
+        NAME, id=f"google/{NAME}", base_url=server.base_url("google"), terms=terms, **args
+    )
 
 
 def calls(server: LoopbackServer) -> Counter[str]:
@@ -80,7 +87,9 @@ def terms(tmp_path, notes) -> Terms:
 
 
 class TestUse:
-    def test_the_prefix_is_sent_once_and_each_request_holds_its_query_alone(self, server, terms) -> None:
+    def test_the_prefix_is_sent_once_and_each_request_holds_its_query_alone(
+        self, server, terms
+    ) -> None:
         answers = ask(open_model(server, terms=terms), 6, node=NODE)
         assert [answer.text for answer in answers] == ["yes"] * 6
         assert calls(server) == {"make": 1, "ask": 6, "delete": 1}
@@ -91,11 +100,15 @@ class TestUse:
 
     def test_the_prompt_is_the_same_as_without_a_cache(self, server, terms) -> None:
         ask(open_model(server, terms=terms), 3, node=NODE)
-        prompts = sorted(request.prompt for request in server.requests if "generateContent" in request.path)
+        prompts = sorted(
+            request.prompt for request in server.requests if "generateContent" in request.path
+        )
         assert prompts == [NODE.text + query.text for query in queries(3)]
 
     def test_a_chat_keeps_its_system_text_and_turns_in_the_cache(self, server, terms) -> None:
-        node = Node("Answer.", role="system").child(SHOTS, role="user").child("yes", role="assistant")
+        node = (
+            Node("Answer.", role="system").child(SHOTS, role="user").child("yes", role="assistant")
+        )
         ask(open_model(server, terms=terms), 2, node=node)
         made, asked = server.requests[:2]
         assert made.body["systemInstruction"]["parts"] == [{"text": "Answer."}]
@@ -118,10 +131,15 @@ class TestUse:
         assert calls(server) == {"make": 1, "ask": 3}
         assert terms.ledger.caches() == []
         (note,) = notes
-        assert "no cached content is kept at 0 shots: 400 INVALID_ARGUMENT: Cached content is too small" in note
+        assert (
+            "no cached content is kept at 0 shots: 400 INVALID_ARGUMENT: Cached content is too small"
+            in note
+        )
         assert note.endswith("Its queries pay for the whole prefix, $0.0015 each.")
 
-    def test_a_model_without_caches_is_asked_without_and_says_so_once(self, server, terms, notes) -> None:
+    def test_a_model_without_caches_is_asked_without_and_says_so_once(
+        self, server, terms, notes
+    ) -> None:
         server.fail_next("model")
         model = open_model(server, terms=terms)
         for node in (NODE, Node("Say.\n").child(SHOTS)):
@@ -148,7 +166,9 @@ class TestUse:
 
 class TestFaults:
     @pytest.mark.parametrize("fault", ["lost", "reset_after", "truncated", "garbage"])
-    def test_an_answer_lost_after_it_was_made_does_not_make_a_second(self, server, terms, fault) -> None:
+    def test_an_answer_lost_after_it_was_made_does_not_make_a_second(
+        self, server, terms, fault
+    ) -> None:
         server.fail_next(fault)
         ask(open_model(server, terms=terms), 2, node=NODE)
         assert calls(server) == {"make": 1, "list": 1, "ask": 2, "delete": 1}
@@ -161,7 +181,9 @@ class TestFaults:
         assert {answer.usage.cached_tokens for answer in answers} == {N_TOKENS}
         assert calls(server) == {"make": 2, "list": 1, "ask": 2, "delete": 1}
 
-    def test_one_that_cannot_be_made_is_said_and_the_queries_go_whole(self, server, terms, notes) -> None:
+    def test_one_that_cannot_be_made_is_said_and_the_queries_go_whole(
+        self, server, terms, notes
+    ) -> None:
         server.fail_next("503", "503")
         answers = ask(open_model(server, terms=terms, max_retries="1"), 3, node=NODE)
         assert [answer.text for answer in answers] == ["yes"] * 3
@@ -175,9 +197,12 @@ class TestFaults:
         assert notes == []
 
     @pytest.mark.parametrize(("at_once", "n_made"), [("1", 3), ("64", 2)])
-    def test_one_that_ends_meanwhile_is_made_anew_and_no_query_is_lost(self, server, terms, at_once, n_made) -> None:
+    def test_one_that_ends_meanwhile_is_made_anew_and_no_query_is_lost(
+        self, server, terms, at_once, n_made
+    ) -> None:
         def reply(prompt: str) -> str:
-            # Asked one by one, it ends twice; asked at once behind the first, all find that it has ended.
+            # Asked one by one, it ends twice; asked at once behind the first, all find that it has
+            # ended.
             if prompt.endswith(("word0 ->", "word4 ->") if at_once == "1" else "word0 ->"):
                 server.cached_contents.clear()
             return "yes"
@@ -185,7 +210,9 @@ class TestFaults:
         server.reply = reply
         answers = ask(open_model(server, terms=terms, concurrency=at_once), 9, node=NODE)
         assert sorted(answer.query_id for answer in answers) == [f"q{i}" for i in range(9)]
-        assert {(answer.status, answer.usage.cached_tokens) for answer in answers} == {("ok", N_TOKENS)}
+        assert {(answer.status, answer.usage.cached_tokens) for answer in answers} == {
+            ("ok", N_TOKENS)
+        }
         assert calls(server)["make"] == n_made
         assert server.cached_contents == {}
         assert sum(answer.usage.cache_write_tokens or 0 for answer in answers) == N_TOKENS * n_made
@@ -202,7 +229,9 @@ class TestFaults:
         assert "gone again and again" in notes[0]
 
     def test_under_faults_all_is_answered_and_nothing_stays(self, server, terms) -> None:
-        met = server.misbehave(7, kinds=("rate", "500", "reset", "lost", "reset_after", "truncated", "garbage")).met
+        met = server.misbehave(
+            7, kinds=("rate", "500", "reset", "lost", "reset_after", "truncated", "garbage")
+        ).met
         answers = ask(open_model(server, terms=terms, max_retries="12"), 25, node=NODE)
         assert {(answer.status, answer.text) for answer in answers} == {("ok", "yes")}
         assert sum(met.values()) > 5
@@ -225,9 +254,13 @@ class TestTime:
 
         with LoopbackServer(reply, cache_minimum=2048, clock=clock.time) as server:
             answers = ask(open_model(server, terms=terms, concurrency="1"), n_queries, node=NODE)
-        assert {(answer.text, answer.usage.cached_tokens) for answer in answers} == {("yes", N_TOKENS)}
+        assert {(answer.text, answer.usage.cached_tokens) for answer in answers} == {
+            ("yes", N_TOKENS)
+        }
         assert (calls(server)["make"], calls(server)["renew"]) == (n_made, n_renewed)
-        assert [cached for cached in server.cached_contents.values() if cached.expires > clock.now] == []
+        assert [
+            cached for cached in server.cached_contents.values() if cached.expires > clock.now
+        ] == []
 
     def test_many_requests_at_once_renew_it_once(self, server, terms, monkeypatch) -> None:
         monkeypatch.setattr(google_kept, "RENEW_AT", 1.5)  # it is due as soon as it is made
@@ -287,7 +320,9 @@ class TestEnd:
         assert calls(server) == {}
         assert terms.ledger.caches() == []
 
-    def test_one_that_cannot_be_deleted_is_said_and_stays_in_the_ledger(self, server, terms, notes) -> None:
+    def test_one_that_cannot_be_deleted_is_said_and_stays_in_the_ledger(
+        self, server, terms, notes
+    ) -> None:
         async def run() -> None:
             model = open_model(server, terms=terms)
             stream = model.answers(NODE, queries(3), Sampling())
@@ -307,7 +342,9 @@ class TestEnd:
 
 class TestLeftovers:
     def leave(self, server: LoopbackServer, terms: Terms, node: Node, **changed: object) -> str:
-        """Leave a cached content at the provider and in the ledger, as a crash does; return its name."""
+        """Leave a cached content at the provider and in the ledger, as a crash does; return its
+        name.
+        """
 
         async def crash() -> str:
             model = open_model(server)
@@ -326,12 +363,18 @@ class TestLeftovers:
         return name
 
     @pytest.mark.parametrize("told", [False, True])
-    def test_the_one_of_the_same_node_is_used_again_and_paid_for_once(self, server, terms, told) -> None:
+    def test_the_one_of_the_same_node_is_used_again_and_paid_for_once(
+        self, server, terms, told
+    ) -> None:
         name = self.leave(server, terms, NODE, told=told)
         answers = ask(open_model(server, terms=terms), 3, node=NODE)
         assert calls(server)["make"] == 0
-        assert {r.body["cachedContent"] for r in server.requests if "generateContent" in r.path} == {name}
-        assert sum(answer.usage.cache_write_tokens or 0 for answer in answers) == (0 if told else N_TOKENS)
+        assert {
+            r.body["cachedContent"] for r in server.requests if "generateContent" in r.path
+        } == {name}
+        assert sum(answer.usage.cache_write_tokens or 0 for answer in answers) == (
+            0 if told else N_TOKENS
+        )
         assert server.cached_contents == {}
         assert terms.ledger.caches() == []
 
@@ -372,7 +415,9 @@ class TestBill:
         )
         assert sum(bill.cache_write.get("cached_content", 0) for bill in server.bill) == N_TOKENS
         assert sum(answer.usage.cost_usd for answer in answers) == pytest.approx(billed)
-        assert model.terms.budget.spent_usd == pytest.approx(billed, rel=0.01)  # and seconds of storage
+        assert model.terms.budget.spent_usd == pytest.approx(
+            billed, rel=0.01
+        )  # and seconds of storage
 
     def test_the_first_answer_carries_the_making(self, server, terms) -> None:
         first, *others = ask(open_model(server, terms=terms), 4, node=NODE)
@@ -380,7 +425,9 @@ class TestBill:
         assert first.usage.prompt_tokens == N_TOKENS + others[0].usage.prompt_tokens
         assert not any(answer.usage.cache_write_tokens for answer in others)
 
-    def test_storage_is_said_where_it_comes_to_a_cent(self, server, terms, notes, monkeypatch) -> None:
+    def test_storage_is_said_where_it_comes_to_a_cent(
+        self, server, terms, notes, monkeypatch
+    ) -> None:
         plan = terms.ledger.plan_cache
 
         def a_week_ago(*args: object) -> object:

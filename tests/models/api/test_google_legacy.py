@@ -1,4 +1,6 @@
-"""What only the old Gemini SDK does: its import warns, its async fails over REST, its own retries have no end."""
+"""What only the old Gemini SDK does: its import warns, its async fails over REST, its own retries
+have no end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.legacy import GoogleLegacyModel
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.servers import LoopbackServer
 
 pytest.importorskip("google.generativeai", reason="the extra gemini-legacy is not installed")
@@ -30,7 +32,11 @@ def open_legacy(server: LoopbackServer, **model_args: str) -> GoogleLegacyModel:
 
 async def collect(model: GoogleLegacyModel, n: int, sampling: Sampling) -> list[Answer]:
     queries = [Query(id=f"q{i}", text=f"q{i} ->") for i in range(n)]
-    return [answer async for answered in model.answers(Node("shots\n"), queries, sampling) for answer in answered]
+    return [
+        answer
+        async for answered in model.answers(Node("shots\n"), queries, sampling)
+        for answer in answered
+    ]
 
 
 def ask(model: GoogleLegacyModel, n: int = 1, sampling: Sampling | None = None) -> list[Answer]:
@@ -52,18 +58,28 @@ def test_sdk_legacy_is_chosen_by_a_model_arg() -> None:
 def test_opening_it_warns_of_nothing() -> None:
     # In a process of its own, since the SDK warns at its first import only.
     code = "from icl_harness.models.google.legacy import GoogleLegacyModel; GoogleLegacyModel('m', id='google/m')"
-    done = subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-c", code], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_sampling_on_the_wire() -> None:
     with LoopbackServer() as server:
-        ask(open_legacy(server), 1, Sampling(max_tokens=7, temperature=0.5, stop=("\n", "a", "b", "c", "d", "e", "f")))
+        ask(
+            open_legacy(server),
+            1,
+            Sampling(max_tokens=7, temperature=0.5, stop=("\n", "a", "b", "c", "d", "e", "f")),
+        )
     request = server.requests[0]
     assert request.path == "/v1beta/models/m:generateContent"
     assert request.parts == ["shots\n", "q0 ->"]
     config = request.body["generationConfig"]
-    assert config == {"maxOutputTokens": 7, "temperature": 0.5, "stopSequences": ["a", "b", "c", "d", "e"]}
+    assert config == {
+        "maxOutputTokens": 7,
+        "temperature": 0.5,
+        "stopSequences": ["a", "b", "c", "d", "e"],
+    }
 
 
 def test_a_server_that_stays_unavailable_is_asked_a_bounded_number_of_times() -> None:

@@ -1,4 +1,6 @@
-"""The limiter against simulated providers, in a loop whose time jumps: nothing sleeps, and a deadlock is an error."""
+"""The limiter against simulated providers, in a loop whose time jumps: nothing sleeps, and a
+deadlock is an error.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ async def sent_at(limiter: Limiter, *tokens: int, answer_s: float = 0.0) -> list
 
 
 async def rounds(limiter: Limiter, outcomes: str, n_workers: int = 1000) -> list[int]:
-    """Return how many were in flight in each second, where each request takes one and ends as its round says.
+    """Return how many were in flight in each second, where each request takes one and ends as its
+    round says.
 
     a: answered, r: refused, f: failed otherwise.
     """
@@ -92,7 +95,9 @@ async def rounds(limiter: Limiter, outcomes: str, n_workers: int = 1000) -> list
     return in_flight
 
 
-def test_ten_prompts_of_a_million_tokens_go_a_minute_apart_where_a_million_a_minute_are_allowed() -> None:
+def test_ten_prompts_of_a_million_tokens_go_a_minute_apart_where_a_million_a_minute_are_allowed() -> (
+    None
+):
     times = run(sent_at(limiter(tpm=1e6), *[1_000_000] * 10))
     assert times == pytest.approx([60.0 * i for i in range(10)])
 
@@ -236,8 +241,14 @@ DATE = {"date": "Tue, 24 Nov 2026 10:00:00 GMT"}
     ("headers", "waited_s"),
     [
         ({}, 0),
-        (OPENAI | {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m1.5s"}, 61.5),
-        (OPENAI | {"x-ratelimit-remaining-tokens": "999", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        (
+            OPENAI | {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m1.5s"},
+            61.5,
+        ),
+        (
+            OPENAI | {"x-ratelimit-remaining-tokens": "999", "x-ratelimit-reset-tokens": "20ms"},
+            0.02,
+        ),
         (OPENAI | {"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "20s"}, 0),
         (OPENAI | {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 120),
         (OPENAI | {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, 0),
@@ -273,7 +284,8 @@ DATE = {"date": "Tue, 24 Nov 2026 10:00:00 GMT"}
         (
             DATE
             | {
-                "anthropic-ratelimit-output-tokens-remaining": "500",  # how long the answer gets is not known
+                # how long the answer gets is not known
+                "anthropic-ratelimit-output-tokens-remaining": "500",
                 "anthropic-ratelimit-output-tokens-reset": "2026-11-24T10:00:40Z",
             },
             0,
@@ -350,7 +362,9 @@ def test_one_who_waits_for_a_reset_goes_soon_after_newer_headers_allow_it() -> N
         ({"retry-after": f"{10**20} Nov 2026 10:00:42 GMT"}, 0),
     ],
 )
-def test_retry_after_is_read_in_all_its_forms_and_capped(headers: dict[str, str], seconds: float) -> None:
+def test_retry_after_is_read_in_all_its_forms_and_capped(
+    headers: dict[str, str], seconds: float
+) -> None:
     assert retry_after_s(headers) == pytest.approx(seconds)
 
 
@@ -368,9 +382,12 @@ def test_a_date_to_retry_after_is_read_by_our_clock_where_the_provider_shows_non
     assert 80 < retry_after_s({"retry-after": formatdate(time.time() + 100, usegmt=True)}) <= 100
 
 
-Request = tuple[float, int, float, str]  # when it comes, its tokens, how long it takes, what becomes of it
+Request = tuple[
+    float, int, float, str
+]  # when it comes, its tokens, how long it takes, what becomes of it
 REQUESTS = st.lists(
-    st.tuples(st.floats(0, 90), st.integers(0, 3000), st.floats(0, 20), st.sampled_from("aaaarf")), max_size=60
+    st.tuples(st.floats(0, 90), st.integers(0, 3000), st.floats(0, 20), st.sampled_from("aaaarf")),
+    max_size=60,
 )
 RATE = st.none() | st.floats(10, 5000)
 
@@ -383,7 +400,9 @@ def test_limits_hold_at_any_time_and_all_are_served(
     sent: list[tuple[float, int]] = []
     n_in_flight = 0
 
-    async def one(adaptive: Limiter, start: float, tokens: int, seconds: float, outcome: str) -> None:
+    async def one(
+        adaptive: Limiter, start: float, tokens: int, seconds: float, outcome: str
+    ) -> None:
         nonlocal n_in_flight
         await asyncio.sleep(start)
         async with adaptive.slot(tokens) as slot:
@@ -402,7 +421,8 @@ def test_limits_hold_at_any_time_and_all_are_served(
     assert sorted(tokens for _, tokens in sent) == sorted(tokens for _, tokens, _, _ in requests)
     for i, (start, _) in enumerate(sent):
         minute = [tokens for t, tokens in sent[i:] if t < start + 60]
-        # One second's worth more, since late sleeps are made up for; and the one that crosses the line.
+        # One second's worth more, since late sleeps are made up for; and the one that crosses the
+        # line.
         assert len(minute) - 1 <= (rpm or 1e9) * 61 / 60 + 1e-6
         assert sum(minute[:-1]) <= (tpm or 1e9) * 61 / 60 + 1e-6
 
@@ -424,7 +444,10 @@ def test_first_come_first_served_though_a_small_one_would_fit_before_a_large_one
 
 @settings(deadline=None, max_examples=150)
 @given(
-    plans=st.lists(st.tuples(st.floats(0, 5), st.integers(0, 300), st.floats(0, 3), st.floats(0, 8)), max_size=40),
+    plans=st.lists(
+        st.tuples(st.floats(0, 5), st.integers(0, 300), st.floats(0, 3), st.floats(0, 8)),
+        max_size=40,
+    ),
     most=st.integers(1, 5),
     rpm=RATE,
 )
@@ -447,7 +470,9 @@ def test_waiters_and_requests_cancelled_at_any_time_leave_no_trace(
 
         await asyncio.gather(*(cancelled(*plan) for plan in plans))
         assert (adaptive.n_in_flight, len(adaptive._queue)) == (0, 0)
-        await asyncio.gather(*(one(0, 1, 1) for _ in range(2 * most + 1)))  # a lost place or wake is a deadlock here
+        await asyncio.gather(
+            *(one(0, 1, 1) for _ in range(2 * most + 1))
+        )  # a lost place or wake is a deadlock here
         assert (adaptive.n_in_flight, len(adaptive._queue)) == (0, 0)
 
     run(main())
@@ -488,7 +513,9 @@ def test_throughput_converges_near_what_a_provider_takes_at_once(capacity: int, 
 
 
 @pytest.mark.parametrize(("headers", "most_refused"), [(True, 0.05), (False, 0.5)])
-def test_a_budget_of_tokens_is_used_up_by_the_providers_word_alone(headers: bool, most_refused: float) -> None:
+def test_a_budget_of_tokens_is_used_up_by_the_providers_word_alone(
+    headers: bool, most_refused: float
+) -> None:
     budget, n_refused, n_answered = 60_000.0, 0, 0  # all a minute's tokens; refilled steadily
     filled_at = 0.0
 
@@ -552,7 +579,9 @@ def test_one_limiter_serves_loops_one_after_the_other_in_different_threads() -> 
 
 def test_an_account_has_one_limiter_and_the_latest_limits_hold_with_what_was_learnt() -> None:
     first = limiter_of("test: a", Rates(), 64)
-    assert limiter_of("test: a", Rates(rpm=60), 4) is first is not limiter_of("test: b", Rates(), 64)
+    assert (
+        limiter_of("test: a", Rates(rpm=60), 4) is first is not limiter_of("test: b", Rates(), 64)
+    )
     assert (first.most, first.limit) == (4, 4)
     limiter_of("test: a", Rates(), 64)
     assert (first.most, first.limit) == (64, 4)

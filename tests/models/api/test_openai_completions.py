@@ -1,4 +1,6 @@
-"""Completions of compatible servers: text or token ids on the wire, and choices weighed by what the server echoes."""
+"""Completions of compatible servers: text or token ids on the wire, and choices weighed by what the
+server echoes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import transformers
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models import DEMO_FOLDER, open_model
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.prompts import Node, Query
+from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import NODE
 from tests.servers import LoopbackServer
 from tests.servers.openai_wire import CompletionsWire, hashed_logprob, pieces
@@ -31,7 +33,11 @@ def server() -> Iterator[LoopbackServer]:
 
 
 def ask(
-    server: LoopbackServer, queries: Sequence[Query], sampling: Sampling | None = None, node: Node = NODE, **args: str
+    server: LoopbackServer,
+    queries: Sequence[Query],
+    sampling: Sampling | None = None,
+    node: Node = NODE,
+    **args: str,
 ) -> list[Answer]:
     model = open_model(
         "openai/some-model",
@@ -41,7 +47,11 @@ def ask(
 
     async def collect() -> list[Answer]:
         try:
-            return [a async for answers in model.answers(node, queries, sampling or Sampling()) for a in answers]
+            return [
+                a
+                async for answers in model.answers(node, queries, sampling or Sampling())
+                for a in answers
+            ]
         finally:
             await model.close()
 
@@ -50,7 +60,9 @@ def ask(
 
 def query(text: str = "c ->", choices: dict[str, str] | None = None, id: str = "q") -> Query:
     choices = CHOICES if choices is None else choices
-    return Query(id=id, text=text, choices=tuple(choices), continuations=tuple(choices.values()), seed=5)
+    return Query(
+        id=id, text=text, choices=tuple(choices), continuations=tuple(choices.values()), seed=5
+    )
 
 
 def use(server: LoopbackServer, wire: type[CompletionsWire]) -> None:
@@ -96,7 +108,9 @@ def nats(tokens: Sequence[str], begin: int) -> float:
 
 
 @pytest.mark.parametrize("scoring", ["choices", "choices-normalised"])
-def test_choices_get_the_log_probabilities_of_their_own_tokens(server: LoopbackServer, scoring: Any) -> None:
+def test_choices_get_the_log_probabilities_of_their_own_tokens(
+    server: LoopbackServer, scoring: Any
+) -> None:
     asked = [query(f"word{i} ->", id=f"q{i}") for i in range(4)]
     answers = ask(server, asked, Sampling(scoring=scoring))
     for one, answer in zip(asked, answers, strict=True):
@@ -108,21 +122,31 @@ def test_choices_get_the_log_probabilities_of_their_own_tokens(server: LoopbackS
             expected = [value / size for value, size in zip(expected, sizes, strict=True)]
         assert answer.logprobs == pytest.approx(dict(zip(CHOICES, expected, strict=True)))
         assert answer.text == max(answer.logprobs, key=answer.logprobs.__getitem__)
-        assert answer.usage.prompt_tokens == sum(len((NODE.text + one.text + end).split()) for end in CHOICES.values())
+        assert answer.usage.prompt_tokens == sum(
+            len((NODE.text + one.text + end).split()) for end in CHOICES.values()
+        )
     assert sizes == [1, 2, 2]
-    assert len(server.requests) == 12 == len(server.bill)  # a request for each choice, and all are paid for
+    assert (
+        len(server.requests) == 12 == len(server.bill)
+    )  # a request for each choice, and all are paid for
 
 
-def test_a_choice_that_merges_into_the_query_is_weighed_with_what_it_merged_with(server: LoopbackServer) -> None:
+def test_a_choice_that_merges_into_the_query_is_weighed_with_what_it_merged_with(
+    server: LoopbackServer,
+) -> None:
     merged = {"s": "s", "new": " new"}  # "words" is one word, "word new" are two
     [answer] = ask(server, [query("a word", merged)], WEIGH)
     told = [pieces(NODE.text + text) for text in ("a words", "a word new")]
     begin = len(told[0]) - 1
-    assert answer.logprobs == pytest.approx({"s": nats(told[0], begin), "new": nats(told[1], begin)})
+    assert answer.logprobs == pytest.approx(
+        {"s": nats(told[0], begin), "new": nats(told[1], begin)}
+    )
 
 
 class Opening(CompletionsWire):
-    """A server that puts a special token before every prompt and shows it, as vLLM does for models with a BOS."""
+    """A server that puts a special token before every prompt and shows it, as vLLM does for models
+    with a BOS.
+    """
 
     def prompt_tokens(self, body: Json) -> list[list[str]]:
         return [["<s>", *tokens] for tokens in super().prompt_tokens(body)]
@@ -133,7 +157,9 @@ def test_a_special_token_before_the_prompt_shifts_nothing(server: LoopbackServer
     [answer] = ask(server, [query()], WEIGH)
     told = [["<s>", *pieces(NODE.text + "c ->" + end)] for end in CHOICES.values()]
     begin = len(pieces(NODE.text + "c ->")) + 1
-    assert answer.logprobs == pytest.approx(dict(zip(CHOICES, (nats(t, begin) for t in told), strict=True)))
+    assert answer.logprobs == pytest.approx(
+        dict(zip(CHOICES, (nats(t, begin) for t in told), strict=True))
+    )
 
 
 class Torch(CompletionsWire):
@@ -141,7 +167,9 @@ class Torch(CompletionsWire):
 
     def __init__(self, server: LoopbackServer) -> None:
         super().__init__(server)
-        self.weights = transformers.AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype=torch.float32)
+        self.weights = transformers.AutoModelForCausalLM.from_pretrained(
+            DEMO_FOLDER, dtype=torch.float32
+        )
         self.server.decode = tokenizer().decode
 
     def answer(self, made: Made, body: Json) -> Json:
@@ -159,7 +187,9 @@ def likelihoods(asked: Sequence[Query], sampling: Sampling) -> dict[str, Answer]
     local = open_model("demo")
 
     async def here() -> dict[str, Answer]:
-        answers = [answer async for batch in local.answers(NODE, asked, sampling) for answer in batch]
+        answers = [
+            answer async for batch in local.answers(NODE, asked, sampling) for answer in batch
+        ]
         await local.close()
         return {answer.query_id: answer for answer in answers}
 
@@ -167,9 +197,14 @@ def likelihoods(asked: Sequence[Query], sampling: Sampling) -> dict[str, Answer]
 
 
 @pytest.mark.parametrize("scoring", ["choices", "choices-normalised"])
-def test_token_ids_give_the_likelihoods_of_the_local_back_end(server: LoopbackServer, scoring: Any) -> None:
+def test_token_ids_give_the_likelihoods_of_the_local_back_end(
+    server: LoopbackServer, scoring: Any
+) -> None:
     use(server, Torch)
-    asked = [query("c ->", id="q0"), query("ab", {"c": "c", "long": "cde fg", "end": "\n"}, id="q1")]
+    asked = [
+        query("c ->", id="q0"),
+        query("ab", {"c": "c", "long": "cde fg", "end": "\n"}, id="q1"),
+    ]
     sampling = Sampling(scoring=scoring)
     expected = likelihoods(asked, sampling)
     for answer in ask(server, asked, sampling, tokenizer=str(DEMO_FOLDER)):
@@ -185,7 +220,11 @@ class Vllm(Torch):
         told: Json = super().answer(made, body)
         if body.get("return_tokens_as_token_ids"):
             with torch.inference_mode():
-                nats = self.weights(input_ids=torch.tensor([body["prompt"]])).logits[0, -1].log_softmax(-1)
+                nats = (
+                    self.weights(input_ids=torch.tensor([body["prompt"]]))
+                    .logits[0, -1]
+                    .log_softmax(-1)
+                )
             values, ids = (part.tolist() for part in nats.topk(body["logprobs"]))
             tops = {f"token_id:{i}": value for i, value in zip(ids, values, strict=True)}
             told["choices"][0]["logprobs"]["top_logprobs"] = [tops]
@@ -194,19 +233,32 @@ class Vllm(Torch):
 
 def next_tokens(text: str) -> list[str]:
     """Return the single tokens that may follow a text, the likeliest first."""
-    tokens, weights = tokenizer(), transformers.AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype=torch.float32)
+    tokens, weights = (
+        tokenizer(),
+        transformers.AutoModelForCausalLM.from_pretrained(DEMO_FOLDER, dtype=torch.float32),
+    )
     ids = tokens(text)["input_ids"]
     with torch.inference_mode():
-        order = weights(input_ids=torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
-    return [end for i in order if tokens(text + (end := tokens.decode([i])))["input_ids"] == [*ids, i]]
+        order = (
+            weights(input_ids=torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
+        )
+    return [
+        end for i in order if tokens(text + (end := tokens.decode([i])))["input_ids"] == [*ids, i]
+    ]
 
 
-def test_choices_of_one_token_each_are_one_request_where_the_server_tells_them_all(server: LoopbackServer) -> None:
+def test_choices_of_one_token_each_are_one_request_where_the_server_tells_them_all(
+    server: LoopbackServer,
+) -> None:
     use(server, Vllm)
     ends = next_tokens(NODE.text + "c ->")
     near = {f"choice {i}": end for i, end in enumerate(ends[:4])}
     far = {"first": ends[0], "last": ends[-1]}  # which is not among the likeliest 20
-    asked = [query(choices=near, id="q0"), query(choices=far, id="q1"), query(choices=CHOICES, id="q2")]
+    asked = [
+        query(choices=near, id="q0"),
+        query(choices=far, id="q1"),
+        query(choices=CHOICES, id="q2"),
+    ]
     n_requests = []
     expected = likelihoods(asked, WEIGH)
     for one in asked:
@@ -277,7 +329,10 @@ class Refusing(CompletionsWire):
     """A server that says that it cannot."""
 
     def check(self, request: Request) -> None:
-        raise Refused("invalid", "Setting 'echo' and 'logprobs' at the same time is not supported for this model.")
+        raise Refused(
+            "invalid",
+            "Setting 'echo' and 'logprobs' at the same time is not supported for this model.",
+        )
 
 
 @pytest.mark.parametrize("wire", [NoEcho, NoLogprobs, Refusing])
@@ -285,7 +340,10 @@ def test_a_server_without_prompt_log_probabilities_is_refused_in_one_line(
     server: LoopbackServer, wire: type[CompletionsWire]
 ) -> None:
     use(server, wire)
-    with pytest.raises(SpecError, match=r"does not tell the log-probabilities of a prompt \(.*--scoring generate\.$"):
+    with pytest.raises(
+        SpecError,
+        match=r"does not tell the log-probabilities of a prompt \(.*--scoring generate\.$",
+    ):
         ask(server, [query(id=f"q{i}") for i in range(8)], WEIGH)
 
 
@@ -314,7 +372,9 @@ def test_what_cannot_be_weighed_fails_alone(server: LoopbackServer) -> None:
     assert [answer.status for answer in answers] == ["failed", "ok"]
 
 
-def test_a_choice_that_meets_a_fault_is_asked_again_and_its_answer_is_paid_once(server: LoopbackServer) -> None:
+def test_a_choice_that_meets_a_fault_is_asked_again_and_its_answer_is_paid_once(
+    server: LoopbackServer,
+) -> None:
     server.fail_next("rate", "garbage", None, "reset")
     [answer] = ask(server, [query()], WEIGH, max_retries="3")
     expected = ask(server, [query()], WEIGH)[0]
@@ -323,7 +383,9 @@ def test_a_choice_that_meets_a_fault_is_asked_again_and_its_answer_is_paid_once(
 
 
 def test_it_offers_likelihoods_but_neither_chat_nor_batches(server: LoopbackServer) -> None:
-    model = open_model("openai/m", base_url=server.base_url("openai"), model_args={"api": "completions"})
+    model = open_model(
+        "openai/m", base_url=server.base_url("openai"), model_args={"api": "completions"}
+    )
     told = model.capabilities
     assert (told.logprobs, told.chat, told.batch) == (True, False, False)
     assert model.describe()["api"] == "completions"
@@ -337,7 +399,9 @@ def test_a_tokenizer_counts_exactly(server: LoopbackServer) -> None:
         base_url=server.base_url("openai"),
         model_args={"api": "completions", "tokenizer": str(DEMO_FOLDER)},
     )
-    assert model.count_tokens(NODE, "word ->") == len(tokenizer()(NODE.text + "word ->")["input_ids"])
+    assert model.count_tokens(NODE, "word ->") == len(
+        tokenizer()(NODE.text + "word ->")["input_ids"]
+    )
 
 
 def test_a_tokenizer_that_is_not_there_is_one_line(server: LoopbackServer) -> None:

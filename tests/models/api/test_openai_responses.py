@@ -10,7 +10,7 @@ import pytest
 
 from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Model, Sampling
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.models.api.apis import NODE, queries
 from tests.servers import LoopbackServer
 from tests.servers.openai_wire import ResponsesWire
@@ -34,7 +34,9 @@ def responses(server: LoopbackServer, name: str = "some-model", **args: str) -> 
 def ask(model: Model, n: int = 1, sampling: Sampling = SAMPLING, node: Node = NODE) -> list[Answer]:
     async def collect() -> list[Answer]:
         try:
-            return [a async for answers in model.answers(node, queries(n), sampling) for a in answers]
+            return [
+                a async for answers in model.answers(node, queries(n), sampling) for a in answers
+            ]
         finally:
             await model.close()
 
@@ -94,41 +96,65 @@ def shots(n: int, *, chat: bool = False) -> Node:
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_new_model_writes_a_draws_prefix_once_and_reads_it_at_every_query(server: LoopbackServer, chat: bool) -> None:
+def test_a_new_model_writes_a_draws_prefix_once_and_reads_it_at_every_query(
+    server: LoopbackServer, chat: bool
+) -> None:
     node = shots(150, chat=chat)
     answers = ask(responses(server, "gpt-6-luna"), 4, SAMPLING, node)
     first, *others = answers
     assert first.usage.cache_write_tokens
     assert not first.usage.cached_tokens
     assert all(answer.usage.cached_tokens == first.usage.cache_write_tokens for answer in others)
-    # All but the query's two words, and in a chat the last shot's output: no output may end in a breakpoint.
+    # All but the query's two words, and in a chat the last shot's output: no output may end in a
+    # breakpoint.
     assert first.usage.prompt_tokens - first.usage.cache_write_tokens == (3 if chat else 2)
     [key] = {request.body["prompt_cache_key"] for request in server.requests}
     assert key
-    assert {request.body["prompt_cache_options"]["mode"] for request in server.requests} == {"explicit"}
+    assert {request.body["prompt_cache_options"]["mode"] for request in server.requests} == {
+        "explicit"
+    }
 
 
 def test_turns_of_a_chat_keep_their_roles(server: LoopbackServer) -> None:
     ask(responses(server, "gpt-5"), 1, SAMPLING, shots(2, chat=True))
     messages = server.requests[0].body["input"]
-    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
-    assert [message["content"] for message in messages[3:]] == ["in1 and some more words ->", "out1", "word0 ->"]
+    assert [message["role"] for message in messages] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert [message["content"] for message in messages[3:]] == [
+        "in1 and some more words ->",
+        "out1",
+        "word0 ->",
+    ]
 
 
 def test_an_older_model_is_sent_a_key_for_its_draw_alone(server: LoopbackServer) -> None:
     ask(responses(server, "gpt-5"), 3, SAMPLING, shots(150))
     body = server.requests[0].body
     [message] = body["input"]
-    assert [set(part) for part in message["content"]] == [{"type", "text"}] * 2, "prefix and query, no breakpoints"
+    assert [set(part) for part in message["content"]] == [{"type", "text"}] * 2, (
+        "prefix and query, no breakpoints"
+    )
     assert "prompt_cache_options" not in body
     assert body["prompt_cache_key"]
 
 
 @pytest.mark.parametrize(
     ("fault", "status", "error"),
-    [("filtered", "refused", "content_filter"), ("length", "failed", "no answer within"), ("overflow", "overflow", "")],
+    [
+        ("filtered", "refused", "content_filter"),
+        ("length", "failed", "no answer within"),
+        ("overflow", "overflow", ""),
+    ],
 )
-def test_an_answer_that_is_none_says_why(server: LoopbackServer, fault: str, status: str, error: str) -> None:
+def test_an_answer_that_is_none_says_why(
+    server: LoopbackServer, fault: str, status: str, error: str
+) -> None:
     server.fail_next(fault)
     [answer] = ask(responses(server))
     assert (answer.status, answer.text) == (status, None)
@@ -148,8 +174,16 @@ class Commenting(ResponsesWire):
     def answer(self, made: Made, body: Json) -> Json:
         told = super().answer(made, body)
         [final] = told["output"]
-        thought = {"id": "rs", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Perhaps red."}]}
-        told["output"] = [thought, {**final, "phase": "commentary"}, {**final, "phase": "final_answer"}]
+        thought = {
+            "id": "rs",
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "Perhaps red."}],
+        }
+        told["output"] = [
+            thought,
+            {**final, "phase": "commentary"},
+            {**final, "phase": "final_answer"},
+        ]
         return told
 
 

@@ -1,4 +1,6 @@
-"""Dollars against published list prices, worked out by hand, and against genai-prices' own reckoning."""
+"""Dollars against published list prices, worked out by hand, and against genai-prices' own
+reckoning.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def some_tokens(draw: st.DrawFn) -> Tokens:
     plain, cached, written, completion = (draw(counts) for _ in range(4))
     kept = draw(st.integers(0, written))
     prompt = plain + cached + written
-    return Tokens(prompt=prompt, cached=cached, written=written, written_1h=kept, completion=completion)
+    return Tokens(
+        prompt=prompt, cached=cached, written=written, written_1h=kept, completion=completion
+    )
 
 
 def price(provider: str, model: str) -> Price:
@@ -50,17 +54,43 @@ def price(provider: str, model: str) -> Price:
 @pytest.mark.parametrize(
     ("provider", "model", "tokens", "dollars"),
     [
-        # gpt-4o-mini: input 0.15, cached 0.075, output 0.60 (developers.openai.com/api/docs/pricing)
+        # gpt-4o-mini: input 0.15, cached 0.075, output 0.60
+        # (developers.openai.com/api/docs/pricing)
         ("openai", "gpt-4o-mini", Tokens(prompt=100_000, completion=10_000), 0.015 + 0.006),
         ("openai", "gpt-4o-mini", Tokens(prompt=100_000, cached=80_000), 0.003 + 0.006),
-        ("openai", "gpt-4o-mini", Tokens(prompt=100_000, written=80_000), 0.015),  # writes cost no more than input
+        (
+            "openai",
+            "gpt-4o-mini",
+            Tokens(prompt=100_000, written=80_000),
+            0.015,
+        ),  # writes cost no more than input
         # gpt-5: input 1.25, cached 0.125, output 10
-        ("openai", "gpt-5-2025-08-07", Tokens(prompt=10_000, cached=8_000, completion=1_000), 0.0025 + 0.001 + 0.01),
-        # claude-sonnet-4-5: input 3, read 0.30, write 3.75 or 6 for an hour, output 15; twice that (output 22.50) above
-        # 200,000 (platform.claude.com/docs/en/about-claude/pricing)
-        ("anthropic", "claude-sonnet-4-5-20250929", Tokens(prompt=10_000, completion=1_000), 0.03 + 0.015),
-        ("anthropic", "claude-sonnet-4-5", Tokens(prompt=10_000, cached=2_000, written=4_000), 0.012 + 0.0006 + 0.015),
-        ("anthropic", "claude-sonnet-4-5", Tokens(prompt=10_000, written=4_000, written_1h=3_000), 0.018 + 0.02175),
+        (
+            "openai",
+            "gpt-5-2025-08-07",
+            Tokens(prompt=10_000, cached=8_000, completion=1_000),
+            0.0025 + 0.001 + 0.01,
+        ),
+        # claude-sonnet-4-5: input 3, read 0.30, write 3.75 or 6 for an hour, output 15; twice that
+        # (output 22.50) above 200,000 (platform.claude.com/docs/en/about-claude/pricing)
+        (
+            "anthropic",
+            "claude-sonnet-4-5-20250929",
+            Tokens(prompt=10_000, completion=1_000),
+            0.03 + 0.015,
+        ),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            Tokens(prompt=10_000, cached=2_000, written=4_000),
+            0.012 + 0.0006 + 0.015,
+        ),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            Tokens(prompt=10_000, written=4_000, written_1h=3_000),
+            0.018 + 0.02175,
+        ),
         (
             "anthropic",
             "claude-sonnet-4-5",
@@ -69,7 +99,12 @@ def price(provider: str, model: str) -> Price:
         ),
         # gemini-2.5-pro: input 1.25, cached 0.125, output 10; above 200,000: 2.50, 0.25, 15
         # (ai.google.dev/gemini-api/docs/pricing)
-        ("google", "gemini-2.5-pro", Tokens(prompt=100_000, cached=60_000, completion=2_000), 0.05 + 0.0075 + 0.02),
+        (
+            "google",
+            "gemini-2.5-pro",
+            Tokens(prompt=100_000, cached=60_000, completion=2_000),
+            0.05 + 0.0075 + 0.02,
+        ),
         (
             "google",
             "models/gemini-2.5-pro",
@@ -78,7 +113,9 @@ def price(provider: str, model: str) -> Price:
         ),
     ],
 )
-def test_an_answer_costs_what_the_price_list_says(provider: str, model: str, tokens: Tokens, dollars: float) -> None:
+def test_an_answer_costs_what_the_price_list_says(
+    provider: str, model: str, tokens: Tokens, dollars: float
+) -> None:
     assert price(provider, model).cost_usd(tokens) == pytest.approx(dollars)
 
 
@@ -95,7 +132,9 @@ def test_a_tier_begins_behind_its_border_and_holds_for_the_whole_prompt(
 ) -> None:
     found = price(provider, model)
     assert found.input_usd(Tokens(prompt=border)) == pytest.approx(border * below / MILLION)
-    assert found.input_usd(Tokens(prompt=border + 1)) == pytest.approx((border + 1) * above / MILLION)
+    assert found.input_usd(Tokens(prompt=border + 1)) == pytest.approx(
+        (border + 1) * above / MILLION
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,19 +155,26 @@ def test_a_batch_costs_half(provider: str, model: str, tokens: Tokens) -> None:
 
 
 def test_cached_tokens_keep_their_price_in_a_batch_where_the_price_list_says_so() -> None:
-    # gemini-2.5-pro in batch: input 0.625, cached 0.125 as ever (ai.google.dev/gemini-api/docs/pricing)
+    # gemini-2.5-pro in batch: input 0.625, cached 0.125 as ever
+    # (ai.google.dev/gemini-api/docs/pricing)
     found = price("google", "gemini-2.5-pro")
-    assert found.input_usd(Tokens(prompt=100_000, cached=60_000), batch=True) == pytest.approx(0.025 + 0.0075)
+    assert found.input_usd(Tokens(prompt=100_000, cached=60_000), batch=True) == pytest.approx(
+        0.025 + 0.0075
+    )
 
 
 def test_a_write_for_an_hour_costs_twice_the_input_where_only_the_short_one_has_a_price() -> None:
     # anthropic/claude-sonnet-4.5 at OpenRouter: input 3, write 3.75
     found = price("openrouter", "anthropic/claude-sonnet-4.5")
     assert found.input_usd(Tokens(prompt=10_000, written=10_000)) == pytest.approx(0.0375)
-    assert found.input_usd(Tokens(prompt=10_000, written=10_000, written_1h=10_000)) == pytest.approx(0.06)
+    assert found.input_usd(
+        Tokens(prompt=10_000, written=10_000, written_1h=10_000)
+    ) == pytest.approx(0.06)
 
 
-@pytest.mark.parametrize(("provider", "model"), [("openai", "no-such-model"), ("no-such-provider", "gpt-5"), ("", "")])
+@pytest.mark.parametrize(
+    ("provider", "model"), [("openai", "no-such-model"), ("no-such-provider", "gpt-5"), ("", "")]
+)
 def test_an_unknown_model_has_no_price(provider: str, model: str) -> None:
     assert find_price(provider, model) is None
 
@@ -155,7 +201,9 @@ def test_an_empty_answer_costs_nothing() -> None:
 
 @every_model
 @given(tokens=some_tokens(), batch=st.booleans())
-def test_genai_prices_reckons_the_same(provider: str, model: str, tokens: Tokens, batch: bool) -> None:
+def test_genai_prices_reckons_the_same(
+    provider: str, model: str, tokens: Tokens, batch: bool
+) -> None:
     usage = genai_prices.Usage(
         input_tokens=tokens.prompt,
         cache_read_tokens=tokens.cached,
@@ -184,7 +232,12 @@ def test_more_tokens_of_any_kind_never_cost_less(
         replace(tokens, prompt=prompt),
         replace(tokens, prompt=prompt, cached=tokens.cached + more),
         replace(tokens, prompt=prompt, written=tokens.written + more),
-        replace(tokens, prompt=prompt, written=tokens.written + more, written_1h=tokens.written_1h + more),
+        replace(
+            tokens,
+            prompt=prompt,
+            written=tokens.written + more,
+            written_1h=tokens.written_1h + more,
+        ),
         replace(tokens, completion=tokens.completion + more),
     ):
         cost = found.cost_usd(larger, batch=batch)
@@ -199,7 +252,9 @@ def test_caching_pays_from_the_second_query_on_and_for_an_hour_from_the_third(
 ) -> None:
     found = price(provider, model)
     whole = Tokens(prompt=prefix + query)
-    write = found.input_usd(replace(whole, written=prefix, written_1h=prefix if hour else 0), batch=batch)
+    write = found.input_usd(
+        replace(whole, written=prefix, written_1h=prefix if hour else 0), batch=batch
+    )
     read = found.input_usd(replace(whole, cached=prefix), batch=batch)
     plain = found.input_usd(whole, batch=batch)
     assert write is not None
@@ -210,7 +265,8 @@ def test_caching_pays_from_the_second_query_on_and_for_an_hour_from_the_third(
 
 
 def test_a_gemini_cache_is_paid_by_the_hour() -> None:
-    # gemini-2.5-pro: 4.50, gemini-2.5-flash: 1.00 a million tokens an hour (ai.google.dev/gemini-api/docs/pricing)
+    # gemini-2.5-pro: 4.50, gemini-2.5-flash: 1.00 a million tokens an hour
+    # (ai.google.dev/gemini-api/docs/pricing)
     assert price("google", "gemini-2.5-pro").storage_usd(200_000, 0.5) == pytest.approx(0.45)
     assert price("google", "gemini-2.5-flash").storage_usd(MILLION, 2) == pytest.approx(2.0)
     assert price("openai", "gpt-5").storage_usd(MILLION, 1) is None

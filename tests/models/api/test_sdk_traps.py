@@ -1,8 +1,9 @@
-"""What the SDKs do, or stopped doing, unasked: each trap has a test here, in test_api*.py or in test_google_legacy.py.
+"""What the SDKs do, or stopped doing, unasked: each trap has a test here, in test_api*.py or in
+test_google_legacy.py.
 
-Elsewhere: the key in its header, max_tokens beyond what the SDK allows, more than 100 requests at once, timeouts as
-faults, a closed event loop, the threads of the old Gemini SDK and the end of its retries. Behind them, compatible
-servers: what one is sent, and what its answers lack or add.
+Elsewhere: the key in its header, max_tokens beyond what the SDK allows, more than 100 requests at
+once, timeouts as faults, a closed event loop, the threads of the old Gemini SDK and the end of its
+retries. Behind them, compatible servers: what one is sent, and what its answers lack or add.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("planted_keys")
 
 
 @every_sdk
-@pytest.mark.parametrize("fault", ["rate", "500", "503", "529", "reset", "truncated", "garbage", "slow"])
+@pytest.mark.parametrize(
+    "fault", ["rate", "500", "503", "529", "reset", "truncated", "garbage", "slow"]
+)
 def test_no_sdk_tries_again_by_itself(sdk: str, fault: str) -> None:
     with LoopbackServer() as server:
         server.fail_always(fault)
@@ -82,9 +85,21 @@ FOREIGN = ["some-model", "openai/gpt-oss-20b", "gpt2", "Qwen/Qwen3-0.6B", "meta-
 def test_a_foreign_server_is_sent_standard_fields_and_whole_strings(name: str) -> None:
     node = NODE.child("c -> z\n" * 1000, cut=True)  # long enough for a cache of OpenAI's
     with LoopbackServer() as server:
-        ask(open_model("openai", server, name, concurrency="1"), 2, Sampling(max_tokens=9, stop=("Q",)), node)
+        ask(
+            open_model("openai", server, name, concurrency="1"),
+            2,
+            Sampling(max_tokens=9, stop=("Q",)),
+            node,
+        )
     for request in server.requests:
-        assert request.body.keys() == {"model", "max_tokens", "temperature", "stop", "seed", "messages"}
+        assert request.body.keys() == {
+            "model",
+            "max_tokens",
+            "temperature",
+            "stop",
+            "seed",
+            "messages",
+        }
         assert [type(message["content"]) for message in request.body["messages"]] == [str]
         assert request.body["messages"][0].keys() == {"role", "content"}
 
@@ -118,7 +133,11 @@ def test_an_answer_without_usage_is_an_answer() -> None:
 @pytest.mark.parametrize("details", ["prompt_tokens_details", "completion_tokens_details"])
 def test_usage_without_details_is_taken_as_far_as_it_goes(details: str) -> None:
     answer, _ = served(lambda told: told["usage"].pop(details))
-    assert (answer.text, answer.usage.prompt_tokens, answer.usage.completion_tokens) == ("fine", 9, 1)
+    assert (answer.text, answer.usage.prompt_tokens, answer.usage.completion_tokens) == (
+        "fine",
+        9,
+        1,
+    )
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

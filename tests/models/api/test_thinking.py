@@ -1,4 +1,6 @@
-"""Models that think: what turns it on and off, which room it has, and that the answer is the answer alone."""
+"""Models that think: what turns it on and off, which room it has, and that the answer is the answer
+alone.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def body(sdk: str, name: str, **args: str) -> tuple[dict[str, Any], Any]:
         server.n_reasoning = 7
         [answer] = ask(open_model(sdk, server, name, **args), 1, SAMPLING)
     sent = server.requests[0].body
-    return {name: value for name, value in sent.items() if name not in {"messages", "contents", "model"}}, answer
+    return {
+        name: value for name, value in sent.items() if name not in {"messages", "contents", "model"}
+    }, answer
 
 
 def test_a_budget_turns_thinking_on_gives_it_room_and_takes_the_temperature_away() -> None:
@@ -32,7 +36,9 @@ def test_a_budget_turns_thinking_on_gives_it_room_and_takes_the_temperature_away
 
 
 def test_room_that_is_asked_for_comes_before_the_budgets() -> None:
-    sent, _ = body("anthropic", "claude-sonnet-4-5", thinking_budget="2048", reasoning_tokens="3000")
+    sent, _ = body(
+        "anthropic", "claude-sonnet-4-5", thinking_budget="2048", reasoning_tokens="3000"
+    )
     assert sent["max_tokens"] == 50 + 3000
 
 
@@ -75,7 +81,12 @@ def test_thinking_that_is_on_by_itself_can_be_turned_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [{"thinking": "sometimes"}, {"thinking_budget": "10"}, {"thinking": "disabled", "thinking_budget": "2048"}]
+    "args",
+    [
+        {"thinking": "sometimes"},
+        {"thinking_budget": "10"},
+        {"thinking": "disabled", "thinking_budget": "2048"},
+    ],
 )
 def test_what_makes_no_sense_is_one_line(args: dict[str, str]) -> None:
     with LoopbackServer() as server, pytest.raises(ModelError, match="thinking"):
@@ -86,8 +97,14 @@ def test_geminis_budget_and_level() -> None:
     sent, answer = body("google", "gemini-2.5-flash", thinking_budget="512")
     config = sent["generationConfig"]
     assert config["maxOutputTokens"] == 50 + 512
-    assert config["thinkingConfig"] == {"thinking_budget": 512}  # as the SDK writes it; both spellings are read
-    assert (answer.text, answer.usage.reasoning_tokens, answer.usage.completion_tokens) == ("fine", 7, 8)
+    assert config["thinkingConfig"] == {
+        "thinking_budget": 512
+    }  # as the SDK writes it; both spellings are read
+    assert (answer.text, answer.usage.reasoning_tokens, answer.usage.completion_tokens) == (
+        "fine",
+        7,
+        8,
+    )
     sent, _ = body("google", "gemini-3-pro", thinking_level="low")
     assert sent["generationConfig"]["maxOutputTokens"] == 50 + 8192
     assert sent["generationConfig"]["thinkingConfig"] == {"thinking_level": "LOW"}
@@ -107,7 +124,11 @@ def test_an_unknown_level_is_one_line() -> None:
 def test_openais_reasoning_is_counted_and_no_part_of_the_answer() -> None:
     sent, answer = body("openai", "gpt-5-mini", reasoning_effort="minimal")
     assert sent == {"max_completion_tokens": 50 + 8192, "reasoning_effort": "minimal"}
-    assert (answer.text, answer.usage.completion_tokens, answer.usage.reasoning_tokens) == ("fine", 8, 7)
+    assert (answer.text, answer.usage.completion_tokens, answer.usage.reasoning_tokens) == (
+        "fine",
+        8,
+        7,
+    )
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])

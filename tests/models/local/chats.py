@@ -1,6 +1,8 @@
-"""Chats for tests of local models: templates written in the manner of real ones, prefixes, and their messages.
+"""Chats for tests of local models: templates written in the manner of real ones, prefixes, and
+their messages.
 
-The messages are made from the edges without the package, so that what it makes of them can be held against them.
+The messages are made from the edges without the package, so that what it makes of them can be held
+against them.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.tiny_models import build_tokenizer, save_tiny_model
 
 MARKS = ["<|im_start|>", "<|im_end|>", "<|header|>", "<|turn|>", "[INST]", "[/INST]", "<|channel|>"]
@@ -23,7 +25,8 @@ HEADERS = """
 {{- bos_token }}{% for m in messages %}
 {{- "<|header|>" + m.role + "<|header|>\\n\\n" + m.content | trim + "<|turn|>" }}{% endfor %}
 {%- if add_generation_prompt %}{{ "<|header|>assistant<|header|>\\n\\n" }}{% endif %}"""
-# The system's words, as they are, in the first turn of the user's; the assistant is called otherwise.
+# The system's words, as they are, in the first turn of the user's; the assistant is called
+# otherwise.
 FIRST_TURN = """
 {{- bos_token }}{% set start = messages[0].content + "\\n\\n" if messages[0].role == "system" else "" %}
 {%- for m in messages if m.role != "system" %}
@@ -83,7 +86,9 @@ def tokenizer_of(kind: str, template: str | None):
 
 
 def messages_of(node: Node, query: str) -> list[dict[str, str]]:
-    """The messages of a chat: edges in a row of one role are a turn, and a turn of white space alone is none."""
+    """The messages of a chat: edges in a row of one role are a turn, and a turn of white space
+    alone is none.
+    """
     said: list[list[str]] = []
     for edge in node.path:
         if said and (said[-1][0] == edge.role or not edge.segment):
@@ -113,7 +118,9 @@ def ids_of(tokenizer, messages) -> list[int]:
 
 
 def save_chatty(folder: Path, template: str) -> str:
-    """Write a tiny model with a chat template; its vocabulary is the tiny one's, so that marks are words to it."""
+    """Write a tiny model with a chat template; its vocabulary is the tiny one's, so that marks are
+    words to it.
+    """
     save_tiny_model(folder, tokenizer="llama3")
     (folder / "chat_template.jinja").write_text(template)
     return str(folder)

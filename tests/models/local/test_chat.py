@@ -1,4 +1,6 @@
-"""A chat's text against what the tokenizer's own template writes: the same ids, or a refusal in one line."""
+"""A chat's text against what the tokenizer's own template writes: the same ids, or a refusal in one
+line.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from icl_harness.errors import SpecError
 from icl_harness.models.api.body import HOLE, turns
 from icl_harness.models.local.chat import Chat, open_chat
 from icl_harness.models.local.tokens import TokenTree
-from icl_harness.prompts import Node, pieces
+from icl_harness.prompts.tree import Node, pieces
 from tests.models.local.chats import (
     CHANNELS,
     CUTTING,
@@ -82,17 +84,22 @@ def test_words_that_a_template_cuts_are_refused_and_never_read_otherwise():
     chat.check(node.child("it was good", role="assistant"), ["Q", "R"])
     thought = node.child("<think>good?</think> good", role="assistant")
     for place, queries in ((thought, ["Q"]), (node, ["Q", "a</think>b"])):
-        with pytest.raises(SpecError, match=r"does not leave the words .* as they are .* Use --format text\.$"):
+        with pytest.raises(
+            SpecError, match=r"does not leave the words .* as they are .* Use --format text\.$"
+        ):
             chat.check(place, queries)
 
 
 def test_words_that_a_template_refuses_are_refused_in_its_own_words():
     picky = HEADERS.replace(
-        "bos_token }}", 'bos_token }}{% if "X" in messages[-1].content %}{{ raise_exception("no X") }}{% endif %}'
+        "bos_token }}",
+        'bos_token }}{% if "X" in messages[-1].content %}{{ raise_exception("no X") }}{% endif %}',
     )
     chat, node = chat_of("llama3", picky), Node("Label.", role="system")
     chat.check(node, ["Q"])
-    with pytest.raises(SpecError, match=r"^the chat template refuses this prompt: no X\. Use --format text\.$"):
+    with pytest.raises(
+        SpecError, match=r"^the chat template refuses this prompt: no X\. Use --format text\.$"
+    ):
         chat.check(node, ["Q", "QX"])
 
 
@@ -110,7 +117,9 @@ def test_a_word_that_is_cut_is_found_wherever_it_stands_and_whatever_was_checked
     chat = open_chat(tokenizer_of("llama3", CUTTING), one_turn=False)
     plain = grown("Label.", [(f"film {i}", "good") for i in range(60)])
     chat.check(plain[k], ["Q"])
-    thought = grown("Label.", [(f"film {i}", "</think>good" if i == at else "good") for i in range(60)])
+    thought = grown(
+        "Label.", [(f"film {i}", "</think>good" if i == at else "good") for i in range(60)]
+    )
     chat.check(thought[at], ["Q"])
     with pytest.raises(SpecError, match="does not leave the words"):
         chat.check(thought[-1], ["Q"])
@@ -147,12 +156,17 @@ def test_a_chat_that_grows_is_checked_in_time_of_its_length():
 
 
 def test_a_chat_that_begins_where_no_template_lets_it_is_refused():
-    with pytest.raises(SpecError, match=r"no place for a turn of the user's at the beginning.* Use --format text"):
+    with pytest.raises(
+        SpecError, match=r"no place for a turn of the user's at the beginning.* Use --format text"
+    ):
         chat_of("llama3", CHANNELS).behind(Node(" \n", role="system"), "Q")
 
 
 def test_a_template_that_asks_for_the_date_is_told_the_same_one_always():
-    dated = '  {% if true %}\n{{ strftime_now("%d %b %Y") }}|{{ strftime_now("%Y-%m-%d") }}{% endif %}\n' + HEADERS
+    dated = (
+        '  {% if true %}\n{{ strftime_now("%d %b %Y") }}|{{ strftime_now("%Y-%m-%d") }}{% endif %}\n'
+        + HEADERS
+    )
     node = Node("Label.", role="system")
     chat = chat_of("llama3", dated)
     chat.check(node, ["Q"])

@@ -1,4 +1,6 @@
-"""Chats of local models: answers, weights, counts and shown prompts against plain transformers on the whole chat."""
+"""Chats of local models: answers, weights, counts and shown prompts against plain transformers on
+the whole chat.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import icl_harness
+from icl_harness.cli.execute import plan_run
 from icl_harness.errors import SpecError
-from icl_harness.fitting import fitting_shots, reserved_tokens
-from icl_harness.grid import Spec
 from icl_harness.models.base import KvCache, Sampling
 from icl_harness.models.hf import HfModel
 from icl_harness.models.local import kv_disk
-from icl_harness.modes import PromptPath
-from icl_harness.prompts import Query, Shot, Template
-from icl_harness.runs import find_prompts, plan_run
+from icl_harness.prompts.modes import PromptPath
+from icl_harness.prompts.template import Template
+from icl_harness.prompts.tree import Query, Shot
+from icl_harness.report.run import find_prompts
+from icl_harness.runner.overflow import fitting_shots, reserved_tokens
+from icl_harness.runner.spec import Spec
 from tests.models.local.chats import (
     CUTTING,
     FIRST_TURN,
@@ -42,13 +46,20 @@ def folder(tmp_path_factory):
     return cache(lambda template: save_chatty(tmp_path_factory.mktemp("chatty"), template))
 
 
-SHOTS = [("Review: dull \nSentiment:", "bad"), ("Review: warm\n", None), ("Review: funny\nSentiment:", "good")] * 2
+SHOTS = [
+    ("Review: dull \nSentiment:", "bad"),
+    ("Review: warm\n", None),
+    ("Review: funny\nSentiment:", "good"),
+] * 2
 
 
 @pytest.mark.parametrize("template", ["chatml", "headers", "first turn"])
 def test_answers_are_those_of_plain_transformers_on_the_whole_chat(folder, template):
     path = folder(TEMPLATES[template])
-    tokenizer, plain = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path).eval()
+    tokenizer, plain = (
+        AutoTokenizer.from_pretrained(path),
+        AutoModelForCausalLM.from_pretrained(path).eval(),
+    )
     model = HfModel(path)
     assert model.capabilities.chat
     for node in grown("Label the reviews.\n\n", SHOTS)[::2]:
@@ -67,19 +78,30 @@ def test_answers_are_those_of_plain_transformers_on_the_whole_chat(folder, templ
             assert weighed[query.id, 0].logprobs["p"] == pytest.approx(
                 nats(plain, whole, len(whole) - len(ids)), abs=1e-4
             )
-    assert model.n_prefilled <= model.count_tokens(node)  # each token of the path once, though it was asked in 4 places
+    assert model.n_prefilled <= model.count_tokens(
+        node
+    )  # each token of the path once, though it was asked in 4 places
 
 
 @pytest.mark.parametrize("template", ["spaced", "channels"])
 def test_choices_are_weighed_where_the_answers_of_the_shots_stand(folder, template):
     path = folder(TEMPLATES[template])
-    tokenizer, plain = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path).eval()
-    node, [query] = grown("Label.", SHOTS)[-1], queries_of(1, choices=("p", "n"), continuations=("positive", "bad"))
+    tokenizer, plain = (
+        AutoTokenizer.from_pretrained(path),
+        AutoModelForCausalLM.from_pretrained(path).eval(),
+    )
+    node, [query] = (
+        grown("Label.", SHOTS)[-1],
+        queries_of(1, choices=("p", "n"), continuations=("positive", "bad")),
+    )
     told = ask(HfModel(path), node, [query], Sampling(scoring="choices"))["q0", 0].logprobs
     said = messages_of(node, query.text)
 
     def up_to(answer: str) -> list[int]:
-        later = [{"role": "assistant", "content": f"{answer}@"}, {"role": "user", "content": "more"}]
+        later = [
+            {"role": "assistant", "content": f"{answer}@"},
+            {"role": "user", "content": "more"},
+        ]
         text = tokenizer.apply_chat_template(said + later, tokenize=False)
         return tokenizer(text[: text.rindex("@")], add_special_tokens=False)["input_ids"]
 
@@ -115,13 +137,23 @@ def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
     for window in range(150, 260, 3):
         model.capabilities = replace(model.capabilities, context_window=window)
         k = fitting_shots(model, prompts, 12, reserved_tokens(model, prompts, queries, sampling))
-        need = [max(model.count_tokens(prompts.node(n), q.text) for q in queries) + 3 for n in range(13)]
+        need = [
+            max(model.count_tokens(prompts.node(n), q.text) for q in queries) + 3 for n in range(13)
+        ]
         assert k == max((n for n in range(13) if need[n] <= window), default=None)
         if k is not None:
-            assert {a.status for a in ask(model, prompts.node(k), queries, sampling).values()} == {"ok"}
+            assert {a.status for a in ask(model, prompts.node(k), queries, sampling).values()} == {
+                "ok"
+            }
 
 
-GRID = {"modes": ("supervised", "unsupervised"), "shots": (0, 2, 7), "draws": 1, "data": "data", "format": "chat"}
+GRID = {
+    "modes": ("supervised", "unsupervised"),
+    "shots": (0, 2, 7),
+    "draws": 1,
+    "data": "data",
+    "format": "chat",
+}
 
 
 def test_a_grid_is_planned_asked_and_shown_in_turns(toy):
@@ -132,16 +164,24 @@ def test_a_grid_is_planned_asked_and_shown_in_turns(toy):
     records = run.records()
     assert set(records["format"]) == {"chat"}
     assert set(records["status"]) == {"ok"}
-    asked = records[~records["reused"].astype(bool)].groupby(["mode", "shots"])["prompt_tokens"].sum()
+    asked = (
+        records[~records["reused"].astype(bool)].groupby(["mode", "shots"])["prompt_tokens"].sum()
+    )
     assert planned == asked.to_dict()
     assert "chat_template.jinja" in run.header["models"]["hf/model"]["sha256"]
-    [(_, text)] = find_prompts(Path("out"), "test103", {"mode": "supervised", "shots": 2, "draw": 0})
+    [(_, text)] = find_prompts(
+        Path("out"), "test103", {"mode": "supervised", "shots": 2, "draw": 0}
+    )
     assert text.count("\n\n[user]\n") == 3
     assert text.count("\n\n[assistant]\n") == 2
     tokenizer = AutoTokenizer.from_pretrained("model")
     said = [turn.split("]\n", 1) for turn in text.removeprefix("[").split("\n\n[")]
     ids = ids_of(tokenizer, [{"role": role, "content": words} for role, words in said])
-    one = (records["mode"] == "supervised") & (records["shots"] == 2) & (records["query_id"] == "test103")
+    one = (
+        (records["mode"] == "supervised")
+        & (records["shots"] == 2)
+        & (records["query_id"] == "test103")
+    )
     assert records[one]["prompt_tokens"].tolist() == [len(ids)]
 
 
@@ -157,6 +197,8 @@ def test_words_that_the_template_cuts_are_refused_before_they_are_read(folder):
 
 def test_a_model_whose_template_takes_no_turns_is_refused_in_one_line(toy):
     save_chatty(toy / "model", LAST_TURN)
-    with pytest.raises(SpecError, match=r"^hf/model takes no turns of a chat\. Use --format text; .*\.$"):
+    with pytest.raises(
+        SpecError, match=r"^hf/model takes no turns of a chat\. Use --format text; .*\.$"
+    ):
         icl_harness.run("toy", "hf/model", out="out", **GRID)
     assert not Path("out").exists()

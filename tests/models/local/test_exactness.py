@@ -1,4 +1,6 @@
-"""Log-probabilities of branches of a path against plain forwards of the whole prompts, in every way of branching."""
+"""Log-probabilities of branches of a path against plain forwards of the whole prompts, in every way
+of branching.
+"""
 
 from copy import deepcopy
 from functools import cache
@@ -26,10 +28,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @cache
 def models(kind: str, dtype: torch.dtype = torch.float32, spread: float = 0.2):
-    """Two copies of one model: the one to branch, and a plain one with transformers' own attention by the book."""
+    """Two copies of one model: the one to branch, and a plain one with transformers' own attention
+    by the book.
+    """
     torch.manual_seed(0)
-    ours = AutoModelForCausalLM.from_config(build_config(kind, VOCABULARY, 512, spread), dtype=dtype).eval()
-    plain = AutoModelForCausalLM.from_config(deepcopy(ours.config), dtype=dtype, attn_implementation="eager").eval()
+    ours = AutoModelForCausalLM.from_config(
+        build_config(kind, VOCABULARY, 512, spread), dtype=dtype
+    ).eval()
+    plain = AutoModelForCausalLM.from_config(
+        deepcopy(ours.config), dtype=dtype, attn_implementation="eager"
+    ).eval()
     plain.load_state_dict(ours.state_dict())
     return ours, plain
 
@@ -48,7 +56,10 @@ def expected(plain, ids) -> torch.Tensor:
     """The log-probabilities of the token after `ids`, from one forward without a cache."""
     with torch.inference_mode():
         return (
-            plain(input_ids=torch.tensor([list(map(int, ids))]), use_cache=False).logits[0, -1].float().log_softmax(-1)
+            plain(input_ids=torch.tensor([list(map(int, ids))]), use_cache=False)
+            .logits[0, -1]
+            .float()
+            .log_softmax(-1)
         )
 
 
@@ -59,7 +70,9 @@ def own_to(twig: Twig, token: int) -> list[int]:
 def random_twig(rng, n_path: int, *, tree: bool) -> Twig:
     n = int(rng.integers(1, 12))
     parents = tuple(int(rng.integers(-1, i)) if tree and i > 2 else i - 1 for i in range(n))
-    return Twig(max(0, n_path - int(rng.integers(0, 4))), rng.integers(3, VOCABULARY, n).tolist(), parents)
+    return Twig(
+        max(0, n_path - int(rng.integers(0, 4))), rng.integers(3, VOCABULARY, n).tolist(), parents
+    )
 
 
 def walk(prefix, plain, seed: int, *, turns: int, check) -> None:
@@ -67,15 +80,24 @@ def walk(prefix, plain, seed: int, *, turns: int, check) -> None:
     rng, ids = np.random.default_rng(seed), np.zeros(0, np.int32)
     for _ in range(turns):
         kept = int(rng.integers(0, len(ids) + 1)) if rng.random() < 0.4 else len(ids)
-        ids = np.concatenate([ids[:kept], rng.integers(3, VOCABULARY, rng.integers(1, 40))]).astype(np.int32)
+        ids = np.concatenate([ids[:kept], rng.integers(3, VOCABULARY, rng.integers(1, 40))]).astype(
+            np.int32
+        )
         prefix.reach(ids)
         tree = prefix.trees and rng.random() < 0.5
         twigs = [random_twig(rng, len(ids), tree=tree) for _ in range(int(rng.integers(1, 6)))]
         if prefix.runner.level:  # rows of one length, as batches.py makes them
             twigs = [
-                Twig(twigs[0].n_shared, rng.integers(3, VOCABULARY, 5).tolist(), tuple(range(-1, 4))) for _ in twigs
+                Twig(
+                    twigs[0].n_shared, rng.integers(3, VOCABULARY, 5).tolist(), tuple(range(-1, 4))
+                )
+                for _ in twigs
             ]
-        places = [(r, int(t)) for r, twig in enumerate(twigs) for t in {len(twig.own) - 1, rng.integers(len(twig.own))}]
+        places = [
+            (r, int(t))
+            for r, twig in enumerate(twigs)
+            for t in {len(twig.own) - 1, rng.integers(len(twig.own))}
+        ]
         rows = prefix.rows(twigs, ([r for r, _ in places], [t for _, t in places]), room=3)
         for (r, token), logits in zip(places, rows.logits, strict=True):
             check(logits, expected(plain, [*ids[: twigs[r].n_shared], *own_to(twigs[r], token)]))
@@ -109,9 +131,11 @@ def test_log_probabilities_equal_those_of_plain_forwards(way, kind, seed):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_in_half_precision_they_are_within_a_hundredth(kind):
-    """Of a model that is not peaked: at larger logits the steps of bfloat16 alone are wider than that.
+    """Of a model that is not peaked: at larger logits the steps of bfloat16 alone are wider than
+    that.
 
-    A rounding may send a token to another expert (gpt_oss), and Gemma 3n adds up four streams: of those a few are not.
+    A rounding may send a token to another expert (gpt_oss), and Gemma 3n adds up four streams: of
+    those a few are not.
     """
     gaps = []
 
@@ -147,7 +171,9 @@ def test_a_window_is_masked_and_not_only_ignored():
 
     assert (told() - wanted).abs().max() < 1e-4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "_pattern", lambda *_: attention.Pattern(start=0, past=None, own=None))
+        patch.setattr(
+            attention, "_pattern", lambda *_: attention.Pattern(start=0, past=None, own=None)
+        )
         assert (told() - wanted).abs().max() > 0.5
     prefix.forget()
 
@@ -159,13 +185,17 @@ def test_a_prefixs_keys_and_values_are_not_copied_for_the_rows():
     rows = prefix.rows([Twig.chain(Branch(400, [5, 6, 7]))] * 50, (range(50), [2] * 50), room=4)
     kept = [buffer.shape for layer in rows._cache.layers for buffer in layer.buffers]
     assert {shape[0] for shape in kept} == {50}
-    assert max(shape[2] for shape in kept) < 40  # own tokens and a little room; the path's 400 are nowhere in them
+    assert (
+        max(shape[2] for shape in kept) < 40
+    )  # own tokens and a little room; the path's 400 are nowhere in them
     before = prefix.layers[0].buffers[0].data_ptr()
     prefix.reach(np.concatenate([ids, ids[:3]]))
     assert prefix.layers[0].buffers[0].data_ptr() == before
 
 
-def test_a_model_that_does_not_let_its_attention_be_changed_runs_on_copies_and_says_why(monkeypatch):
+def test_a_model_that_does_not_let_its_attention_be_changed_runs_on_copies_and_says_why(
+    monkeypatch,
+):
     plain = models("qwen3")[1]
     with monkeypatch.context() as patch:
         patch.setattr(type(plain), "_can_set_attn_implementation", lambda self: False)
@@ -205,5 +235,7 @@ def test_a_forward_that_fails_leaves_a_path_that_goes_on(monkeypatch):
             prefix.reach(ids)
     assert len(prefix.ids) == 30
     prefix.reach(ids)
-    close(prefix.rows([Twig.chain(Branch(80, [9]))], ([0], [0])).logits[0], expected(plain, [*ids, 9]))
+    close(
+        prefix.rows([Twig.chain(Branch(80, [9]))], ([0], [0])).logits[0], expected(plain, [*ids, 9])
+    )
     assert kv.CHUNK > 50

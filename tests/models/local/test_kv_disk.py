@@ -1,4 +1,6 @@
-"""Keys and values kept between runs: found again by the same tokens and model only, within the size, damaged or not."""
+"""Keys and values kept between runs: found again by the same tokens and model only, within the
+size, damaged or not.
+"""
 
 import json
 import os
@@ -14,7 +16,7 @@ from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache, Sampling
 from icl_harness.models.hf import HfModel
 from icl_harness.models.local import kv_disk
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.models.test_hf import ask, grow, queries_of, shots
 from tests.tiny_models import save_tiny_model
 
@@ -37,12 +39,17 @@ def lines(n: int) -> list[str]:
 
 
 def opened(folder, cache, **args) -> HfModel:
-    return HfModel(folder, kv_cache=KvCache(folder=str(cache), most_gb=args.pop("most_gb", 1.0)), **args)
+    return HfModel(
+        folder, kv_cache=KvCache(folder=str(cache), most_gb=args.pop("most_gb", 1.0)), **args
+    )
 
 
 def told(model, node):
     answers = ask(
-        model, node, queries_of(3, choices=("a", "b"), continuations=(" a b", " c")), Sampling(scoring="choices")
+        model,
+        node,
+        queries_of(3, choices=("a", "b"), continuations=(" a b", " c")),
+        Sampling(scoring="choices"),
     )
     texts = ask(model, node, queries_of(3), Sampling(max_tokens=5))
     weights = [nats for a in answers.values() for nats in a.logprobs.values()]
@@ -83,7 +90,9 @@ def test_another_path_precision_or_model_finds_only_what_is_its_own(folder, tmp_
     assert stranger.n_prefilled == stranger.count_tokens(node)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's, in get_peft_model
+@pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft's, in get_peft_model
 def test_another_config_adapter_or_quantisation_is_another_model(folder, tmp_path):
     peft = pytest.importorskip("peft")
     pytest.importorskip("bitsandbytes")
@@ -98,7 +107,12 @@ def test_another_config_adapter_or_quantisation_is_another_model(folder, tmp_pat
 
     assert prefilled(base) == n
     assert prefilled(base) < n
-    assert prefilled(base, quantization=json.dumps({"quant_method": "bitsandbytes", "load_in_4bit": True})) == n
+    assert (
+        prefilled(
+            base, quantization=json.dumps({"quant_method": "bitsandbytes", "load_in_4bit": True})
+        )
+        == n
+    )
     config = json.loads((base / "config.json").read_text())
     config["rope_parameters"]["rope_theta"] *= 2
     (base / "config.json").write_text(json.dumps(config))
@@ -108,12 +122,17 @@ def test_another_config_adapter_or_quantisation_is_another_model(folder, tmp_pat
     peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(adapter)
     assert prefilled(base, adapter=str(adapter)) == n
     config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 4 * config["lora_alpha"]}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({**config, "lora_alpha": 4 * config["lora_alpha"]})
+    )
     assert prefilled(base, adapter=str(adapter)) == n
 
 
 def test_a_full_disk_costs_a_warning_and_no_run(folder, tmp_path, monkeypatch):
-    node, full = grow(Node("Label the reviews.\n"), lines(4)), OSError(28, "No space left on device")
+    node, full = (
+        grow(Node("Label the reviews.\n"), lines(4)),
+        OSError(28, "No space left on device"),
+    )
 
     def write(*args, **kwargs) -> None:
         raise full
@@ -121,7 +140,9 @@ def test_a_full_disk_costs_a_warning_and_no_run(folder, tmp_path, monkeypatch):
     expected = told(HfModel(folder), node)
     monkeypatch.setattr(kv_disk, "save_file", write)
     model = opened(folder, tmp_path)
-    with pytest.warns(UserWarning, match="takes no more: .*No space left on device.* The run goes on"):
+    with pytest.warns(
+        UserWarning, match="takes no more: .*No space left on device.* The run goes on"
+    ):
         assert told(model, node) == expected
     assert told(model, grow(node, lines(6)[4:])) == told(HfModel(folder), grow(node, lines(6)[4:]))
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +180,8 @@ while time.monotonic() < end:
     cwd = Path(__file__).parents[3]
     command = [sys.executable, "-W", "error", "-c", code]
     running = [
-        subprocess.Popen([*command, str(seed), str(tmp_path)], cwd=cwd, stderr=subprocess.PIPE) for seed in range(3)
+        subprocess.Popen([*command, str(seed), str(tmp_path)], cwd=cwd, stderr=subprocess.PIPE)
+        for seed in range(3)
     ]
     assert [one.communicate()[1] for one in running] == [b"", b"", b""]
     assert list(tmp_path.glob("*.safetensors"))
@@ -178,8 +200,12 @@ def test_a_damaged_or_missing_block_is_computed_again(folder, tmp_path):
     assert {file.name for file in tmp_path.glob("*.safetensors")} == {file.name for file in files}
 
 
-def test_the_folder_stays_within_its_size_and_the_path_read_last_keeps_its_beginning(folder, tmp_path):
-    old, new = (grow(Node(f"{name} reviews.\n"), lines(5)) for name in ("Label the", "Now judge these"))
+def test_the_folder_stays_within_its_size_and_the_path_read_last_keeps_its_beginning(
+    folder, tmp_path
+):
+    old, new = (
+        grow(Node(f"{name} reviews.\n"), lines(5)) for name in ("Label the", "Now judge these")
+    )
     told(opened(folder, tmp_path), old)
     files = {file: file.stat().st_size for file in tmp_path.glob("*.safetensors")}
     for file in files:
@@ -213,7 +239,9 @@ def test_the_names_are_those_of_the_ids_up_to_a_blocks_end():
 
 def test_a_folder_that_cannot_be_made_is_one_line(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match=r"--kv-cache .*file/below: .* Name a folder that can be made"):
+    with pytest.raises(
+        ModelError, match=r"--kv-cache .*file/below: .* Name a folder that can be made"
+    ):
         opened(folder, tmp_path / "file" / "below")
 
 
@@ -221,6 +249,8 @@ def test_a_model_on_copies_refuses_it(tmp_path, monkeypatch):
     from icl_harness.models.local import kv, ways
     from icl_harness.models.local.copied import CopiedPrefix
 
-    monkeypatch.setattr(ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "a test"))
+    monkeypatch.setattr(
+        ways, "open_prefix", lambda model: (CopiedPrefix(kv.Runner(model)), "a test")
+    )
     with pytest.raises(ModelError, match="--kv-cache: LlamaForCausalLM runs on copies"):
         opened(str(save_tiny_model(tmp_path)), tmp_path / "cache")

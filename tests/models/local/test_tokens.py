@@ -8,14 +8,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_harness.models.local.tokens import WINDOW, Branch, TokenTree
-from icl_harness.prompts import Node
+from icl_harness.prompts.tree import Node
 from tests.tiny_models import CORPUS, TOKENIZERS, build_tokenizer
 
 cached_tokenizer = cache(build_tokenizer)
 
 PIECES = [
-    *("a", "aa", "b", "é", "e\u0301", "\u0301", "🙂", "👩‍👩‍👧", "\ufe0f", "你好", "ﬁ", "\u00a0", "▁", "\u200b"),
-    *(" ", "  ", "\n", "\n\n", "\t", "\r\n", " " * 70, "a" * 200, "ab" * 90, "1", "12", "345", "1" * 130, "00"),
+    *(
+        "a",
+        "aa",
+        "b",
+        "é",
+        "e\u0301",
+        "\u0301",
+        "🙂",
+        "👩‍👩‍👧",
+        "\ufe0f",
+        "你好",
+        "ﬁ",
+        "\u00a0",
+        "▁",
+        "\u200b",
+    ),
+    *(
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "\r\n",
+        " " * 70,
+        "a" * 200,
+        "ab" * 90,
+        "1",
+        "12",
+        "345",
+        "1" * 130,
+        "00",
+    ),
     *(
         "the",
         " the",
@@ -37,7 +67,9 @@ segments = st.one_of(
     st.sampled_from(PIECES),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
     st.text(max_size=30),
-    st.sampled_from(CORPUS).flatmap(lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])),
+    st.sampled_from(CORPUS).flatmap(
+        lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])
+    ),
 )
 
 
@@ -51,7 +83,10 @@ def ids_of(tree: TokenTree, node: Node, branch: Branch) -> list[int]:
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(path=st.lists(segments, min_size=1, max_size=14), queries=st.lists(segments, min_size=1, max_size=4))
+@given(
+    path=st.lists(segments, min_size=1, max_size=14),
+    queries=st.lists(segments, min_size=1, max_size=4),
+)
 def test_ids_are_those_of_the_whole_text(kind, path, queries):
     tokenizer = cached_tokenizer(kind)
     tree = TokenTree(tokenizer)
@@ -67,7 +102,9 @@ def test_ids_are_those_of_the_whole_text(kind, path, queries):
         assert ids_of(tree, node, branch) == expected
         shared = branch.n_shared
         prefix = tree.ids(node).tolist()
-        assert shared in (len(prefix), len(expected)) or prefix[shared] != expected[shared]  # the last common token
+        assert (
+            shared in (len(prefix), len(expected)) or prefix[shared] != expected[shared]
+        )  # the last common token
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -107,7 +144,10 @@ class CountingTokenizer:
 def test_a_long_path_is_tokenised_in_time_of_its_length(kind):
     tokenizer = CountingTokenizer(cached_tokenizer(kind))
     tree = TokenTree(tokenizer)
-    shots = ["Review: a slow film 12.\nSentiment: negative\n\n", "Review: warm and funny!\nSentiment: positive\n\n"]
+    shots = [
+        "Review: a slow film 12.\nSentiment: negative\n\n",
+        "Review: warm and funny!\nSentiment: positive\n\n",
+    ]
     node = Node("Label the reviews.\n\n")
     for i in range(300):
         node = node.child(shots[i % 2])
@@ -134,7 +174,9 @@ def test_a_tokenizer_without_offsets_tokenises_the_whole_text():
 
 
 def test_an_empty_tree_holds_only_the_head():
-    assert TokenTree(cached_tokenizer("sp_bpe")).ids(Node("")).tolist() == whole(cached_tokenizer("sp_bpe"), "")
+    assert TokenTree(cached_tokenizer("sp_bpe")).ids(Node("")).tolist() == whole(
+        cached_tokenizer("sp_bpe"), ""
+    )
     empty = TokenTree(cached_tokenizer("byte_bpe")).ids(Node(""))
     assert empty.dtype == np.int32
     assert empty.size == 0

@@ -1,4 +1,6 @@
-"""Choices as a trie of next tokens: what is asked, and that the sums are the log-likelihoods of whole prompts."""
+"""Choices as a trie of next tokens: what is asked, and that the sums are the log-likelihoods of
+whole prompts.
+"""
 
 import math
 import random
@@ -35,7 +37,11 @@ def answer(ids, questions: list[trie.Question]) -> list[dict[int, float]]:
 @given(
     st.lists(token, min_size=1, max_size=6),
     st.lists(token, max_size=3),
-    st.lists(st.tuples(st.integers(0, 2), st.lists(token, min_size=1, max_size=4)), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(token, min_size=1, max_size=4)),
+        min_size=1,
+        max_size=6,
+    ),
     st.integers(1, 3),
 )
 def test_sums_are_the_log_likelihoods_of_the_choices_tokens(node, own, changes, most):
@@ -56,13 +62,19 @@ def test_sums_are_the_log_likelihoods_of_the_choices_tokens(node, own, changes, 
         return
     found = asked_apart(*build)
     told = answer(ids, found.questions)
-    expected = [[odds(one[:place], one[place]) for place in range(start, len(one))] for one in whole_choices]
+    expected = [
+        [odds(one[:place], one[place]) for place in range(start, len(one))] for one in whole_choices
+    ]
     assert found.weigh(told) == pytest.approx([sum(one) for one in expected])
-    assert found.weigh(told, normalised=True) == pytest.approx([sum(one) / len(one) for one in expected])
+    assert found.weigh(told, normalised=True) == pytest.approx(
+        [sum(one) / len(one) for one in expected]
+    )
     asked = [(whole(ids, q.branch), token) for q in found.questions for token in q.wanted]
     assert len(asked) == len(set(asked))  # nothing is asked twice
     assert max(len(q.wanted) for q in found.questions) <= most
-    assert [len(q.branch) for q in found.questions] == sorted(len(q.branch) for q in found.questions)
+    assert [len(q.branch) for q in found.questions] == sorted(
+        len(q.branch) for q in found.questions
+    )
 
 
 def test_one_question_tells_all_choices_of_a_single_token():
@@ -83,4 +95,6 @@ def test_more_next_tokens_than_an_engine_tells_are_asked_in_parts():
     found = asked_apart(IDS, Branch(10, [50]), [Branch(10, [50, t]) for t in range(300)], 128)
     assert [len(q.wanted) for q in found.questions] == [128, 128, 44]
     assert {tuple(q.branch.own) for q in found.questions} == {(50,)}
-    assert found.weigh([{t: -float(t) for t in q.wanted} for q in found.questions]) == [-float(t) for t in range(300)]
+    assert found.weigh([{t: -float(t) for t in q.wanted} for q in found.questions]) == [
+        -float(t) for t in range(300)
+    ]

@@ -1,0 +1,1 @@
+"""Records in, tables out: curves, differences, and the statistics behind them."""

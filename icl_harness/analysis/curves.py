@@ -1,0 +1,160 @@
+"""Curves: records in, one row a cell's draws together out. Works on a run that has not finished.
+
+A failed, refused or overflown request is missing: it is counted and does not enter the score. An
+answer that cannot be parsed is wrong, and counted. Left out: differences between curves (compare)
+and pictures (plots).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from icl_harness.analysis.stats import mean_interval
+from icl_harness.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELL = ["task", "model", "mode", "variant", "format", "queries_per_request", "shots", "metric"]
+INTERVAL = ["value", "ci_low", "ci_high"]
+COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_overflow"]
+MEANS = [
+    "shots_used", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens",
+]  # fmt: skip
+COLUMNS = [*CELL, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
+
+
+def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Return one row per cell of all draws (`CELL`), in that order, with the columns `COLUMNS`.
+
+    `value` is the mean score of the records that are ok and `ci_low`, `ci_high` its crossed
+    interval (stats); both are missing where no record is ok. `shots_used` and the tokens are means
+    over the records that are ok; `cost_usd` is a sum, missing where an answer's cost is not known;
+    `n_lost` counts requests that broke off. The order of the records makes no difference.
+    """
+    import pandas as pd
+
+    if records.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    table = _numbered(records)
+    groups = table.groupby(CELL, sort=True, dropna=False, observed=True)
+    ok = table[table["status"] == "ok"]
+    ok_groups = ok.groupby(CELL, sort=True, dropna=False, observed=True)
+    out = pd.DataFrame(
+        {
+            "n_queries": groups["query_id"].nunique(),
+            "n_draws": groups["draw"].nunique(),
+            "n_ok": groups["is_ok"].sum(),
+            "n_failed": groups["is_failed"].sum(),
+            "n_refused": groups["is_refused"].sum(),
+            "n_unparsed": groups["is_unparsed"].sum(),
+            "n_overflow": groups["is_overflow"].sum(),
+            "n_lost": groups["n_lost"].sum(),
+        }
+    )
+    means = ok_groups[MEANS].mean()
+    intervals = _intervals(ok, level)
+    cost = _cost(groups)
+    out = out.join(means).join(intervals).join(cost)
+    return out.reset_index()[COLUMNS]
+
+
+def asked_how(row: Any) -> list[str]:
+    """Return what a heading says of a row's way of asking, where it is not the usual one."""
+    many = row["queries_per_request"]
+    return [
+        *(["chat"] if row["format"] == "chat" else []),
+        *([f"{many} queries a request"] if many > 1 else []),
+    ]
+
+
+def _numbered(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the records in a fixed order (sums must not depend on it), with numbers as floats and
+    flags by status.
+    """
+    import pandas as pd
+
+    table = records.reset_index(drop=True)
+    sort_keys = [pd.factorize(table[key], sort=True)[0] for key in ("sample", "query_id", "draw")]
+    table = table.iloc[np.lexsort(sort_keys)].reset_index(drop=True)
+    numbers = {
+        name: pd.to_numeric(table[name]).astype("float64") for name in (*MEANS, "score", "cost_usd")
+    }
+    ok = table["status"] == "ok"
+    unparsed = ok & table["parsed"].isna()
+    numbers["score"] = numbers["score"].mask(unparsed & numbers["score"].isna(), 0.0)
+    flags = {
+        "is_ok": ok,
+        "is_failed": table["status"] == "failed",
+        "is_refused": table["status"] == "refused",
+        "is_overflow": table["status"] == "overflow",
+        "is_unparsed": unparsed,
+        "is_priced": ok & numbers["cost_usd"].notna(),
+    }
+    return table.assign(**numbers, **flags)
+
+
+def _intervals(ok: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return value, ci_low and ci_high by cell. A metric of a task is binary where all its scores
+    are 0 or 1.
+    """
+    import pandas as pd
+
+    ok = ok[ok["score"].notna()]
+    binary = (
+        ok["score"]
+        .isin((0.0, 1.0))
+        .groupby([ok["task"], ok["metric"]], dropna=False)
+        .transform("all")
+    )
+    codes = {name: pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id")}
+    ok = ok.assign(binary=binary, draw_code=codes["draw"], query_code=codes["query_id"])
+    rows: dict[Any, tuple[float, float, float]] = {}
+    for cell, group in ok.groupby(CELL, sort=True, dropna=False, observed=True):
+        found = mean_interval(
+            group["score"].to_numpy(),
+            group["draw_code"].to_numpy(),
+            group["query_code"].to_numpy(),
+            binary=bool(group["binary"].iloc[0]),
+            level=level,
+        )
+        rows[cell] = (found.value, found.low, found.high)
+    index = pd.MultiIndex.from_tuples(list(rows), names=CELL)
+    return pd.DataFrame(list(rows.values()), index=index, columns=INTERVAL, dtype="float64")
+
+
+def _cost(groups: Any) -> pd.Series[float]:
+    """Return the sum of all known costs by cell; missing where an ok record's is not known, or none
+    is.
+    """
+    known: pd.Series[float] = groups["cost_usd"].sum(min_count=1).rename("cost_usd")
+    return known.where(groups["is_priced"].sum() == groups["is_ok"].sum())
+
+
+def write_csv(table: pd.DataFrame, path: Path | str | TextIO) -> None:
+    """Write `table` so that equal tables give equal bytes. Raises `StoreError` where the file
+    cannot be written.
+    """
+    if not isinstance(path, str | Path):
+        path.write(csv_text(table))
+    else:
+        write_atomically(path, csv_text(table).encode())
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return `table` as CSV: at most 6 decimals, whole numbers without a point, missing ones empty."""
+    text = table.copy()
+    for name in text.columns:
+        if text[name].dtype.kind in "fiu":
+            text[name] = [_number(value) for value in text[name]]
+    return text.to_csv(index=False, lineterminator="\n")
+
+
+def _number(value: float) -> str:
+    if value != value:
+        return ""
+    short = f"{value:.6f}".rstrip("0").rstrip(".")
+    return "0" if short == "-0" else short

@@ -1,0 +1,344 @@
+"""The command line: `icl run`, `plan`, `curves`, `plot`, `compare`, `show`, `tasks` and more."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icl_harness.cli.options import grid, takes
+from icl_harness.cli.usage import USAGE_ERROR, usage
+from icl_harness.errors import IclError
+from icl_harness.files import write_atomically
+
+app = typer.Typer(
+    help="Measure how well a language model learns a task from its context: accuracy against shot count. "
+    "An error is one line; --debug shows where it came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)]
+OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+Csv = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the table here; '-' is standard output.")
+]
+CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
+CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
+STOPPED = 130  # the exit code of Ctrl-C
+
+
+@app.command()
+@takes(grid)
+def run(asked: Any) -> None:
+    """Run a grid, or go on with it. Records, curves.csv and curves.png are left in the run folder."""
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.cli.execute import execute
+    from icl_harness.cli.progress import progress_bar
+    from icl_harness.cli.tables import HELD, print_curves, tell
+
+    spec, folder, how = asked
+    with progress_bar() as watch:
+        done = execute(spec, folder, how, watch=watch)
+    records = done.records()
+    frame = table(records)
+    files = _write_results(done, frame)
+    print_curves([done], frame, records)
+    by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
+    hints = [
+        f"icl compare {folder} --by {by}".replace(" ", HELD),
+        f"icl export {folder}".replace(" ", HELD),
+    ]
+    tell(f"{folder}/  {files}   ({', '.join(hints)})")
+    if frame["n_failed"].sum():
+        raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
+
+
+@app.command()
+@takes(grid)
+def plan(
+    asked: Any,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every cell here; '-' is standard output."),
+    ] = None,
+) -> None:
+    """Say what a run will take, or what is left of it. Requests, tokens, what fits, dollars, time.
+    Asks no model.
+    """
+    from icl_harness.cli.execute import plan_run
+    from icl_harness.cli.plan_tables import plan_frame, plan_notes, plan_tables
+    from icl_harness.cli.tables import print_tables, tell
+    from icl_harness.plan.estimate import refuse_cost
+
+    spec, folder, how = asked
+    found = plan_run(spec, folder, how)
+    if csv is not None:
+        text = plan_frame(found).to_csv(index=False, lineterminator="\n")
+        if str(csv) == "-":
+            sys.stdout.write(text)
+        else:
+            write_atomically(csv, text.encode())
+    else:
+        print_tables(plan_tables(found))
+        for note in plan_notes(found):
+            tell(note)
+    if how.max_cost is not None:
+        refuse_cost(found, how.max_cost, batch=how.batch)
+
+
+def _write_results(done: Any, frame: Any) -> str:
+    """Write curves.csv and, where a point has a value, curves.png; return what the folder holds."""
+    from icl_harness.analysis.curves import write_csv
+    from icl_harness.report.plots import plot, save
+
+    picture = done.path / "curves.png"
+    write_csv(frame, done.path / "curves.csv")
+    if not frame["value"].notna().any():
+        picture.unlink(missing_ok=True)  # one of earlier answers would not be this table's
+        return "curves.csv  records.db"
+    save(plot(frame, done.chance()), picture)
+    return "curves.csv  curves.png  records.db"
+
+
+@app.command()
+def curves(runs: Runs, csv: Csv = None) -> None:
+    """Show the curves of one or more runs, finished or not."""
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.analysis.curves import write_csv
+    from icl_harness.cli.tables import print_curves
+    from icl_harness.report.run import load_runs
+
+    found, records = load_runs(runs)
+    if csv is None:
+        print_curves(found, table(records), records)
+    else:
+        write_csv(table(records), sys.stdout if str(csv) == "-" else csv)
+
+
+@app.command()
+def plot(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="FILE.png or FILE.svg")],
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
+) -> None:
+    """Draw the curves of one or more runs in one picture."""
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.report.plots import plot as draw
+    from icl_harness.report.plots import save
+    from icl_harness.report.run import load_runs
+
+    found, records = load_runs(runs)
+    chance = {task: level for one in found for task, level in one.chance().items()}
+    save(draw(table(records), chance, title), out)
+    typer.echo(str(out))
+
+
+@app.command()
+def compare(
+    runs: Runs,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="mode, model, variant, shots, format or queries_per_request. [mode]",
+            show_default=False,
+        ),
+    ] = "mode",
+    csv: Csv = None,
+) -> None:
+    """Show paired differences per shot count, with intervals."""
+    from icl_harness.analysis.compare import compare as paired
+    from icl_harness.analysis.curves import write_csv
+    from icl_harness.cli.tables import difference_tables, print_tables
+    from icl_harness.report.run import load_runs
+
+    frame = paired(load_runs(runs)[1], by=by)
+    if csv is not None:
+        write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+    elif frame.empty:
+        typer.echo("nothing to compare: no query was answered on both sides in the same draw")
+    else:
+        print_tables(difference_tables(frame))
+
+
+@app.command()
+def export(
+    run_folder: OneRun,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="csv, jsonl or parquet. [as the file's name ends, else csv]",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="[standard output]")] = None,
+) -> None:
+    """Give the records of a run, finished or not: one row per answer."""
+    from icl_harness.report.run import FORMS, Run
+    from icl_harness.report.run import export as as_bytes
+
+    named = out.suffix.lstrip(".") if out is not None else ""
+    content = as_bytes(Run(run_folder).records(), form or (named if named in FORMS else "csv"))
+    if out is None:
+        sys.stdout.buffer.write(content)
+    else:
+        write_atomically(out, content)
+
+
+@app.command()
+def show(
+    run_folder: OneRun,
+    query: Annotated[str, typer.Option(metavar="ID", help="The query.")],
+    task: CellName = None,
+    model: CellName = None,
+    mode: CellName = None,
+    variant: CellName = None,
+    shots: CellNumber = None,
+    draw: CellNumber = None,
+) -> None:
+    """Print the very prompt that was sent for a query. Of several cells that asked it, the options
+    choose one.
+    """
+    from icl_harness.report.run import Run, find_prompts
+
+    asked = {
+        "task": task,
+        "model": model,
+        "mode": mode,
+        "variant": variant,
+        "shots": shots,
+        "draw": draw,
+    }
+    found = find_prompts(
+        run_folder, query, {name: value for name, value in asked.items() if value is not None}
+    )
+    cell, text = found[0]
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    more = (
+        f"; {len(found) - 1} other cells asked it too: --shots, --draw, --mode … choose"
+        if len(found) > 1
+        else ""
+    )
+    about = (
+        f"{cell.task} {cell.model} {cell.mode} {cell.variant}, {cell.shots} shots, draw {cell.draw}"
+    )
+    chat = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
+    inside = "; sent inside the model's chat template" if chat else ""
+    inside = "; sent as the turns of a chat" if cell.format == "chat" else inside
+    typer.echo(f"\n[{about}{inside}{more}]", err=True)
+
+
+@app.command()
+def batch(run_folder: OneRun) -> None:
+    """Show the state of a run's batches, also while it goes on."""
+    from icl_harness.cli.batch_table import NUMBERS, batches
+    from icl_harness.cli.tables import aligned
+
+    rows, notes = batches(run_folder)
+    for line in (*aligned(rows, NUMBERS), *notes):
+        typer.echo(line)
+
+
+@app.command()
+def caches(
+    run_folder: OneRun,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them at the provider.")] = False,
+) -> None:
+    """List what a run still keeps in a provider's caches. Keeping them costs by the hour."""
+    from icl_harness.cli.cache_table import NUMBERS
+    from icl_harness.cli.cache_table import caches as kept
+    from icl_harness.cli.tables import aligned
+
+    rows, notes = kept(run_folder, delete=delete)
+    for line in (*notes, *aligned(rows, NUMBERS)):
+        typer.echo(line)
+
+
+@app.command()
+def tasks(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="Show this one, with a rendered 2-shot prompt."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the rows lie.", envvar="ICL_DATA")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="Of the rendered prompt.")
+    ] = "supervised",
+    variant: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the rendered prompt.")
+    ] = "default",
+) -> None:
+    """List the tasks, or show one."""
+    from icl_harness.cli import describe
+    from icl_harness.cli.tables import tell
+
+    if name is None:
+        rows = list(describe.task_list())
+        width = max(len(task) for task, _ in rows)
+        for task, about in rows:
+            tell(f"{task:<{width}}  {about}", indent=" " * (width + 2))
+    else:
+        page = list(
+            describe.task_page(name, data=data, mode=mode, variant=variant)
+        )  # whole, or what is wrong alone
+        typer.echo("\n".join(page))
+
+
+def main() -> None:
+    """Run the command line; every error of the user's is one line on standard error. `--debug`
+    shows the traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that knows no UTF-8 gets question marks
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
+    try:
+        code = app(arguments, standalone_mode=False) or 0
+        if code == STOPPED:  # typer makes an exit code of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        sys.exit(_say(error, arguments))
+
+
+def _say(error: BaseException, arguments: list[str]) -> int:
+    """Print one line and return the exit code: 2 for what the user can mend, 1 for the rest."""
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()  # the reader of a pipe has had enough
+        return 0
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
+        return STOPPED
+    known = isinstance(error, IclError | OSError | USAGE_ERROR)
+    text = usage(error, arguments, commands()) if isinstance(error, USAGE_ERROR) else str(error)
+    if not known:
+        text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+    again = (
+        " Run the same command again to go on."
+        if isinstance(error, IclError) and error.resumable
+        else ""
+    )
+    typer.echo(f"icl: {' '.join(text.split())}{again}", err=True)
+    return error.exit_code if isinstance(error, IclError) else 2 if known else 1
+
+
+def commands() -> list[str]:
+    """Return the names of all commands."""
+    return [
+        str(command.name or getattr(command.callback, "__name__", ""))
+        for command in app.registered_commands
+    ]

@@ -1,0 +1,1 @@
+"""Prompts as paths in a tree: nodes, templates, modes."""

@@ -1,0 +1,81 @@
+"""Templates: a family of prompts is one Jinja file with four named blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import SpecError, TemplateError, nearest
+from icl_harness.tasks.discovery import content
+from icl_harness.tasks.task import Task
+
+BLOCKS = ("preamble", "shot", "format", "query")
+
+
+class Template:
+    """A family of prompts: one Jinja file with the named blocks preamble, shot, format and query."""
+
+    def __init__(self, source: str, name: str) -> None:
+        import jinja2
+
+        self.name = name
+        self.hash = hashlib.sha256(source.encode()).hexdigest()
+        env = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+        )
+        try:
+            self._template = env.from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"template {name}, line {error.lineno}: {(error.message or '').rstrip('.')}."
+            ) from error
+        except Exception as error:
+            # what Jinja compiles to may be no Python, or nest too deep for it
+            raise TemplateError(
+                f"template {name} cannot be compiled: {type(error).__name__}, {error}."
+            ) from error
+        missing = [block for block in BLOCKS if block not in self._template.blocks]
+        if missing:
+            raise TemplateError(
+                f"template {name} lacks the block {missing[0]!r}; it needs {', '.join(BLOCKS)}."
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Template:
+        """Read a template file. Raises `TemplateError`."""
+        try:
+            return cls(path.read_text(encoding="utf-8"), path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise TemplateError(f"template {path} cannot be read: {error}.") from error
+
+    def render(self, block: str, **variables: Any) -> str:
+        """Return one block's text. Raises `TemplateError` naming an undefined variable."""
+        import jinja2
+
+        try:
+            context = self._template.new_context(variables)
+            text = "".join(self._template.blocks[block](context))
+            text.encode()  # what is no UTF-8 could be neither hashed, sent nor stored
+            return text
+        except jinja2.UndefinedError as error:
+            known = ", ".join(sorted(variables))
+            raise TemplateError(
+                f"template {self.name}, block {block}: {error.message}. It may use {known}."
+            ) from error
+        except Exception as error:
+            # a template is user code: whatever it raises is told in its name
+            raise TemplateError(
+                f"template {self.name}, block {block}: {type(error).__name__}, {error}."
+            ) from error
+
+
+def load_template(task: Task) -> Template:
+    """Return the task's prompts. Raises `TemplateError`, or `SpecError` where there are none."""
+    files = content("prompts", ".jinja")
+    if task.prompts not in files:
+        raise SpecError(
+            f"task {task.name}: there is no prompts/{task.prompts}.jinja.{nearest(task.prompts, files)} "
+            "Add the file or name one that exists."
+        )
+    return Template.load(files[task.prompts])

@@ -1,0 +1,177 @@
+"""A run folder as its reader sees it: records, curves, differences, pictures; finished or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.errors import SpecError, StoreError, nearest
+from icl_harness.store.header import servers
+from icl_harness.store.records import Cell, RunStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+FORMS = ("csv", "jsonl", "parquet")  # of an export
+
+
+class Run:
+    """A run folder, read anew at every call."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        RunStore.open(self.path).close()  # says at once that it is no run
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Return `run.json`: spec, data hashes, versions."""
+        store = RunStore.open(self.path)
+        try:
+            return store.header
+        finally:
+            store.close()
+
+    def records(self) -> pd.DataFrame:
+        """Return one row per answer."""
+        store = RunStore.open(self.path)
+        try:
+            return store.records()
+        finally:
+            store.close()
+
+    def curves(self) -> pd.DataFrame:
+        """Return one row per point of every curve, with its interval: the columns of `curves.csv`."""
+        from icl_harness.analysis.curves import curves
+
+        return curves(self.records())
+
+    def compare(self, by: str = "mode") -> pd.DataFrame:
+        """Return paired differences per shot count between the values of `by`."""
+        from icl_harness.analysis.compare import compare
+
+        return compare(self.records(), by=by)
+
+    def plot(self) -> Figure:
+        """Return the picture of the curves."""
+        from icl_harness.report.plots import plot
+
+        return plot(self.curves(), self.chance())
+
+    def chance(self) -> dict[str, float | None]:
+        """Return the chance level of each task."""
+        return {name: task["chance"] for name, task in self.header["tasks"].items()}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
+    """Return runs and their records in one table. Raises `StoreError` where they cannot stand in
+    one.
+
+    Runs of a task must share its data, its pool and the seed, or a draw of one is not that draw of
+    the other; a curve must come from one way of asking; and no cell may be counted twice.
+    """
+    import pandas as pd
+
+    runs = [Run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    frames = [run.records() for run in runs]
+    for i, one in enumerate(runs):
+        for j in range(i):
+            _check_joinable(one, frames[i], runs[j], frames[j])
+    return runs, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.DataFrame) -> None:
+    where = f"{other.path.name} and {one.path.name} cannot be put together"
+    mine, theirs = one.header, other.header
+    shared = set(mine["data"]) & set(theirs["data"])
+    for task in sorted(shared):
+        for name in ("seed", "pool"):
+            if mine["spec"][name] != theirs["spec"][name]:
+                raise StoreError(
+                    f"{where}: their draws of {task} differ, as --{name} does. Run them alike."
+                )
+        if mine["data"][task] != theirs["data"][task]:
+            raise StoreError(f"{where}: their data of {task} differ.")
+    line = ["task", "model", "mode", "variant", "format", "queries_per_request"]
+    cell = [*line, "shots", "draw"]
+    if not _keys(frame, line) & _keys(other_frame, line):
+        return
+    asked = set(mine["spec"]) - {
+        "tasks",
+        "models",
+        "modes",
+        "variants",
+        "shots",
+        "draws",
+        "on_overflow",
+        "bank",
+    }
+    differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
+    for what, ours, others in (
+        ("wording or scoring", mine["prompts"], theirs["prompts"]),
+        ("weights", mine["weights"], theirs["weights"]),
+        ("server", servers(mine), servers(theirs)),
+    ):
+        both = set(ours) & set(others)
+        differing += [f"{what} of {name}" for name in sorted(both) if ours[name] != others[name]]
+    if differing:
+        raise StoreError(
+            f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)})."
+        )
+    if _keys(frame, cell) & _keys(other_frame, cell):
+        raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
+
+
+def _keys(frame: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:
+    return set(frame[columns].drop_duplicates().itertuples(index=False, name=None))
+
+
+def find_prompts(folder: Path, query_id: str, wanted: dict[str, Any]) -> list[tuple[Cell, str]]:
+    """Return (cell, whole prompt) of every cell that asked a query. Raises `SpecError` where none
+    did.
+    """
+    store = RunStore.open(folder)
+    try:
+        found = store.prompts(query_id, **wanted)
+        if not found:
+            known = store.query_ids()
+            where = "".join(f", {name} {value}" for name, value in wanted.items())
+            hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
+            if query_id in known:
+                cells = [cell for cell, _ in store.prompts(query_id)]
+                there = [
+                    (name, dict.fromkeys(str(getattr(cell, name)) for cell in cells))
+                    for name in wanted
+                ]
+                hint = f" It was asked with {', '.join(' '.join([name, *values]) for name, values in there)}."
+            raise SpecError(f"{folder}: query {query_id!r}{where} was not asked.{hint}")
+        return found
+    finally:
+        store.close()
+
+
+def export(frame: pd.DataFrame, form: str) -> bytes:
+    """Return a table as csv, jsonl or parquet. Raises `SpecError` for another form."""
+    import io
+
+    buffer = io.BytesIO()
+    if form == "parquet":
+        frame.to_parquet(buffer, index=False)
+    elif form == "jsonl":
+        frame.to_json(buffer, orient="records", lines=True, force_ascii=False)
+    elif form == "csv":
+        flat = (
+            frame.assign(shot_ids=frame["shot_ids"].map(json.dumps))
+            if "shot_ids" in frame
+            else frame
+        )
+        flat.to_csv(buffer, index=False, lineterminator="\n")
+    else:
+        raise SpecError(f"unknown format {form!r}. Known: {', '.join(FORMS)}.")
+    return buffer.getvalue()

@@ -1,0 +1,333 @@
+"""An experiment: a spec with everything it names found, opened and checked.
+
+In: a spec. Out: its tasks, examples, templates, models and prompt paths. All that can be refused is
+refused here, before anything is asked or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from icl_harness.draws import draw_order, sample_examples
+from icl_harness.errors import SpecError
+from icl_harness.examples import Example
+from icl_harness.models import open_model
+from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.api.terms import Terms
+from icl_harness.models.base import KvCache, Model, Sampling, weights_of
+from icl_harness.models.replicas import Replica, is_local
+from icl_harness.models.workers import Workers
+from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
+from icl_harness.prompts.template import Template, load_template
+from icl_harness.runner.spec import Spec
+from icl_harness.store.bank import Attempt, Bank
+from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, load_examples
+from icl_harness.tasks.task import Task
+
+PACKAGES = (
+    "icl-harness", "numpy", "scikit-learn", "datasets", "torch", "transformers", "tokenizers",
+    "openai", "anthropic", "google-genai",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """The cells that share one prompt path: all shot counts of a (model, task, variant, mode,
+    draw).
+    """
+
+    model: str
+    task: Task
+    variant: str
+    mode: Mode
+    draw: int
+
+    def __str__(self) -> str:
+        return f"{self.task.name}, {self.mode}, {self.variant}, draw {self.draw}"
+
+
+class Experiment:
+    """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the
+    caller's to close.
+
+    With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and
+    values there. APIs are asked on `terms`, those of the caller's too, which are left as they are.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, Model] | None = None,
+        workers: Workers | None = None,
+        kv_cache: KvCache | None = None,
+        terms: Terms | None = None,
+        batch: bool = False,
+    ) -> None:
+        self.spec = spec
+        self.workers = workers
+        if kv_cache is not None and not any(
+            name == "demo" or name.startswith("hf/") for name in spec.models
+        ):
+            raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
+        self._kv_cache = kv_cache
+        self._terms = terms or Terms()
+        self.batch = batch  # all cells are asked at once
+        self._data = Path(spec.data) if spec.data else None
+        self._datasets: dict[tuple[str, int, str], Dataset] = {}
+        self.tasks = list(
+            {task.name: task for name in spec.tasks for task in find_tasks(name)}.values()
+        )
+        self.templates: dict[str, Template] = {
+            task.name: load_template(task) for task in self.tasks
+        }
+        for task in self.tasks:
+            for variant in spec.variants:
+                self._check(task, variant)
+        self._given = dict(models or {})
+        self._replicas = self._start(workers) if workers is not None else {}
+        self._models: dict[tuple[str, str], Model] = {}
+        for name in spec.models:
+            for task in self.tasks:
+                self._models[name, task.name] = self._open(name, task)
+            if (
+                spec.format == "chat"
+                and not self._models[name, self.tasks[0].name].capabilities.chat
+            ):
+                raise SpecError(
+                    f"{name} takes no turns of a chat. Use --format text; a local model of hf/ takes them if its chat "
+                    "template leaves earlier turns as they are, and not with --model-arg chat_template=true."
+                )
+
+    def header(self) -> dict[str, Any]:
+        """Return what `run.json` says of this experiment."""
+        data, tasks = {}, {}
+        for task in self.tasks:
+            found = self.dataset(task, self.spec.variants[0], 0)
+            data[task.name] = {"pool": found.pool_hash, "queries": found.queries_hash}
+            tasks[task.name] = {
+                "metric": task.metric,
+                "chance": task.chance,
+                "n_pool": len(found.pool),
+                "n_queries": self.n_queries(task),
+                "n_dropped": found.n_dropped,
+            }
+        models = {
+            name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models
+        }
+        return {
+            "spec": self.spec.as_dict(),
+            "data": data,
+            "prompts": {task.name: self._wording(task) for task in self.tasks},
+            # What tells a local model from another under the same name; None where nothing does.
+            "weights": {name: weights_of(told) for name, told in models.items()},
+            "tasks": tasks,
+            "data_dir": self.spec.data,
+            "models": models,
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines of the grid, a draw at a time."""
+        for model in self.spec.models:
+            for task in self.tasks:
+                for variant in self.spec.variants:
+                    for mode in self.spec.modes:
+                        for draw in range(self.spec.draws):
+                            yield Line(
+                                model=model, task=task, variant=variant, mode=mode, draw=draw
+                            )
+
+    def model(self, line: Line) -> Model:
+        """Return the open model of a line."""
+        return self._models[line.model, line.task.name]
+
+    async def close(self) -> None:
+        """Close the models that were opened here."""
+        given = list(self._given.values())
+        opened = {id(model): model for model in self._models.values() if model not in given}
+        for model in opened.values():
+            await model.close()
+
+    def dataset(self, task: Task, variant: str, draw: int) -> Dataset:
+        """Return the examples of a draw; only the episodes of a `per_draw` task differ between
+        draws.
+        """
+        key = (task.name, draw if task.per_draw else 0, variant)
+        if key not in self._datasets:
+            if task.per_draw:  # an episode is used up with its draw
+                self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
+            found = load_examples(
+                task, data=self._data, seed=self.spec.seed, draw=key[1], variant=variant
+            )
+            pool = sample_examples(found.pool, self.spec.pool, self.spec.seed, f"pool {task.name}")
+            self._datasets[key] = replace(found, pool=tuple(pool))
+        return self._datasets[key]
+
+    def queries(self, task: Task, variant: str, draw: int) -> list[Example]:
+        """Return the examples that are asked: the same in every cell of a task, or of an episode."""
+        found = self.dataset(task, variant, draw).queries
+        return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
+
+    def n_queries(self, task: Task) -> int:
+        """Return how many queries each cell of a task asks."""
+        return len(self.queries(task, self.spec.variants[0], 0))
+
+    def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
+        """Return the prompts of a line; reinforced mode takes its shots from `bank`."""
+        pool = self.dataset(line.task, line.variant, line.draw).pool
+        # The pool of an episode comes in an order of its own (class-balanced, say); a fixed pool is
+        # permuted.
+        order = (
+            list(pool)
+            if line.task.per_draw
+            else draw_order(pool, self.spec.seed, line.draw, line.task.name)
+        )
+        worked: Sequence[Example] = ()
+        if line.mode == "unsupervised" and self.spec.worked:
+            order, worked = order[: -self.spec.worked], order[-self.spec.worked :]
+        shots = bank.shots(order) if bank is not None else gold_shots(order, line.mode)
+        return PromptPath(
+            self.templates[line.task.name], line.mode, shots, self.variables(line.task, line.variant), worked,
+            format=self.spec.format, cuts=self.spec.shots,
+        )  # fmt: skip
+
+    def variables(self, task: Task, variant: str) -> dict[str, Any]:
+        """Return what every block of a task's template may use."""
+        return {**task.fields, "labels": labels_of(task, variant)}
+
+    def sampling(self, task: Task) -> Sampling:
+        """Return how the answers of a task's cells are made."""
+        return Sampling(
+            max_tokens=self.spec.max_tokens or task.max_tokens,
+            temperature=self.spec.temperature,
+            stop=task.stop,
+            scoring=self.spec.scoring,
+        )
+
+    def _wording(self, task: Task) -> str:
+        """Return a hash of what is asked of a model beside the examples, where its answer ends and
+        how it is scored.
+        """
+        words = [
+            self.templates[task.name].hash,
+            task.fields,
+            task.labels,
+            task.label_maps,
+            task.max_tokens,
+            task.stop,
+        ]
+        words += [task.metric, _scoring(task.scorer), _scoring(task.reward)]
+        return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()
+
+    def _check(self, task: Task, variant: str) -> None:
+        """Refuse what the task cannot give, and render one prompt of each mode to find a faulty
+        template.
+        """
+        spec, found = self.spec, self.dataset(task, variant, 0)
+        most, there = max(spec.shots), len(found.pool) - spec.worked
+        if most > there:
+            limit = " left by --pool" if spec.pool else ""
+            less = f", of which --worked takes {spec.worked}" if spec.worked else ""
+            raise SpecError(
+                f"{task.name} has {len(found.pool):,} pool examples{limit}{less}; --shots asks for {most:,}. "
+                f"Ask for at most {max(there, 0):,}."
+            )
+        if spec.bank_shots >= len(found.pool):
+            raise SpecError(
+                f"{task.name} has {len(found.pool):,} pool examples; --bank-shots {spec.bank_shots:,} leaves none to "
+                f"try. Ask for at most {len(found.pool) - 1:,}."
+            )
+        if variant != "default" and "baseline/ceiling" in spec.models:
+            raise SpecError(
+                f"baseline/ceiling knows the default labels alone: leave it out for variant {variant}."
+            )
+        if spec.scoring != "generate" and not found.queries[0].choices:
+            raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
+        for mode in spec.modes:
+            bank = Bank((stand_in(found.pool[0]),)) if mode == "reinforced" else None
+            path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0), bank)
+            path.node(min(1, len(path.shots)))
+            path.query(found.queries[0])
+
+    def _start(self, workers: Workers) -> dict[str, Replica]:
+        names = [name for name in self.spec.models if name not in self._given and is_local(name)]
+        if not names:
+            raise SpecError(
+                "--workers is for local models (demo, hf/, vllm/), and none is named. Leave it out."
+            )
+        most = sum(line.model in names for line in self.lines())
+        return workers.start(
+            names, {"model_args": self.spec.model_args, "kv_cache": self._kv_cache}, most
+        )
+
+    def _open(self, name: str, task: Task) -> Model:
+        known = self._given.get(name) or self._replicas.get(name)
+        if known is not None and not isinstance(known, ApiModel):
+            if self.batch:
+                raise SpecError(
+                    f"{name} takes no batches: they are a way to ask APIs. Leave --batch out."
+                )
+            return known
+        if not name.startswith("baseline/"):  # these are a task's own
+            for (opened, _), model in self._models.items():
+                if opened == name:
+                    return model
+        if isinstance(known, ApiModel):
+            return known.on(self._terms)
+        return open_model(
+            name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
+            kv_cache=self._kv_cache, terms=self._terms,
+        )  # fmt: skip
+
+
+def _scoring(function: Any) -> Any:
+    """Return what tells one scorer from another: its name, and for a user's own function what it
+    does.
+    """
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+    code = getattr(function, "__code__", None)
+    return name if name.startswith("icl_harness.") or code is None else [name, _does(code)]
+
+
+def _does(code: Any) -> Any:
+    """Return a code object's instructions and constants; where its file lies and its line numbers
+    do not matter.
+    """
+    if isinstance(code, types.CodeType):
+        return [code.co_code.hex(), code.co_names, [_does(constant) for constant in code.co_consts]]
+    return sorted(map(repr, code)) if isinstance(code, tuple | frozenset) else repr(code)
+
+
+def stand_in(example: Example) -> Attempt:
+    """Return an attempt that lets the words of reinforced mode be rendered before there is a bank:
+    the gold answer.
+    """
+    return Attempt(
+        id=example.id,
+        sample=0,
+        problem="",
+        answer=example.rationale or example.target,
+        parsed=None,
+        reward=1.0,
+        node="",
+        model="",
+        kept=True,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

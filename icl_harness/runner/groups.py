@@ -1,0 +1,135 @@
+"""Several queries in one request: they are numbered, and so are their answers.
+
+In: the queries of a cell. Out: what is asked (`Ask`), and each query's own answer out of the reply.
+After Jiang et al. 2024, "Many-Shot In-Context Learning in Multimodal Foundation Models" (batched
+queries). One query a request is asked as it is. Left out: asking again for an answer that a reply
+lacks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from icl_harness.models.base import Answer, Sampling, share_usage, share_whole, truncate_at_stop
+from icl_harness.prompts.tree import Query
+
+INSTRUCTION = (
+    "Answer each of the {n} numbered queries below. Begin each answer on a line of its own, with the number of its "
+    'query and a colon, as in "1: …". Give one answer to each, and nothing else.'
+)
+ENDING = "Answers:\n"
+NUMBER_TOKENS = 8  # what an answer's number and line break may take
+
+# The number that begins an answer: "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x", "### 1) x".
+_NUMBER = re.compile(
+    r"^[#>*_\- \t]*"
+    r"(?P<word>(?:answer|query|question|problem|a|q|no\.?)[ \t]*#?[ \t]*[*_]*)?"
+    r"[(\[]?(?P<number>[0-9]+)[*_]*(?:(?P<mark>[:)\]])[:.]?|(?P<point>\.)(?![0-9]))[*_]*[ \t]*",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """One request: what is asked, and the queries that it stands for; itself alone, where it is no
+    group.
+    """
+
+    query: Query
+    members: tuple[Query, ...]
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the answers stand under numbers."""
+        return self.query is not self.members[0]
+
+
+def make_asks(queries: Sequence[Query], n: int) -> list[Ask]:
+    """Return the requests for all queries of a cell, `n` in each; the last may hold fewer."""
+    if n == 1:
+        return [Ask(query=query, members=(query,)) for query in queries]
+    return [_group(queries[i : i + n]) for i in range(0, len(queries), n)]
+
+
+def _group(members: Sequence[Query]) -> Ask:
+    numbered = [f"{i}: {query.text.strip()}" for i, query in enumerate(members, 1)]
+    text = "\n\n".join([INSTRUCTION.format(n=len(members)), *numbered, ENDING])
+    first = members[0]
+    query = Query(
+        id=f"{first.id} and {len(members) - 1} more",
+        text=text,
+        sample=first.sample,
+        seed=first.seed,
+    )
+    return Ask(query=query, members=tuple(members))
+
+
+def group_sampling(sampling: Sampling, n: int) -> Sampling:
+    """Return how replies of `n` answers are made; what would stop one answer must not stop them
+    all.
+    """
+    if n == 1:
+        return sampling
+    return replace(sampling, max_tokens=n * (sampling.max_tokens + NUMBER_TOKENS), stop=())
+
+
+def split_answer(
+    ask: Ask, answer: Answer, stop: Sequence[str]
+) -> Iterator[tuple[Query, Answer, bool]]:
+    """Yield (query, its answer, whether it was found under its number) of a reply, in the order of
+    the queries.
+
+    What the request took is shared out among them. An answer that was not found is the whole reply.
+    """
+    n = len(ask.members)
+    texts = parse_answers(answer.text, n) if answer.text is not None else [None] * n
+    usages, lost = share_usage(answer.usage, n), share_whole(answer.n_lost, n)
+    for i, query in enumerate(ask.members):
+        found = texts[i]
+        text = answer.text if found is None else truncate_at_stop(found, stop)
+        own = replace(
+            answer,
+            query_id=query.id,
+            sample=query.sample,
+            text=text,
+            usage=usages[i],
+            n_lost=lost[i],
+        )
+        yield query, own, found is not None
+
+
+def parse_answers(reply: str, n: int) -> list[str | None]:
+    """Return the answers 1 to n of a reply, each up to the next number; None where its number
+    stands not once.
+
+    A list inside an answer has numbers too. Where answers can be told apart only by the way in
+    which the first of them is numbered ("1:", while the list has "1."), that way alone counts.
+    """
+    numbers = list(_NUMBER.finditer(reply))
+    first = next((_way(match) for match in numbers if _in_range(match, n)), None)
+    readings = [
+        _read(reply, numbers, n),
+        _read(reply, [match for match in numbers if _way(match) == first], n),
+    ]
+    return max(readings, key=lambda answers: n - answers.count(None))  # of equals the first
+
+
+def _way(match: re.Match[str]) -> tuple[bool, str]:
+    return bool(match["word"]), match["mark"] or match["point"]
+
+
+def _in_range(match: re.Match[str], n: int) -> bool:
+    return len(match["number"]) < 10 and 1 <= int(match["number"]) <= n
+
+
+def _read(reply: str, numbers: Sequence[re.Match[str]], n: int) -> list[str | None]:
+    times = Counter(int(match["number"]) for match in numbers if _in_range(match, n))
+    answers: list[str | None] = [None] * n
+    ends = [match.start() for match in numbers[1:]] + [len(reply)]
+    for match, end in zip(numbers, ends, strict=False):
+        if _in_range(match, n) and times[int(match["number"])] == 1:
+            answers[int(match["number"]) - 1] = reply[match.end() : end].strip()
+    return answers

@@ -1,0 +1,1 @@
+"""The run folder: what was asked, what was answered, what was paid."""

@@ -1,0 +1,193 @@
+"""The bank: a model's own attempts at pool problems, with their rewards.
+
+One JSON line per attempt, appended as it comes; so a bank whose making was cut short goes on where
+it stopped. A bank is made from the problems it was asked for, and `kept` marks at most one attempt
+per problem: the first, in order of sample, that earned the reward (Agarwal et al. 2024, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from icl_harness.errors import DataError, StoreError
+from icl_harness.examples import Example, content_hash
+from icl_harness.files import write_atomically
+from icl_harness.prompts.tree import Shot
+
+PASSING_REWARD = 1.0  # the reward of a correct answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from,
+    `problem` is the problem's content hash. An attempt that no repetition can make succeed has an
+    `error` and no reward. `failed`: it was charged for and is made again, what it cost then counts
+    with the one that takes its place. `item`: its id in the batch that it came out of.
+    """
+
+    id: str
+    sample: int
+    problem: str
+    answer: str | None
+    parsed: str | None
+    reward: float
+    node: str
+    model: str
+    error: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    kept: bool = False
+    failed: bool = False
+    item: str | None = None
+
+
+@dataclass(frozen=True)
+class Bank:
+    """All attempts; `n_problems` were tried, of which `n_solved` have a kept attempt."""
+
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def n_problems(self) -> int:
+        """Return how many problems were tried."""
+        return len({attempt.id for attempt in self.attempts})
+
+    @property
+    def n_solved(self) -> int:
+        """Return how many problems have a rationale: the largest K that this bank allows."""
+        return sum(attempt.kept for attempt in self.attempts)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Return what the attempts cost, None where it is not known of all."""
+        costs = [attempt.cost_usd for attempt in self.attempts]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+    def shots(self, order: Sequence[Example]) -> list[Shot]:
+        """Return the kept attempts as shots, in the order of a draw. The rationale is the model's
+        whole answer.
+        """
+        kept = {attempt.id: attempt.answer or "" for attempt in self.attempts if attempt.kept}
+        return [
+            Shot(id=e.id, input=e.input, target=e.target, rationale=kept[e.id].strip())
+            for e in order
+            if e.id in kept
+        ]
+
+    def check_problems(self, pool: Sequence[Example], where: str) -> None:
+        """Raise `StoreError` where an attempt is at a problem that is not the pool's, or is another
+        under its id.
+        """
+        problems = {example.id: content_hash([example]) for example in pool}
+        strange = [a.id for a in self.attempts if problems.get(a.id, a.problem) != a.problem]
+        if strange or not any(a.id in problems for a in self.attempts):
+            shown = (
+                f"{strange[0]} is another problem there"
+                if strange
+                else "it holds none of the pool's problems"
+            )
+            raise StoreError(
+                f"bank {where} was made from other problems ({shown}). Take one of the same task and data."
+            )
+
+
+def mark_kept(attempts: Iterable[Attempt]) -> Bank:
+    """Return the bank of these attempts, in order of problem and sample, with one kept per solved
+    problem.
+    """
+    last: dict[tuple[str, int], Attempt] = {}
+    for attempt in attempts:
+        was = last.get((attempt.id, attempt.sample))
+        in_vain = was.cost_usd or 0.0 if was is not None and was.failed else 0.0
+        cost = attempt.cost_usd + in_vain if attempt.cost_usd is not None else in_vain or None
+        last[attempt.id, attempt.sample] = replace(attempt, cost_usd=cost)
+    ordered = sorted(last.values(), key=lambda a: (a.id, a.sample))
+    solved: set[str] = set()
+    marked = []
+    for attempt in ordered:
+        keep = attempt.reward >= PASSING_REWARD and attempt.id not in solved
+        if keep:
+            solved.add(attempt.id)
+        marked.append(replace(attempt, kept=keep))
+    return Bank(tuple(marked))
+
+
+def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
+    """Append attempts to a bank in the making; they are on disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(_line(attempt) for attempt in attempts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_bank(path: Path, bank: Bank) -> None:
+    """Write a finished bank in one step: a reader sees all of it or none."""
+    write_atomically(path, "".join(map(_line, bank.attempts)).encode())
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """Return the attempts of a bank in the making, without a last line that is half written."""
+    data = path.read_bytes() if path.exists() else b""
+    return _parse(data[: data.rfind(b"\n") + 1].decode("utf-8", "replace"), path)
+
+
+def recover_attempts(path: Path) -> list[Attempt]:
+    """Return the attempts of a bank in the making, and cut off a last line that a crash left half
+    written.
+    """
+    attempts = read_attempts(path)
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+    return attempts
+
+
+def read_bank(path: Path) -> Bank:
+    """Read a finished bank. Raises `StoreError` where it cannot be read, `DataError` where it is no
+    bank.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"bank {path} cannot be read: {error}.") from error
+    bank = mark_kept(_parse(text if text.endswith("\n") else text + "\n", path))
+    if not bank.attempts:
+        raise DataError(f"bank {path} holds no attempts.")
+    return bank
+
+
+def _line(attempt: Attempt) -> str:
+    return json.dumps(asdict(attempt), ensure_ascii=False) + "\n"
+
+
+def _parse(text: str, path: Path) -> list[Attempt]:
+    attempts = []
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            attempt = Attempt(**json.loads(line))
+            _check_types(attempt)
+            attempts.append(attempt)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(f"bank {path}, line {number}: not an attempt ({error}).") from error
+    return attempts
+
+
+def _check_types(attempt: Attempt) -> None:
+    """Raise `TypeError` or `ValueError` where a line was not written by `append_attempts`."""
+    if not isinstance(attempt.id, str) or not isinstance(attempt.answer, str | None):
+        raise TypeError("its id and answer must be texts")
+    if type(attempt.sample) is not int or not isinstance(attempt.reward, int | float):
+        raise TypeError("its sample and reward must be numbers")
+    if not 0 <= attempt.reward <= PASSING_REWARD or (attempt.answer is None and attempt.reward > 0):
+        raise ValueError("its reward must be from 0 to 1, and 0 where there is no answer")
+    if not isinstance(attempt.prompt_tokens, int | None) or not isinstance(
+        attempt.cost_usd, int | float | None
+    ):
+        raise TypeError("its tokens and dollars must be numbers")
+    (attempt.answer or "").encode()

@@ -1,0 +1,101 @@
+"""What a run says of itself, `run.json`: written once, and compared with what is asked when a run
+is gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import StoreError
+
+RUN_FILE = "run.json"
+RECORDS_FILE = "records.db"
+
+# What a run that was stopped before its run.json was there may have left.
+LEFT_BY_A_STOPPED_START = {
+    ".lock",
+    *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal")),
+}
+
+
+def claim(path: Path) -> Any:
+    """Make the folder, or see that it is a run's; return its held lock."""
+    from filelock import FileLock, Timeout
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(
+            p.name
+            for p in path.iterdir()
+            if p.name not in LEFT_BY_A_STOPPED_START and not p.name.startswith(".icl-")
+        )
+        if strangers and not (path / RUN_FILE).exists():
+            raise StoreError(
+                f"{path} is not empty and not a run folder (it holds {strangers[0]}). Choose another --out."
+            )
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"{path} is being written by another icl run. Wait for it or choose another --out."
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. Choose another --out."
+        ) from error
+    return lock
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """Return what `run.json` holds, None where there is none. Raises `StoreError` for one that is
+    damaged.
+    """
+    file = path / RUN_FILE
+    if not file.exists():
+        return None
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{file} is damaged: it is not JSON ({error}).") from error
+    if not isinstance(header, dict) or not {"spec", "data", "prompts", "tasks", "weights"} <= set(
+        header
+    ):
+        raise StoreError(
+            f"{file} is damaged, or not a run's: it lacks what every run says of itself."
+        )
+    return header
+
+
+def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return where each model is asked, as the spec or the environment said; None for its
+    provider's own server.
+    """
+    return {name: told.get("base_url") for name, told in header.get("models", {}).items()}
+
+
+def check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
+    """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers
+    of one run not.
+    """
+    parts = {
+        "spec": "spec",
+        "data": "data",
+        "prompts": "wording or scoring of the task",
+        "weights": "model's weights",
+    }
+    pairs = [(part, what, found[part], header[part]) for part, what in parts.items()]
+    for part, what, old, new in [*pairs, ("servers", "server", servers(found), servers(header))]:
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                if part == "data":
+                    raise StoreError(
+                        f"{path} holds a run on other data of {key}: its files have changed since. "
+                        "Choose another --out, or delete the folder."
+                    )
+                raise StoreError(
+                    f"{path} holds a run of another {what}: {key} is {json.dumps(old.get(key))} there and "
+                    f"{json.dumps(new.get(key))} here. Choose another --out, or ask for the same."
+                )

@@ -1,0 +1,1 @@
+"""What is asked, of which examples, scored how."""

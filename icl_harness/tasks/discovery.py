@@ -1,0 +1,148 @@
+"""The files in tasks/ and prompts/: finding them, running them, and the decorator that marks a
+task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+from icl_harness.errors import IclError, SpecError, nearest
+from icl_harness.tasks.rows import short
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A task file's function. With subsets it takes one's name; `default` is what the plain name
+    means.
+    """
+
+    build: Callable[..., Any]
+    subsets: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    default: str | None = None
+    doc: str = ""
+
+    def expand(self, base: str, wanted: str) -> list[str | None]:
+        """Return the subsets that `wanted` names, "" being the default. Raises `SpecError`."""
+        if not self.subsets:
+            if wanted:
+                raise SpecError(f"task {base} has no subsets; ask for {base}.")
+            return [None]
+        groups = {"all": self.subsets, **self.groups}
+        chosen = wanted or self.default or self.subsets[0]
+        if chosen in self.subsets:
+            return [chosen]
+        if chosen in groups:
+            return list(groups[chosen])
+        known = [*self.subsets, *groups]
+        close = (
+            nearest(chosen, known)
+            or f" It has {', '.join(known[:8])}{', …' if len(known) > 8 else ''}."
+        )
+        raise SpecError(f"task {base} has no subset {chosen!r}.{close}")
+
+
+@overload
+def task(build: Callable[..., Any], /) -> Family: ...
+@overload
+def task(
+    *,
+    subsets: tuple[str, ...] = (),
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    default: str | None = None,
+) -> Callable[[Callable[..., Any]], Family]: ...
+
+
+def task(
+    build: Callable[..., Any] | None = None,
+    /,
+    *,
+    subsets: tuple[str, ...] = (),
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    default: str | None = None,
+) -> Family | Callable[[Callable[..., Any]], Family]:
+    """Mark a function in tasks/ as the task of its name: `@task`, or `@task(subsets=("coarse",
+    "fine"))`.
+
+    With subsets the function takes one's name. The plain task name means the first, or `default`: a
+    subset, a group of `groups`, or "all".
+    """
+    if build is not None:
+        return Family(build=build, doc=(build.__doc__ or "").strip())
+    chosen = default or (subsets[0] if subsets else None)
+    return lambda function: Family(
+        build=function,
+        subsets=subsets,
+        groups=groups or {},
+        default=chosen,
+        doc=(function.__doc__ or "").strip(),
+    )
+
+
+def content(folder: str, suffix: str) -> dict[str, Path]:
+    """Return name -> file of tasks/ or prompts/, by name; the working directory's files hide the
+    project's.
+    """
+    package = Path(__file__).resolve().parent.parent
+    carried = package / "content"
+    project = carried if carried.is_dir() else package.parent
+    files = {
+        path.name.removesuffix(suffix): path
+        for root in (project, Path.cwd())
+        for path in (root / folder).glob(f"*{suffix}")
+        if not path.name.startswith("_")
+    }
+    return dict(sorted(files.items()))
+
+
+def family_names() -> list[str]:
+    """Return the names of all task files."""
+    return list(content("tasks", ".py"))
+
+
+@contextlib.contextmanager
+def authors_code(where: str, failed: str, kind: type[IclError]) -> Iterator[None]:
+    """Tell whatever a task author's code raises in one line in its name; also that it calls
+    sys.exit.
+
+    An exception is told as `where` and, going on from it, `failed`.
+    """
+    try:
+        yield
+    except IclError as error:
+        raise kind(f"{where}: {error}") from error
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""  # none for a NUL byte
+        raise kind(f"{where}{line}: {error.msg}.") from error
+    except SystemExit as error:
+        raise kind(
+            f"{where}{failed}: it ends the program (SystemExit: {error.code}); take sys.exit out."
+        ) from error
+    except Exception as error:
+        raise kind(f"{where}{failed}: {short(error)}.") from error
+
+
+def load_family(name: str) -> Family | None:
+    """Run tasks/<name>.py and return its task, None where there is no such file. Raises
+    `SpecError`.
+    """
+    path = content("tasks", ".py").get(name)
+    if path is None:
+        return None
+    module = types.ModuleType(f"icl_task_{name}", None)
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses in the file look their module up
+    with authors_code(f"task file {path}", " cannot be run", SpecError):
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    family = module.__dict__.get(name)
+    if not isinstance(family, Family):
+        raise SpecError(
+            f"task file {path} defines no task {name!r}. It needs a function {name} marked with @task."
+        )
+    return replace(family, doc=family.doc or (module.__doc__ or "").strip())

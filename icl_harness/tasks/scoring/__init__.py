@@ -1,0 +1,18 @@
+"""Scorers: functions of (answer, example) that return a `Score`. A new one is one function."""
+
+from icl_harness.tasks.scoring.base import UNPARSED, Score, Scorer, final_answer
+from icl_harness.tasks.scoring.exact import exact_match, final_match
+from icl_harness.tasks.scoring.labels import label_match
+from icl_harness.tasks.scoring.numbers import number_match, parse_number
+
+__all__ = [
+    "UNPARSED",
+    "Score",
+    "Scorer",
+    "exact_match",
+    "final_answer",
+    "final_match",
+    "label_match",
+    "number_match",
+    "parse_number",
+]

@@ -1,0 +1,75 @@
+"""What a scorer returns, and the forms in which answers are compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from icl_harness.examples import Example
+
+
+@dataclass(frozen=True)
+class Score:
+    """`parsed`: what was read from the answer, None where nothing could be; then `value`, 0 to 1,
+    is 0.
+    """
+
+    parsed: str | None
+    value: float
+
+
+Scorer = Callable[[str, Example], Score]
+UNPARSED = Score(None, 0.0)
+
+# "The final answer is X", "**Final answer:** X", "Answer: X", "#### X", or the heading "### Final
+# Answer".
+_MARKS = re.compile(
+    r"^(?:[^\w\n]{0,8}(?:the )?final answer|(?:#{1,6}|\*\*) *answer)[^\w\n]{0,8}$"
+    r"|final answer\W{0,4}(?:is\b|[:=])|\banswer\W{0,4}(?:is\b|:)|^####",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+
+_NEGATION = re.compile(r"\b(?:not|cannot|neither|nor|never)\b|n['’]t\b", re.IGNORECASE)
+
+
+def first_line(answer: str) -> str:
+    """Return the first line that is not blank, without outer spaces; "" where there is none."""
+    return answer.strip().split("\n", 1)[0].strip()
+
+
+def final_answer(answer: str) -> str | None:
+    r"""Return what the last mark of an answer marks; None where there is no mark, or nothing after
+    it.
+
+    Marks are "final answer is", "answer:", "####" and a heading "Final Answer", for the line that
+    follows, and \boxed{}, for what is in it. Of all these the last one counts: models correct
+    themselves.
+    """
+    marks = [*_MARKS.finditer(answer), *_BOXED.finditer(answer)]
+    if not marks:
+        return None
+    last = max(marks, key=lambda mark: mark.start())
+    if last.re is _BOXED:
+        return last[1].strip() or None
+    rest = answer[last.end() :].lstrip(" \t:*_\n\r")  # "**Answer:**\n72" names it on the next line
+    return first_line(rest) or None
+
+
+def negated(before: str) -> bool:
+    """Does the sentence that `before` breaks off deny what comes next? "It is not", "I don't think
+    it is".
+    """
+    return bool(_NEGATION.search(re.split(r"[.!?;]\s", before)[-1]))
+
+
+def plain(text: str) -> str:
+    """Return `text` without what the same answer may be dressed in: case, markdown, quotes, a final
+    full stop.
+    """
+    text = text.casefold().replace("\u2212", "-")
+    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\$|\*\*|__|`|\\[()\[\]]", " ", text)
+    text = re.sub(r"\s+", " ", text).rstrip(" .。")
+    return text.strip("\"'“”‘’ ")

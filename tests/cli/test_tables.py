@@ -1,0 +1,96 @@
+"""What stands under a table of curves: whatever its reader must know."""
+
+import pandas as pd
+
+from icl_harness.analysis.compare import compare
+from icl_harness.analysis.curves import curves
+from icl_harness.cli.notes import common_errors, curve_notes, unfinished_note
+from icl_harness.cli.tables import aligned, difference_tables
+from tests.analysis.test_curves import missing, record
+
+
+def notes(*rows) -> list[str]:
+    records = pd.DataFrame(list(rows))
+    return list(curve_notes(curves(records), common_errors(records)))
+
+
+def with_error(row, error):
+    return row | {"error": error}
+
+
+def test_nothing_is_said_of_a_table_without_faults() -> None:
+    assert notes(with_error(record(), None)) == []
+
+
+def test_failures_are_told_with_the_commonest_error_of_their_cell() -> None:
+    rows = [
+        with_error(
+            missing("failed", query_id=f"q{i}"), "connection refused" if i < 3 else f"503, take {i}"
+        )
+        for i in range(5)
+    ]
+    others = [
+        with_error(missing("failed", shots=16), "x" * 500),
+        with_error(record(query_id="q9"), None),
+    ]
+    first, second = notes(*rows, *others)
+    assert first == (
+        "banking77 demo supervised default 4 shots: 5 requests failed (connection refused) and are missing; "
+        "the same command asks them again"
+    )
+    assert f"16 shots: 1 requests failed ({'x' * 200}) and" in second
+
+
+def test_refusals_and_requests_that_broke_off_are_told() -> None:
+    rows = [
+        missing("refused", query_id="q1"),
+        missing("refused", query_id="q2"),
+        record(n_lost=2),
+        record(shots=8),
+    ]
+    assert notes(*(with_error(row, None) for row in rows)) == [
+        "banking77 demo supervised default 4 shots: 2 requests were refused by the provider or its filter and are "
+        "missing",
+        "banking77 demo supervised default 8 shots: 4 shots used",
+        "2 requests broke off once they were sent; the provider may have charged for them, cost_usd leaves them out",
+    ]
+
+
+def test_notes_name_chats_and_groups() -> None:
+    row = missing("overflow", format="chat", queries_per_request=5)
+    assert notes(with_error(row, "too long")) == [
+        "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompts did not fit the context window "
+        "and are missing"
+    ]
+
+
+def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
+    spec = {
+        "models": ["demo"],
+        "modes": ["supervised", "unsupervised"],
+        "variants": ["default"],
+        "shots": [0, 4, 16],
+    }
+    header = {
+        "spec": {**spec, "draws": 2},
+        "tasks": {"toy": {"n_queries": 10}, "other": {"n_queries": 5}},
+    }
+    assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
+    [note] = unfinished_note([header, header], 200)
+    assert note == "unfinished: 200 of 360 answers so far; the same icl run goes on"
+
+
+def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
+    records = pd.DataFrame([record(score=0.0), record(score=1.0, shots=16)])
+    (table,) = difference_tables(compare(records, by="shots"))
+    assert [next(iter(column.cells)) for column in table.columns] == [
+        "16 - 4", "+1.000 [-1.000, +1.000]", "-", "-", "1", "1", "1",
+    ]  # fmt: skip
+
+
+def test_columns_are_as_wide_as_their_longest_text_and_numbers_end_together() -> None:
+    assert list(aligned([("name", "MB", "state"), ("b", "12.5", "")], right=[1])) == [
+        "name    MB  state",
+        "b     12.5",
+    ]
+    assert list(aligned([])) == []
