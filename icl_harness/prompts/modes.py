@@ -41,6 +41,9 @@ class PromptPath:
     grows. `cuts` are the shot counts of the grid: a provider's cache may be asked for there.
     """
 
+    # Whether each query brings shots of its own: then `query(example, k)` is another for each K.
+    selects = False
+
     def __init__(
         self,
         template: Template,
