@@ -16,7 +16,8 @@ from icl_harness.errors import DataError
 class Example:
     """One problem. `choices` are all answers that may be given; empty where the answer is free.
 
-    Numbers given as texts become texts. Raises `DataError` for anything else that is no text.
+    `cluster` names what examples have in common that makes their scores depend on each other (a
+    document that several questions are about, say). Numbers given as texts become texts. Raises `DataError` for anything else that is no text.
     """
 
     id: str
@@ -24,11 +25,12 @@ class Example:
     target: str
     rationale: str | None = None
     choices: tuple[str, ...] = ()
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "input", "target", "rationale"):
+        for name in ("id", "input", "target", "rationale", "cluster"):
             value = getattr(self, name)
-            if name != "rationale" or value is not None:
+            if name not in ("rationale", "cluster") or value is not None:
                 object.__setattr__(self, name, _text(value, name))
         if not self.id:
             raise DataError(
@@ -78,6 +80,8 @@ def content_hash(examples: Iterable[Example]) -> str:
     hasher = hashlib.sha256()
     for example in examples:
         fields = [example.id, example.input, example.target, example.rationale, example.choices]
+        if example.cluster is not None:
+            fields.append(example.cluster)
         hasher.update(json.dumps(fields).encode() + b"\n")
     return hasher.hexdigest()
 

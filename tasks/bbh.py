@@ -1,5 +1,6 @@
-"""BIG-Bench Hard: 27 tasks that need reasoning (Suzgun et al. 2023); `bbh` is all, `bbh:paper` the
-8 of many-shot ICL.
+"""BIG-Bench Hard: 27 tasks that need reasoning (Suzgun et al. 2023).
+
+`bbh` is all of them, `bbh:paper` the 8 of the many-shot paper.
 
 Each has one file, split by a fixed seed into 150 pool problems and 100 queries (Agarwal et al.
 2024); the three with fewer than 250 rows in the same proportion. There are no gold rationales:

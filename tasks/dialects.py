@@ -1,5 +1,4 @@
-"""Invented words in one of 12 dialects: an input is two words, its label the dialect's own label
-for the first.
+"""Invented words in one of 12 dialects: which label has the first of two words in this dialect?
 
 The bundled model knows the dialects from its training; the prompt must tell it which one is spoken.
 Draw d speaks dialect d mod 12, so 12 draws hear all. Variants change the labels alone: flipped
@@ -45,7 +44,7 @@ def examples(prefix: str, pairs: list[tuple[str, str]]) -> list[Example]:
 @task
 def dialects() -> Task:
     return Task(
-        episodes=sample,
+        generate=sample,
         per_draw=True,
         variants=get_args(MapKind),
         prompts="dialects",

@@ -1,5 +1,4 @@
-"""Is a vector of integers above or below an unknown plane? Foo or Bar (Agarwal et al. 2024, App.
-A.5).
+"""Is a vector of integers above an unknown plane, or below? (Agarwal et al. 2024, App. A.5)
 
 Coefficients a and a pivot p are N random integers in [1, 1000), the threshold is a·p; random
 vectors are taken until there are 2,048 shots and 25 queries with a·x above it, and as many below.
@@ -57,7 +56,7 @@ def separated(rng: np.random.Generator, n: int) -> tuple[dict[str, None], dict[s
 @task(subsets=("16", "32", "64", "2", "4"))
 def linear_classification(n: str) -> Task:
     return Task(
-        episodes=lambda rng, variant, draw: sample(rng, int(n)),
+        generate=lambda rng, variant, draw: sample(rng, int(n)),
         per_draw=True,
         prompts="function",
         fields={

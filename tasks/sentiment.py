@@ -1,5 +1,4 @@
-"""Is a sentence of financial news good or bad for the investor? Financial PhraseBank (Malo et al.
-2014).
+"""Is a financial news sentence good for the investor? Financial PhraseBank (Malo et al. 2014).
 
 Sentences on whose label all annotators agree; sentiment:75agree, :66agree and :50agree are larger
 and harder. There is no test split: 216 sentences, by a fixed seed, are the queries, which leaves a

@@ -1,5 +1,4 @@
-"""Running parity of 20 random bits: is the number of ones so far odd or even? (Agarwal et al. 2024,
-App. A.6)
+"""Running parity of 20 random bits: are the ones so far odd or even? (Agarwal et al. 2024, A.6)
 
 8,192 pool strings and 200 queries, all different. An answer is right when all 20 words are;
 guessing gives 2^-20. The prompt does not tell the rule: nearest neighbours are of no use here, so
@@ -52,7 +51,7 @@ def words_match(answer: str, example: Example) -> Score:
 @task
 def sequential_parity() -> Task:
     return Task(
-        episodes=sample,
+        generate=sample,
         prompts="function",
         fields={
             "rule": f"An unknown rule turns {N_BITS} bits into {N_BITS} words, each of them Odd or Even.",

@@ -1,5 +1,4 @@
-"""What kind of thing does a question ask for? 6 coarse classes, or 50 with trec:fine (Li and Roth
-2002).
+"""What does a question ask for? 6 coarse classes, or 50 with trec:fine (Li and Roth 2002).
 
 5,452 pool questions, 500 queries: the published train and test split. 11 of the pool's questions
 are queries too (but for case and punctuation); these are left out.

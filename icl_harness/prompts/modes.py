@@ -106,17 +106,31 @@ class PromptPath:
             text[len(query) :].strip(), shot, role="assistant", cut=cut
         )
 
-    def query(self, example: Example, *, seed: int = 0, sample: int = 0) -> Query:
-        """Return what is asked about `example` behind any node of this path."""
+    def query(
+        self,
+        example: Example,
+        k: int | None = None,
+        *,
+        seed: int = 0,
+        sample: int = 0,
+        weighed: bool = False,
+    ) -> Query:
+        """Return what is asked about `example` behind any node of this path.
+
+        `k` is the shot count, which only the query of a selection variant needs: it brings its own
+        shots. `weighed`: render the continuation that gives each choice as the answer, too.
+        """
         text = self._render("query", input=example.input)
+        continuations = [
+            self._continuation(text, example.input, choice)
+            for choice in (example.choices if weighed else ())
+        ]
         return Query(
             id=example.id,
             text=text,
             input=example.input,
             choices=example.choices,
-            continuations=tuple(
-                self._continuation(text, example.input, choice) for choice in example.choices
-            ),
+            continuations=tuple(continuations),
             sample=sample,
             seed=stable_seed("query", seed, example.id, sample),
         )

@@ -342,7 +342,10 @@ def make_asked(experiment: Experiment, line: Line, model: Model, path: PromptPat
     n = experiment.spec.queries_per_request
     examples = {e.id: e for e in experiment.queries(line.task, line.variant, line.draw)}
     seed = stable_seed(experiment.spec.seed, line.task.name, line.draw)
-    asks = make_asks([path.query(example, seed=seed) for example in examples.values()], n)
+    # A reference learner answers with the text that gives its choice.
+    weighed = experiment.spec.scoring != "generate" or line.model.startswith("baseline/")
+    queries = [path.query(example, seed=seed, weighed=weighed) for example in examples.values()]
+    asks = make_asks(queries, n)
     if model.capabilities.context_window is None or model.count_tokens(path.node(0)) is None:
         longest = max(asks, key=_n_bytes)
         asks.remove(longest)

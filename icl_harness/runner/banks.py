@@ -38,7 +38,7 @@ from icl_harness.tasks.task import Task
 
 
 def bank_name(line: Line) -> str:
-    """Return the file name of a line's bank; the episodes of a `per_draw` task have one each."""
+    """Return the file name of a line's bank; a `per_draw` task has one for each draw."""
     return f"{_stem(line)}--{_plain(line.model)}-{_digest(line.model)}.jsonl"
 
 

@@ -157,12 +157,10 @@ class Experiment:
             await model.close()
 
     def dataset(self, task: Task, variant: str, draw: int) -> Dataset:
-        """Return the examples of a draw; only the episodes of a `per_draw` task differ between
-        draws.
-        """
+        """Return the examples of a draw; only those of a `per_draw` task differ between draws."""
         key = (task.name, draw if task.per_draw else 0, variant)
         if key not in self._datasets:
-            if task.per_draw:  # an episode is used up with its draw
+            if task.per_draw:  # its examples serve one draw
                 self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
             found = load_examples(
                 task, data=self._data, seed=self.spec.seed, draw=key[1], variant=variant
@@ -172,7 +170,9 @@ class Experiment:
         return self._datasets[key]
 
     def queries(self, task: Task, variant: str, draw: int) -> list[Example]:
-        """Return the examples that are asked: the same in every cell of a task, or of an episode."""
+        """Return the examples that are asked: the same in every cell of a task (of a draw,
+        where it is generated for each).
+        """
         found = self.dataset(task, variant, draw).queries
         return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
 
@@ -183,8 +183,8 @@ class Experiment:
     def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
         """Return the prompts of a line; reinforced mode takes its shots from `bank`."""
         pool = self.dataset(line.task, line.variant, line.draw).pool
-        # The pool of an episode comes in an order of its own (class-balanced, say); a fixed pool is
-        # permuted.
+        # A pool that is generated for each draw comes in an order of its own (class-balanced, say);
+        # a fixed pool is permuted.
         order = (
             list(pool)
             if line.task.per_draw
@@ -255,7 +255,7 @@ class Experiment:
             bank = Bank((stand_in(found.pool[0]),)) if mode == "reinforced" else None
             path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0), bank)
             path.node(min(1, len(path.shots)))
-            path.query(found.queries[0])
+            path.query(found.queries[0], weighed=True)
 
     def _start(self, workers: Workers) -> dict[str, Replica]:
         names = [name for name in self.spec.models if name not in self._given and is_local(name)]

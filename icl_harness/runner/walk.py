@@ -69,9 +69,9 @@ def refuse_overflow(experiment: Experiment) -> None:
                 experiment.model(line),
                 experiment.spec.queries_per_request,
             )
-            queries = [
-                path.query(e) for e in experiment.queries(line.task, line.variant, line.draw)
-            ]
+            weighed = experiment.spec.scoring != "generate"
+            examples = experiment.queries(line.task, line.variant, line.draw)
+            queries = [path.query(example, weighed=weighed) for example in examples]
             asks, sampling = (
                 make_asks(queries, n),
                 group_sampling(experiment.sampling(line.task), n),

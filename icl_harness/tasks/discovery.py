@@ -5,6 +5,7 @@ task.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ class Family:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default: str | None = None
     doc: str = ""
+    source_hash: str = ""  # of the bytes of the task file
 
     def expand(self, base: str, wanted: str) -> list[str | None]:
         """Return the subsets that `wanted` names, "" being the default. Raises `SpecError`."""
@@ -139,10 +141,15 @@ def load_family(name: str) -> Family | None:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses in the file look their module up
     with authors_code(f"task file {path}", " cannot be run", SpecError):
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        source = path.read_bytes()
+        exec(compile(source, str(path), "exec"), module.__dict__)
     family = module.__dict__.get(name)
     if not isinstance(family, Family):
         raise SpecError(
             f"task file {path} defines no task {name!r}. It needs a function {name} marked with @task."
         )
-    return replace(family, doc=family.doc or (module.__doc__ or "").strip())
+    return replace(
+        family,
+        doc=family.doc or (module.__doc__ or "").strip(),
+        source_hash=hashlib.sha256(source).hexdigest(),
+    )

@@ -64,7 +64,7 @@ def _build(family: Family, base: str, subset: str | None) -> Task:
     if not isinstance(built, Task):
         raise SpecError(f"task {base}: its function returns a {type(built).__name__}, not a Task.")
     full = base if subset is None or subset == family.default else f"{base}:{subset}"
-    return replace(built, name=full, doc=family.doc)
+    return replace(built, name=full, doc=family.doc, source_hash=family.source_hash)
 
 
 def load_examples(
@@ -80,8 +80,8 @@ def load_examples(
         raise SpecError(
             f"task {task.name} has no variant {variant!r}; it has {', '.join(task.variants)}.{close}"
         )
-    if task.episodes:
-        pool, queries = _episode(task, seed, draw, variant)
+    if task.generate:
+        pool, queries = _generated(task, seed, draw, variant)
     else:
         pool, queries = _rows(task, data)
     check_unique([*pool, *queries], f"task {task.name}")
@@ -122,29 +122,31 @@ def _rows(task: Task, data: Path | None) -> tuple[list[Example], list[Example]]:
     ]
 
 
-def _episode(task: Task, seed: int, draw: int, variant: str) -> tuple[list[Example], list[Example]]:
-    assert task.episodes
+def _generated(
+    task: Task, seed: int, draw: int, variant: str
+) -> tuple[list[Example], list[Example]]:
+    assert task.generate
     draw = draw if task.per_draw else 0
     import numpy as np
 
     # The name's hash keeps tasks apart; the variant is not in the seed, so that variants share
     # their inputs.
     name = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:4])
-    with authors_code(f"task {task.name}", ": its episodes failed", DataError):
-        made = task.episodes(np.random.default_rng([seed, draw, name]), variant, draw)
-    if not _is_episode(made):
+    with authors_code(f"task {task.name}", ": its generate failed", DataError):
+        made = task.generate(np.random.default_rng([seed, draw, name]), variant, draw)
+    if not _is_dataset(made):
         raise DataError(
-            f"task {task.name}: its episodes give {shown(made)}; they must give pool and queries, two lists of "
+            f"task {task.name}: its generate returned {shown(made)}; it must return pool and queries, two lists of "
             "Examples."
         )
     pool, queries = made
     # Every draw asks other queries: their ids must say so, or statistics would take them for the
     # same.
     prefix = f"d{draw}-" if task.per_draw else ""
-    return _episode_side(pool, prefix, task.labels), _episode_side(queries, prefix, task.labels)
+    return _generated_side(pool, prefix, task.labels), _generated_side(queries, prefix, task.labels)
 
 
-def _is_episode(made: object) -> bool:
+def _is_dataset(made: object) -> bool:
     return isinstance(made, tuple | list) and len(made) == 2 and all(map(_are_examples, made))
 
 
@@ -152,7 +154,7 @@ def _are_examples(side: object) -> bool:
     return isinstance(side, tuple | list) and all(isinstance(example, Example) for example in side)
 
 
-def _episode_side(
+def _generated_side(
     examples: Sequence[Example], prefix: str, labels: tuple[str, ...]
 ) -> list[Example]:
     return [_with_choices(replace(e, id=prefix + e.id), labels) for e in examples]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TEMPLATE_VARIABLES = {"mode", "labels", "input", "target", "rationale", "examples"}
 
 
-MakeEpisode = Callable[["np.random.Generator", str, int], tuple[list[Example], list[Example]]]
+Generate = Callable[["np.random.Generator", str, int], tuple[list[Example], list[Example]]]
 
 
 def _is_text(value: object) -> bool:
@@ -66,7 +66,7 @@ FIELD_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "prompts": (_is_text, "the name of a file in prompts/"),
     "scorer": (callable, _FUNCTION),
     **dict.fromkeys(
-        ("reward", "example", "episodes", "learner"), (_is_optional_function, _FUNCTION)
+        ("reward", "example", "generate", "learner"), (_is_optional_function, _FUNCTION)
     ),
     **dict.fromkeys(
         ("pool", "queries"), (_is_source, "a source of rows, as hub(...) and rows(...) give")
@@ -86,7 +86,7 @@ FIELD_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task has rows (`pool`, `queries`, `example`) or is generated (`episodes`)."""
+    """A task has rows (`pool`, `queries`, `example`) or is generated (`generate`)."""
 
     prompts: str  # the family: prompts/<name>.jinja
     scorer: Scorer
@@ -96,10 +96,10 @@ class Task:
     pool: Source | None = None
     queries: Source | None = None
     example: MakeExample | None = None  # a row becomes an example; None leaves the row out
-    episodes: MakeEpisode | None = (
+    generate: Generate | None = (
         None  # (rng, variant, draw) -> pool, queries; draw is 0 unless per_draw
     )
-    per_draw: bool = False  # a new episode for every draw; else one for all
+    per_draw: bool = False  # generated anew for every draw; else once for all
     metric: str = "accuracy"
     chance: float | None = None  # of guessing; 1 / number of labels where there are labels
     labels: tuple[
@@ -120,18 +120,20 @@ class Task:
     learner: Callable[..., Any] | None = (
         None  # the exact reference learner, for the model baseline/bayes
     )
-    name: str = ""  # set by the loader, as is `doc`
+    # Set by the loader: the name in a spec, the file's docstring, the SHA-256 of its bytes.
+    name: str = ""
     doc: str = ""
+    source_hash: str = ""
 
     def __post_init__(self) -> None:
         for name, (holds, rule) in FIELD_RULES.items():
             value = getattr(self, name)
             if not holds(value):
                 raise SpecError(f"the task's {name} is {shown(value)}; it must be {rule}.")
-        if (self.episodes is None) == (
+        if (self.generate is None) == (
             self.pool is None or self.queries is None or self.example is None
         ):
-            raise SpecError("a task needs either pool, queries and example, or episodes.")
+            raise SpecError("a task needs either pool, queries and example, or generate.")
         for variant, mapping in self.label_maps.items():
             if set(mapping) != set(self.labels) or len(set(mapping.values())) < len(self.labels):
                 raise SpecError(

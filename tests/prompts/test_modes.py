@@ -67,8 +67,13 @@ def test_a_chat_is_another_prompt_than_the_text_of_the_same_shots() -> None:
 
 
 def test_a_choice_continues_a_text_with_its_space_and_begins_a_turn_without() -> None:
-    assert path().query(EXAMPLES[8]).continuations == (" even", " odd")
-    assert path(format="chat").query(EXAMPLES[8]).continuations == ("even", "odd")
+    assert path().query(EXAMPLES[8], weighed=True).continuations == (" even", " odd")
+    chat = path(format="chat").query(EXAMPLES[8], weighed=True)
+    assert chat.continuations == ("even", "odd")
+
+
+def test_choices_are_rendered_only_where_they_are_weighed() -> None:
+    assert path().query(EXAMPLES[8]).continuations == ()
 
 
 def test_a_template_whose_shot_does_not_begin_as_its_query_cannot_be_a_chat() -> None:

@@ -100,7 +100,7 @@ def check(task: Task, found: Dataset) -> None:
             < two.rindex(found.queries[0].input)
         )
         assert len(zero) < len(two)
-        asked = path.query(found.queries[0])
+        asked = path.query(found.queries[0], weighed=True)
         assert asked.continuations == tuple(f" {choice}" for choice in asked.choices)
         if (
             task.name != "dialects" or mode == "unsupervised"
@@ -343,7 +343,7 @@ def test_every_task_is_listed_with_what_a_reader_needs() -> None:
 
 def test_listing_tasks_reads_no_data_and_loads_no_heavy_library(tmp_path: Path) -> None:
     code = (
-        "import sys; from icl_harness.tasks import list_tasks; print(len(list_tasks()));"
+        "import sys; from icl_harness.tasks.loading import list_tasks; print(len(list_tasks()));"
         "sys.exit(sum(m in sys.modules for m in ('datasets', 'pandas', 'torch', 'huggingface_hub', 'sklearn')))"
     )
     done = subprocess.run(
@@ -548,7 +548,7 @@ def test_generated_examples_are_checked_too() -> None:
     def twice(rng: object, variant: str, draw: int) -> tuple[list[Example], list[Example]]:
         return [Example(id="a", input="x", target="y")], [Example(id="b", input="X.", target="y")]
 
-    task = Task(prompts="classify", scorer=label_match, episodes=twice, name="twice")
+    task = Task(prompts="classify", scorer=label_match, generate=twice, name="twice")
     with pytest.raises(DataError, match=r"task twice: the pool contains 1 of the queries .*a = b"):
         load_examples(task)
 
@@ -559,7 +559,7 @@ def test_a_label_that_a_map_does_not_know_is_an_error() -> None:
         return [free], [Example(id="b", input="y", target="p")]
 
     task = Task(
-        prompts="classify", scorer=label_match, episodes=episode, name="t", labels=("p", "q"),
+        prompts="classify", scorer=label_match, generate=episode, name="t", labels=("p", "q"),
         label_maps={"swapped": {"p": "q", "q": "p"}},
     )  # fmt: skip
     with pytest.raises(DataError, match=r"task t, example a: variant swapped does not map 'z'"):
@@ -572,16 +572,12 @@ def test_task_files_are_one_screen() -> None:
         assert re.match(r'"""[^\n]+\n', path.read_text()), path.name
 
 
-def test_a_task_needs_rows_or_episodes_not_both() -> None:
-    with pytest.raises(SpecError, match="either pool, queries and example, or episodes"):
+def test_a_task_needs_rows_or_generate_not_both() -> None:
+    with pytest.raises(SpecError, match="either pool, queries and example, or generate"):
         Task(
             prompts="x", scorer=label_match, pool=rows("train"), queries=rows("test"), example=lambda row: None,
-            episodes=lambda rng, variant, draw: ([], []),
+            generate=lambda rng, variant, draw: ([], []),
         )  # fmt: skip
-
-
-def test_all_names_of_the_module_exist() -> None:
-    assert all(hasattr(icl_harness.tasks, name) for name in icl_harness.tasks.__all__)
 
 
 def test_an_unsupervised_prompt_without_shots_does_not_say_that_there_are_some() -> None:

@@ -4,13 +4,15 @@ taken.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icl_harness.errors import DataError, SpecError
-from icl_harness.examples import Example
+from icl_harness.examples import Example, content_hash
 from icl_harness.tasks.loading import find_tasks, load_examples
 from icl_harness.tasks.scoring import label_match
 from icl_harness.tasks.task import Task
@@ -20,7 +22,7 @@ def task(**given: Any) -> Task:
     fields = {
         "prompts": "classify",
         "scorer": label_match,
-        "episodes": lambda *_: ([], []),
+        "generate": lambda *_: ([], []),
         "name": "mine",
         **given,
     }
@@ -35,7 +37,7 @@ WRONG_FIELDS = {
     "scorer": ["label_match", None],
     "reward": ["x"],
     "learner": [3],
-    "episodes": ["x"],
+    "generate": ["x"],
     "prompts": [None, ""],
     "metric": [None, ""],
     "variants": ["flipped"],
@@ -55,7 +57,7 @@ def test_a_task_field_of_a_wrong_type_is_refused_by_name_and_rule(name: str, val
 
 def test_sources_of_rows_are_checked_too() -> None:
     with pytest.raises(SpecError, match=r"the task's pool is 'train'; it must be a source of rows"):
-        task(episodes=None, pool="train", queries="test", example=dict)
+        task(generate=None, pool="train", queries="test", example=dict)
 
 
 def test_a_wrong_value_of_many_lines_is_told_in_one() -> None:
@@ -66,27 +68,27 @@ def test_a_wrong_value_of_many_lines_is_told_in_one() -> None:
 
 
 def raising(error: BaseException) -> Any:
-    def episodes(*_: Any) -> Any:
+    def generate(*_: Any) -> Any:
         raise error
 
-    return episodes
+    return generate
 
 
 one, other = Example(id="a", input="x y", target="t"), Example(id="b", input="z", target="t")
-WRONG_EPISODES: dict[str, tuple[Any, str]] = {
+WRONG_GENERATE: dict[str, tuple[Any, str]] = {
     "it raises": (
         raising(ZeroDivisionError("by\nzero")),
-        "its episodes failed: ZeroDivisionError: by zero",
+        "its generate failed: ZeroDivisionError: by zero",
     ),
-    "it raises a key": (raising(KeyError("variant")), "its episodes failed: KeyError: 'variant'"),
+    "it raises a key": (raising(KeyError("variant")), "its generate failed: KeyError: 'variant'"),
     "it ends the program": (
         raising(SystemExit(3)),
-        r"its episodes failed: it ends the program \(SystemExit: 3\)",
+        r"its generate failed: it ends the program \(SystemExit: 3\)",
     ),
     "it refuses the data": (raising(DataError("too few.")), r"too few\."),
     "nothing": (
         lambda *_: None,
-        "its episodes give None; they must give pool and queries, two lists of Examples",
+        "its generate returned None; it must return pool and queries, two lists of Examples",
     ),
     "one list": (lambda *_: [one], "two lists of Examples"),
     "three lists": (lambda *_: ([one], [other], []), "two lists of Examples"),
@@ -95,13 +97,13 @@ WRONG_EPISODES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_EPISODES)
-def test_episodes_that_fail_or_give_something_else_are_one_line_with_the_tasks_name(
+@pytest.mark.parametrize("case", WRONG_GENERATE)
+def test_a_generate_that_fails_or_returns_something_else_is_one_line_with_the_tasks_name(
     case: str,
 ) -> None:
-    episodes, message = WRONG_EPISODES[case]
+    generate, message = WRONG_GENERATE[case]
     with pytest.raises(DataError, match=rf"^task mine: .*{message}") as caught:
-        load_examples(task(episodes=episodes))
+        load_examples(task(generate=generate))
     assert "\n" not in str(caught.value)
 
 
@@ -149,3 +151,28 @@ def test_texts_of_an_example_are_texts(name: str) -> None:
     with pytest.raises(DataError, match=rf"^the {name} holds half a surrogate pair"):
         Example(**{**fields, name: "\ud800"})
     assert getattr(Example(**{**fields, name: 7}), name) == "7"
+
+
+def test_a_cluster_is_part_of_the_content_and_its_absence_is_not() -> None:
+    fields: dict[str, Any] = {"id": "a", "input": "x", "target": "t"}
+    plain, clustered = Example(**fields), Example(**fields, cluster="document 1")
+    as_before = [plain.id, plain.input, plain.target, None, ()]
+    before = hashlib.sha256(json.dumps(as_before).encode() + b"\n").hexdigest()
+    assert content_hash([plain]) == before
+    assert content_hash([clustered]) != before
+
+
+def test_a_task_carries_the_hash_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = b'''"""Mine."""
+from icl_harness import Task, label_match, task
+@task
+def mine():
+    return Task(generate=lambda *_: ([], []), prompts="classify", scorer=label_match)
+'''
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/mine.py").write_bytes(source)
+    monkeypatch.chdir(tmp_path)
+    (found,) = find_tasks("mine")
+    assert found.source_hash == hashlib.sha256(source).hexdigest()
