@@ -113,6 +113,18 @@ class Known(NamedTuple):
     usage: Usage
 
 
+class Outcome(NamedTuple):
+    """What a request to a query came to in one cell; without an answer its text and score are
+    None.
+    """
+
+    status: str
+    text: str | None
+    parsed: str | None
+    score: float | None
+    shots_used: int
+
+
 class RunStore:
     """A run folder open for reading, or for writing by one process at a time (`create_or_resume`)."""
 
@@ -215,6 +227,22 @@ class RunStore:
             )
             known.setdefault(text, {})[query_id] = found
         return known
+
+    def outcomes(self, cell: Cell) -> dict[tuple[str, int], Outcome]:
+        """Return (query id, sample) -> what a cell has so far, failed requests left out."""
+        find = (
+            "SELECT query_id, sample, status, answer, parsed, score, shots_used FROM records "
+            "WHERE cell = ? AND status != 'failed'"
+        )
+        with told(self.path):
+            rows = self._db.execute(find, (self._find_cell(cell),)).fetchall()
+        return {(query_id, sample): Outcome(*rest) for query_id, sample, *rest in rows}
+
+    def spent_usd(self) -> float:
+        """Return the dollars that all records took together."""
+        with told(self.path):
+            row = self._db.execute("SELECT total(cost_usd) FROM records").fetchone()
+        return float(row[0])
 
     def answers_by_shots(self, cell: Cell) -> dict[int, int]:
         """Return shots used -> how many answers a cell has so far."""
