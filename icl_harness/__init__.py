@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
     from icl_harness.report.run import Run
     from icl_harness.tasks.discovery import task
+    from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
     from icl_harness.tasks.rows import holdout, hub, rows
     from icl_harness.tasks.scoring import Score, exact_match, label_match, number_match
     from icl_harness.tasks.task import Task
@@ -32,6 +33,7 @@ _HOMES = {
     "Edge": "prompts.tree",
     "Example": "examples",
     "IclError": "errors",
+    "Metric": "tasks.metrics",
     "Model": "models.base",
     "Node": "prompts.tree",
     "Prompt": "prompts.tree",
@@ -39,14 +41,17 @@ _HOMES = {
     "Run": "report.run",
     "Sampling": "models.base",
     "Score": "tasks.scoring",
+    "ScoredAnswer": "tasks.metrics",
     "ScriptedModel": "models.scripted",
     "Shot": "prompts.tree",
     "Task": "tasks.task",
     "Usage": "models.base",
+    "accuracy": "tasks.metrics",
     "exact_match": "tasks.scoring",
     "holdout": "tasks.rows",
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
+    "macro_f1": "tasks.metrics",
     "number_match": "tasks.scoring",
     "open_model": "models",
     "rows": "tasks.rows",
@@ -60,6 +65,7 @@ __all__ = [
     "Edge",
     "Example",
     "IclError",
+    "Metric",
     "Model",
     "Node",
     "Prompt",
@@ -67,14 +73,17 @@ __all__ = [
     "Run",
     "Sampling",
     "Score",
+    "ScoredAnswer",
     "ScriptedModel",
     "Shot",
     "Task",
     "Usage",
+    "accuracy",
     "exact_match",
     "holdout",
     "hub",
     "label_match",
+    "macro_f1",
     "number_match",
     "open_model",
     "rows",

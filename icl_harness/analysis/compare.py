@@ -9,31 +9,46 @@ side was asked).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_harness.analysis.stats import holm, paired_interval
+from icl_harness.analysis.curves import POINT, with_metrics
+from icl_harness.analysis.influence import (
+    by_metric,
+    is_binary,
+    metric_difference,
+    positions,
+    statistics_of,
+)
+from icl_harness.analysis.stats import Floats, holm
 from icl_harness.errors import SpecError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from icl_harness.tasks.metrics import Metric
+
 SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
-CELL = ["task", "model", "mode", "variant", "format", "queries_per_request", "shots", "metric"]
 PAIR = ["draw", "query_id", "sample"]
 FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_pairs", "n_draws", "n_queries"]
 
 
-def compare(records: pd.DataFrame, by: str = "mode", level: float = 0.95) -> pd.DataFrame:
-    """Return the mean of score(b) - score(a) for every two values a < b of `by`, all else equal.
+def compare(
+    records: pd.DataFrame,
+    by: str = "mode",
+    level: float = 0.95,
+    metrics: Mapping[str, Metric] | None = None,
+) -> pd.DataFrame:
+    """Return metric(b) - metric(a) for every two values a < b of `by`, all else equal.
 
-    Columns: by, a, b, what else names the cell, b_minus_a, ci_low, ci_high (at `level`, each row
+    Columns: by, a, b, what else names the point, b_minus_a, ci_low, ci_high (at `level`, each row
     for itself), p_value, p_holm, n_pairs, n_draws, n_queries. `p_holm` is adjusted over the shot
-    grid: all shot counts of a pair, or all pairs of shot counts. Raises `SpecError` where `by` is
-    unknown or has one value only.
+    grid: all shot counts of a pair, or all pairs of shot counts. `metrics` are those of the tasks;
+    else each is the one that the records name. Raises `SpecError` where `by` is unknown or has one
+    value only, or a metric needs what the records lack.
     """
     import pandas as pd
 
@@ -49,63 +64,76 @@ def compare(records: pd.DataFrame, by: str = "mode", level: float = 0.95) -> pd.
         raise SpecError(
             f"the records hold {len(values)} {by}{only}: a comparison by {by} needs 2.{instead}"
         )
-    rest = [name for name in CELL if name != by]
-    table = pd.DataFrame(
-        list(_rows(records, by, rest, level)), columns=["by", "a", "b", *rest, *FOUND]
-    )
+    rest = [name for name in POINT if name != by]
+    found = list(_rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level))
+    table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
     table["p_holm"] = table["p_holm"].astype("float64")
     family = rest if by == "shots" else ["a", "b", *(name for name in rest if name != "shots")]
     for _, rows in table.groupby(family, sort=False, dropna=False):
         table.loc[rows.index, "p_holm"] = holm(rows["p_value"].tolist())
-    order = [
-        *(name for name in rest if name != "shots"),
-        "a",
-        "b",
-        *(["shots"] if by != "shots" else []),
-    ]
+    last = [] if by == "shots" else ["shots"]
+    order = [*(name for name in rest if name != "shots"), "a", "b", *last]
     return table.sort_values(order, ignore_index=True)
 
 
 def _rows(
-    records: pd.DataFrame, by: str, rest: list[str], level: float
+    records: pd.DataFrame, metrics: Mapping[str, Metric], by: str, rest: list[str], level: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per cell and pair that has partners; Holm's column is filled in when all are
+    """Yield one row per point and pair that has partners; Holm's column is filled in when all are
     known.
     """
     ok = records[(records["status"] == "ok") & records["score"].notna()]
     ok = ok.assign(score=ok["score"].astype("float64"))
-    binary = (
-        ok["score"]
-        .isin((0.0, 1.0))
-        .groupby([ok["task"], ok["metric"]], dropna=False)
-        .transform("all")
-    )
-    ok = ok.assign(binary=binary)
-    for cell, group in ok.groupby(rest, dropna=False):
-        named = dict(zip(rest, cell, strict=True))
-        # One row per (draw, query, sample), one column per value; runs that asked the same twice
-        # are averaged.
-        wide = group.pivot_table(index=PAIR, columns=by, values="score", aggfunc="mean")
-        draws, queries = (wide.index.get_level_values(name).to_numpy() for name in PAIR[:2])
-        for a, b in combinations(wide.columns, 2):
-            both = (wide[a].notna() & wide[b].notna()).to_numpy()
-            if not both.any():
-                continue
-            of_a, of_b = wide[a].to_numpy()[both], wide[b].to_numpy()[both]
-            is_binary = bool(group["binary"].iloc[0])
-            found = paired_interval(
-                of_a, of_b, draws[both], queries[both], binary=is_binary, level=level
-            )
-            yield {
-                "by": by,
-                "a": a,
-                "b": b,
-                **named,
-                "b_minus_a": found.value,
-                "ci_low": found.low,
-                "ci_high": found.high,
-                "p_value": found.p_value,
-                "n_pairs": int(both.sum()),
-                "n_draws": len(np.unique(draws[both])),
-                "n_queries": len(np.unique(queries[both])),
-            }
+    for metric, answers in by_metric(ok, metrics):
+        statistics = statistics_of(answers, metric)
+        binary = is_binary(answers)
+        for point, chosen in positions(answers, rest):
+            sides = dict(_sides(answers.iloc[chosen], statistics.rows(chosen), by))
+            for a, b in combinations(sorted(sides), 2):
+                row = _difference(metric, sides[a], sides[b], binary=binary, level=level)
+                if row is not None:
+                    yield {"by": by, "a": a, "b": b, **dict(zip(rest, point, strict=True)), **row}
+
+
+def _sides(
+    answers: pd.DataFrame, statistics: Floats, by: str
+) -> Iterator[tuple[Any, tuple[pd.MultiIndex, Floats]]]:
+    """Yield each value of `by` with its (draw, query, sample) and their statistics; runs that asked
+    the same twice are averaged.
+    """
+    import pandas as pd
+
+    for (value,), chosen in positions(answers, [by]):
+        pairs = pd.MultiIndex.from_frame(answers.iloc[chosen][PAIR])
+        names = pairs.unique().sort_values()
+        code = names.get_indexer(pairs)
+        sums = np.zeros((len(names), statistics.shape[1]))
+        np.add.at(sums, code, statistics[chosen])
+        yield value, (names, sums / np.bincount(code)[:, None])
+
+
+def _difference(
+    metric: Metric,
+    a: tuple[pd.MultiIndex, Floats],
+    b: tuple[pd.MultiIndex, Floats],
+    *,
+    binary: bool,
+    level: float,
+) -> dict[str, Any] | None:
+    """Return the numbers of a row; None where no query was answered on both sides."""
+    (names_a, of_a), (names_b, of_b) = a, b
+    both = names_a.intersection(names_b, sort=None)
+    if both.empty:
+        return None
+    rows = of_a[names_a.get_indexer(both)], of_b[names_b.get_indexer(both)]
+    draws, queries = (both.get_level_values(i).factorize()[0] for i in (0, 1))
+    found = metric_difference(metric, rows, draws, queries, binary=binary, level=level)
+    return {
+        "b_minus_a": found.value,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "p_value": found.p_value,
+        "n_pairs": len(both),
+        "n_draws": int(draws.max()) + 1,
+        "n_queries": int(queries.max()) + 1,
+    }

@@ -7,42 +7,56 @@ and pictures (plots).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from icl_harness.analysis.stats import mean_interval
+from icl_harness.analysis.influence import (
+    by_metric,
+    is_binary,
+    metric_interval,
+    positions,
+    statistics_of,
+)
 from icl_harness.files import write_atomically
+from icl_harness.store.records import CELL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["task", "model", "mode", "variant", "format", "queries_per_request", "shots", "metric"]
+    from icl_harness.tasks.metrics import Metric
+
+POINT = [name for name in CELL if name != "draw"]  # what names a point of a curve
 INTERVAL = ["value", "ci_low", "ci_high"]
 COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_overflow"]
 MEANS = [
     "shots_used", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens",
 ]  # fmt: skip
-COLUMNS = [*CELL, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
+COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
 
 
-def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Return one row per cell of all draws (`CELL`), in that order, with the columns `COLUMNS`.
+def curves(
+    records: pd.DataFrame, level: float = 0.95, metrics: Mapping[str, Metric] | None = None
+) -> pd.DataFrame:
+    """Return one row per point of every curve (`POINT`), in that order, with the columns `COLUMNS`.
 
-    `value` is the mean score of the records that are ok and `ci_low`, `ci_high` its crossed
-    interval (stats); both are missing where no record is ok. `shots_used` and the tokens are means
-    over the records that are ok; `cost_usd` is a sum, missing where an answer's cost is not known;
-    `n_lost` counts requests that broke off. The order of the records makes no difference.
+    `value` is the metric of the records that are ok and `ci_low`, `ci_high` its crossed interval
+    (influence); all three are missing where no record is ok. `metrics` are those of the tasks; else
+    each is the one that the records name. `shots_used` and the tokens are means over the records
+    that are ok; `cost_usd` is a sum, missing where an answer's cost is not known; `n_lost` counts
+    requests that broke off. The order of the records makes no difference. Raises `SpecError` where
+    a metric needs what the records lack.
     """
     import pandas as pd
 
     if records.empty:
         return pd.DataFrame(columns=COLUMNS)
-    table = _numbered(records)
-    groups = table.groupby(CELL, sort=True, dropna=False, observed=True)
+    table = _numbered(with_metrics(records, metrics or {}))
+    groups = table.groupby(POINT, sort=True, dropna=False, observed=True)
     ok = table[table["status"] == "ok"]
-    ok_groups = ok.groupby(CELL, sort=True, dropna=False, observed=True)
+    ok_groups = ok.groupby(POINT, sort=True, dropna=False, observed=True)
     out = pd.DataFrame(
         {
             "n_queries": groups["query_id"].nunique(),
@@ -56,10 +70,18 @@ def curves(records: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         }
     )
     means = ok_groups[MEANS].mean()
-    intervals = _intervals(ok, level)
+    intervals = _intervals(ok, metrics or {}, level)
     cost = _cost(groups)
     out = out.join(means).join(intervals).join(cost)
     return out.reset_index()[COLUMNS]
+
+
+def with_metrics(records: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+    """Return the records under the names of these metrics."""
+    if not metrics:
+        return records
+    names = {task: metric.name for task, metric in metrics.items()}
+    return records.assign(metric=records["task"].map(names).fillna(records["metric"]))
 
 
 def asked_how(row: Any) -> list[str]:
@@ -97,33 +119,24 @@ def _numbered(records: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**numbers, **flags)
 
 
-def _intervals(ok: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Return value, ci_low and ci_high by cell. A metric of a task is binary where all its scores
-    are 0 or 1.
-    """
+def _intervals(ok: pd.DataFrame, metrics: Mapping[str, Metric], level: float) -> pd.DataFrame:
+    """Return value, ci_low and ci_high by point."""
     import pandas as pd
 
-    ok = ok[ok["score"].notna()]
-    binary = (
-        ok["score"]
-        .isin((0.0, 1.0))
-        .groupby([ok["task"], ok["metric"]], dropna=False)
-        .transform("all")
-    )
-    codes = {name: pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id")}
-    ok = ok.assign(binary=binary, draw_code=codes["draw"], query_code=codes["query_id"])
-    rows: dict[Any, tuple[float, float, float]] = {}
-    for cell, group in ok.groupby(CELL, sort=True, dropna=False, observed=True):
-        found = mean_interval(
-            group["score"].to_numpy(),
-            group["draw_code"].to_numpy(),
-            group["query_code"].to_numpy(),
-            binary=bool(group["binary"].iloc[0]),
-            level=level,
-        )
-        rows[cell] = (found.value, found.low, found.high)
-    index = pd.MultiIndex.from_tuples(list(rows), names=CELL)
-    return pd.DataFrame(list(rows.values()), index=index, columns=INTERVAL, dtype="float64")
+    ok = ok[ok["score"].notna()].reset_index(drop=True)
+    draws, queries = (pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id"))
+    found: dict[Any, tuple[float, float, float]] = {}
+    for metric, answers in by_metric(ok, metrics):
+        statistics = statistics_of(answers, metric)
+        binary = is_binary(answers)
+        for point, rows in positions(answers, POINT):
+            at = answers.index.to_numpy()[rows]
+            interval = metric_interval(
+                metric, statistics.rows(rows), draws[at], queries[at], binary=binary, level=level
+            )
+            found[point] = (interval.value, interval.low, interval.high)
+    index = pd.MultiIndex.from_tuples(list(found), names=POINT)
+    return pd.DataFrame(list(found.values()), index=index, columns=INTERVAL, dtype="float64")
 
 
 def _cost(groups: Any) -> pd.Series[float]:

@@ -115,8 +115,18 @@ class _Spread:
         return max(1.0, self.variance**2 / below)
 
 
+Limits = tuple[float, float]
+UNLIMITED: Limits = (-math.inf, math.inf)
+
+
 def mean_interval(
-    values: ArrayLike, draws: ArrayLike, queries: ArrayLike, *, binary: bool, level: float = 0.95
+    values: ArrayLike,
+    draws: ArrayLike,
+    queries: ArrayLike,
+    *,
+    binary: bool,
+    level: float = 0.95,
+    limits: Limits = UNLIMITED,
 ) -> Interval:
     """Return the mean of `values` with the interval that covers other queries and other draws.
 
@@ -124,17 +134,18 @@ def mean_interval(
     one draw only, draws are the clusters. With one draw the interval covers other queries but not
     other draws; with one query, other draws only. Binary scores get Wilson's interval (1927) with n
     = p (1 - p) / Var(mean) and Student's t for z; where all scores are equal, n is the number of
-    queries (nested: of draws). Other scores get mean ± t * se. In simulation 95 % intervals cover
-    94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2 logits or more.
+    queries (nested: of draws). Other scores get mean ± t * se, inside `limits`. In simulation 95 %
+    intervals cover 94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2 logits or more.
     """
     spread = _spread(values, draws, queries)
     mean, df, n_units = spread.mean, spread.df, spread.n_units
     if n_units < 2:
-        low, high = (0.0, 1.0) if binary else (math.nan, math.nan)
+        low, high = (0.0, 1.0) if binary else _known(limits)
         return Interval(value=mean, low=low, high=high, se=math.nan, df=0.0)
     se, t = math.sqrt(spread.variance), _t(level, df)
     if not binary:
-        return Interval(value=mean, low=mean - t * se, high=mean + t * se, se=se, df=df)
+        low, high = max(limits[0], mean - t * se), min(limits[1], mean + t * se)
+        return Interval(value=mean, low=low, high=high, se=se, df=df)
     n = mean * (1 - mean) / se**2 if se else float(n_units)
     centre = (mean + t * t / (2 * n)) / (1 + t * t / n)
     half = t / (1 + t * t / n) * math.sqrt(mean * (1 - mean) / n + t * t / (4 * n * n))
@@ -150,29 +161,30 @@ def paired_interval(
     *,
     binary: bool,
     level: float = 0.95,
+    limits: Limits = UNLIMITED,
 ) -> Difference:
     """Return the mean of b - a, where a[i] and b[i] are scores of the same draw and query.
 
     The variance is that of `mean_interval`, of the differences. Binary scores get the interval of
     Bonett & Price (2012) for paired proportions: one pair is added to either kind of disagreement.
     Its n is again what the crossed variance leaves of the sample, so it has a width even where a
-    and b never differ. Other scores get mean ± t * se.
+    and b never differ. Other scores get mean ± t * se, inside `limits`.
     """
     differences = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
     spread = _spread(differences, draws, queries)
     mean, df = spread.mean, spread.df
     if spread.n_units < 2:
-        low, high = (-1.0, 1.0) if binary else (math.nan, math.nan)
+        low, high = (-1.0, 1.0) if binary else _known(limits)
         return Difference(value=mean, low=low, high=high, se=math.nan, df=0.0, p_value=math.nan)
     centre = mean
     se = width = math.sqrt(spread.variance)
     if binary:
-        differ = float(np.abs(differences).mean())
+        differ = float(np.square(differences).mean())  # of scores: the share of pairs that differ
         n = (differ - mean**2) / se**2 if se else float(spread.n_units)
         centre = mean * n / (n + 2)
         width = math.sqrt(((differ * n + 2) / (n + 2) - centre**2) / (n + 2))
     half = _t(level, df) * width
-    low, high = centre - half, centre + half
+    low, high = max(limits[0], centre - half), min(limits[1], centre + half)
     if binary:
         low, high = max(-1.0, min(mean, low)), min(1.0, max(mean, high))
     return Difference(
@@ -277,6 +289,12 @@ def _additive_residuals(
         0.0  # an exact fit leaves rounding, which must not count as variance
     )
     return residual, len(y) - n_queries - int(rank)
+
+
+def _known(limits: Limits) -> Limits:
+    """Return all that one unit allows to say: the limits, or nothing where there are none."""
+    low, high = (limit if math.isfinite(limit) else math.nan for limit in limits)
+    return low, high
 
 
 def _t(level: float, df: float) -> float:

@@ -31,7 +31,7 @@ def task_list() -> Iterator[tuple[str, str]]:
             f" to {max(levels):.3g}" if max(levels) > min(levels) else ""
         )
         more = f"; variants {', '.join(first.variants)}" if len(first.variants) > 1 else ""
-        yield name, f"{_first_line(first)} [{first.metric}{chance if levels else ''}{more}]"
+        yield name, f"{_first_line(first)} [{first.metric.name}{chance if levels else ''}{more}]"
         subsets = ", ".join(task.name for task in members if task.name != name)
         if subsets:
             yield from (("", line) for line in textwrap.wrap(subsets, 76))
@@ -52,7 +52,7 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
         yield ""
     yield f"{task.name}: {task.doc.strip()}"
     yield ""
-    yield f"metric    {task.metric}{_chance(task)}"
+    yield f"metric    {task.metric.name}{_chance(task)}"
     yield f"variants  {', '.join(task.variants)}"
     yield f"prompts   prompts/{task.prompts}.jinja, answers of at most {task.max_tokens} tokens, stop {task.stop!r}"
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.analysis.curves import CELL, asked_how
+from icl_harness.analysis.curves import POINT, asked_how
 from icl_harness.store.bank import read_bank
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
 
 
 def common_errors(records: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the commonest error of the requests that failed, by cell (`CELL`)."""
+    """Return the commonest error of the requests that failed, by cell (`POINT`)."""
     failed = records[records["status"] == "failed"]
-    groups = failed.groupby(CELL, sort=False)["error"] if len(failed) else ()
+    groups = failed.groupby(POINT, sort=False)["error"] if len(failed) else ()
     return {cell: " ".join(str(errors.mode().iloc[0]).split())[:200] for cell, errors in groups}
 
 
@@ -63,7 +63,7 @@ def curve_notes(
         names = [row["task"], row["model"], row["mode"], row["variant"], *asked_how(row)]
         where = f"{' '.join(names)} {row['shots']} shots"
         if row["n_failed"]:
-            error = (errors or {}).get(tuple(row[name] for name in CELL))
+            error = (errors or {}).get(tuple(row[name] for name in POINT))
             why = f" ({error})" if error else ""
             yield f"{where}: {row['n_failed']} requests failed{why} and are missing; the same command asks them again"
         if row["n_refused"]:

@@ -359,7 +359,7 @@ def make_cell(spec: Spec, line: Line, shots: int) -> Cell:
     """Return the cell of a line with so many shots."""
     return Cell(
         task=line.task.name, model=line.model, mode=line.mode, variant=line.variant, format=spec.format,
-        queries_per_request=spec.queries_per_request, shots=shots, draw=line.draw, metric=line.task.metric,
+        queries_per_request=spec.queries_per_request, shots=shots, draw=line.draw, metric=line.task.metric.name,
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class Experiment:
             found = self.dataset(task, self.spec.variants[0], 0)
             data[task.name] = {"pool": found.pool_hash, "queries": found.queries_hash}
             tasks[task.name] = {
-                "metric": task.metric,
+                **task.metric.describe(),
                 "chance": task.chance,
                 "n_pool": len(found.pool),
                 "n_queries": self.n_queries(task),
@@ -224,7 +224,7 @@ class Experiment:
             task.max_tokens,
             task.stop,
         ]
-        words += [task.metric, _scoring(task.scorer), _scoring(task.reward)]
+        words += [task.metric.name, _scoring(task.scorer), _scoring(task.reward)]
         return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()
 
     def _check(self, task: Task, variant: str) -> None:

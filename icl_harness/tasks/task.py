@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example, shown
+from icl_harness.tasks.metrics import Metric, accuracy, as_metric
 from icl_harness.tasks.rows import MakeExample, Source
 from icl_harness.tasks.scoring import Scorer
 
@@ -71,7 +72,6 @@ FIELD_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(
         ("pool", "queries"), (_is_source, "a source of rows, as hub(...) and rows(...) give")
     ),
-    "metric": (_is_text, "a text that is not empty"),
     "chance": (_is_level, "a number, or None"),
     **dict.fromkeys(("labels", "variants", "stop"), (_is_texts, _TEXTS)),
     "label_maps": (
@@ -100,7 +100,7 @@ class Task:
         None  # (rng, variant, draw) -> pool, queries; draw is 0 unless per_draw
     )
     per_draw: bool = False  # generated anew for every draw; else once for all
-    metric: str = "accuracy"
+    metric: Metric = accuracy  # or the name of one of the library
     chance: float | None = None  # of guessing; 1 / number of labels where there are labels
     labels: tuple[
         str, ...
@@ -126,6 +126,7 @@ class Task:
     source_hash: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metric", as_metric(self.metric))
         for name, (holds, rule) in FIELD_RULES.items():
             value = getattr(self, name)
             if not holds(value):

@@ -1,0 +1,252 @@
+"""A metric's value and interval: records in, jackknife influence values inside, an interval out.
+
+Each answer gets a pseudo-value: the metric's value plus what this answer does to it. Their mean is
+the value, and their crossed variance (stats) is the metric's. What an answer, a query or a draw
+does is what leaving it out changes (Efron & Stein 1981, The jackknife estimate of variance). For a
+mean the pseudo-values are the scores themselves, so the numbers of accuracy stay what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icl_harness.analysis.stats import (
+    Codes,
+    Difference,
+    Floats,
+    Interval,
+    mean_interval,
+    paired_interval,
+)
+from icl_harness.errors import SpecError
+from icl_harness.tasks.discovery import authors_code
+from icl_harness.tasks.metrics import METRICS, Metric, ScoredAnswer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_SWEEPS = 10  # over queries and draws in turn; a complete table needs one
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A metric's statistics of the answers to one task: row i is `distinct[code[i]]`."""
+
+    distinct: Floats
+    code: Codes
+
+    def rows(self, chosen: Codes) -> Floats:
+        """Return the statistics of the answers `chosen`, one row each."""
+        return self.distinct[self.code[chosen]]
+
+
+def by_metric(
+    answers: pd.DataFrame, metrics: Mapping[str, Metric]
+) -> Iterator[tuple[Metric, pd.DataFrame]]:
+    """Yield each task's metric and answers. A task that `metrics` lack has the library's metric of
+    the records' name, else the mean score under that name.
+    """
+    for pair, of_task in answers.groupby(["task", "metric"], dropna=False):
+        task, name = (str(part) for part in pair)
+        mean_score = Metric(name=name, range=(-math.inf, math.inf))
+        yield metrics.get(task) or METRICS.get(name) or mean_score, of_task
+
+
+def positions(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[Any, ...], Codes]]:
+    """Yield the values that `names` have together, each with where its rows stand in the table."""
+    for values, rows in table.groupby(names, dropna=False, observed=True).indices.items():
+        yield (values if isinstance(values, tuple) else (values,)), np.asarray(rows, dtype=np.intp)
+
+
+def is_binary(answers: pd.DataFrame) -> bool:
+    """Return whether all scores of these answers are 0 or 1."""
+    return bool(answers["score"].isin((0.0, 1.0)).all())
+
+
+def statistics_of(answers: pd.DataFrame, metric: Metric) -> Statistics:
+    """Return the statistics of all `answers` to a task. Raises `SpecError` where they lack the
+    target that the metric needs, or where its function fails.
+    """
+    if metric.statistic is None:
+        scores, code = np.unique(answers["score"].to_numpy(dtype=float), return_inverse=True)
+        return Statistics(scores[:, None], code)
+    task = str(answers["task"].iloc[0])
+    if "target" not in answers or answers["target"].isna().any():
+        raise SpecError(
+            f"metric {metric.name} needs the target of every answer, and the records of {task} lack "
+            "some: an earlier version made them. `icl rescore RUN` adds them."
+        )
+    parsed = [None if value != value else value for value in answers["parsed"]]
+    keys = list(zip(parsed, answers["target"], answers["score"], strict=True))
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    labels = _labels(answers)
+    distinct = [
+        ScoredAnswer(parsed=parsed, target=target, score=float(score), labels=labels)
+        for parsed, target, score in number
+    ]
+    code = np.array([number[key] for key in keys], dtype=np.intp)
+    return Statistics(_matrix(metric, distinct), code)
+
+
+def _labels(answers: pd.DataFrame) -> tuple[str, ...]:
+    found = {*answers["target"], *answers["parsed"].dropna()}
+    if "choices" in answers:
+        for choices in answers["choices"].dropna().unique():
+            found.update(json.loads(choices))
+    return tuple(sorted(found))
+
+
+def _matrix(metric: Metric, answers: Iterable[ScoredAnswer]) -> Floats:
+    assert metric.statistic is not None
+    with authors_code(f"metric {metric.name}", ": its statistic failed", SpecError):
+        rows = [[float(number) for number in metric.statistic(answer)] for answer in answers]
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1 or lengths == [0]:
+        raise SpecError(
+            f"metric {metric.name}: its statistic gives {' or '.join(map(str, lengths))} numbers; it "
+            "must give as many for every answer."
+        )
+    if metric.aggregate is None and lengths != [1]:
+        raise SpecError(
+            f"metric {metric.name}: its statistic gives {lengths[0]} numbers, so it needs an aggregate."
+        )
+    return np.array(rows)
+
+
+def metric_interval(
+    metric: Metric, rows: Floats, draws: Codes, queries: Codes, *, binary: bool, level: float
+) -> Interval:
+    """Return the metric's value of answers with these statistics, and its interval.
+
+    `binary`: all scores of the task are 0 or 1, which matters to a mean alone. Other metrics with a
+    finite range get Wilson's interval on that range, so that limits stay inside and a value at the
+    end of it has a width.
+    """
+    if metric.aggregate is None:
+        return mean_interval(
+            rows[:, 0], draws, queries, binary=binary, level=level, limits=metric.range
+        )
+    value, pseudo = pseudo_values(metric, rows, draws, queries)
+    if not np.isfinite(pseudo).all():
+        low, high = (limit if math.isfinite(limit) else math.nan for limit in metric.range)
+        return Interval(value=value, low=low, high=high, se=math.nan, df=0.0)
+    low, high = metric.range
+    width = high - low
+    if not math.isfinite(width):
+        found = mean_interval(
+            pseudo, draws, queries, binary=False, level=level, limits=metric.range
+        )
+        return replace(found, value=value)
+    found = mean_interval((pseudo - low) / width, draws, queries, binary=True, level=level)
+    return Interval(
+        value=value,
+        low=low + width * found.low,
+        high=low + width * found.high,
+        se=width * found.se,
+        df=found.df,
+    )
+
+
+def metric_difference(
+    metric: Metric,
+    rows: tuple[Floats, Floats],
+    draws: Codes,
+    queries: Codes,
+    *,
+    binary: bool,
+    level: float,
+) -> Difference:
+    """Return the metric's value of the second answers less that of the first, paired row by row."""
+    low, high = metric.range
+    width = high - low
+    if metric.aggregate is None:
+        a, b = (side[:, 0] for side in rows)
+        limits = (-width, width)
+        return paired_interval(a, b, draws, queries, binary=binary, level=level, limits=limits)
+    (of_a, a), (of_b, b) = (pseudo_values(metric, side, draws, queries) for side in rows)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        limit = width if math.isfinite(width) else math.nan
+        return Difference(
+            value=of_b - of_a, low=-limit, high=limit, se=math.nan, df=0.0, p_value=math.nan
+        )
+    bounded = math.isfinite(width)
+    scale = width if bounded else 1.0
+    found = paired_interval(a / scale, b / scale, draws, queries, binary=bounded, level=level)
+    return Difference(
+        value=of_b - of_a,
+        low=scale * found.low,
+        high=scale * found.high,
+        se=scale * found.se,
+        df=found.df,
+        p_value=found.p_value,
+    )
+
+
+def pseudo_values(
+    metric: Metric, rows: Floats, draws: Codes, queries: Codes
+) -> tuple[float, Floats]:
+    """Return the metric's value and one pseudo-value per answer, whose mean is the value.
+
+    Summed over a query (a draw) they say what leaving out the query (the draw) changes. The rest is
+    what leaving out the answer alone changes. An answer without which there is no value has none.
+    """
+    n = len(rows)
+    value = _value(metric, rows.mean(axis=0))
+    influence = _influence(metric, rows, np.arange(n))
+    for _ in range(N_SWEEPS):
+        before = influence
+        for clusters in (queries, draws):
+            influence = _with_sums(metric, rows, influence, clusters)
+        if np.allclose(before, influence, rtol=0, atol=1e-12):
+            break
+    return value, value + influence
+
+
+def _with_sums(metric: Metric, rows: Floats, influence: Floats, clusters: Codes) -> Floats:
+    """Return the influence values with the sum over each cluster that leaving it out gives."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    sizes = np.bincount(cluster)
+    if len(sizes) == 1 or len(sizes) == len(rows):
+        return influence
+    wanted = _influence(metric, rows, cluster)
+    missing = wanted - np.bincount(cluster, influence)
+    return influence + (missing / sizes)[cluster]
+
+
+def _influence(metric: Metric, rows: Floats, cluster: Codes) -> Floats:
+    """Return what each cluster of answers adds to the value, times the number of answers; 0 in
+    sum.
+    """
+    n, sizes = len(rows), np.bincount(cluster)
+    if len(sizes) == 1:
+        return np.zeros(1)
+    total = rows.sum(axis=0)
+    parts = np.zeros((len(sizes), rows.shape[1]))
+    np.add.at(parts, cluster, rows)
+    value = _value(metric, total / n)
+    without = [
+        _value(metric, (total - part) / (n - size)) for part, size in zip(parts, sizes, strict=True)
+    ]
+    influence: Floats = (n - sizes) * (value - np.array(without))
+    centred: Floats = influence - sizes * (influence.sum() / n)
+    return centred
+
+
+def _value(metric: Metric, mean: Floats) -> float:
+    assert metric.aggregate is not None
+    quiet = np.errstate(divide="ignore", invalid="ignore")  # where nothing is left: no value
+    with quiet, authors_code(f"metric {metric.name}", ": its aggregate failed", SpecError):
+        value = float(metric.aggregate(mean))
+    low, high = metric.range
+    if value < low - 1e-9 or value > high + 1e-9:
+        raise SpecError(
+            f"metric {metric.name} gives {value:.6g}; its range is {low:g} to {high:g}. Correct one "
+            "of them in the task file."
+        )
+    return value

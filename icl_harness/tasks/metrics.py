@@ -1,0 +1,153 @@
+"""Metrics: a statistic per answer, and how the statistics of a cell's answers become one number.
+
+In: what an answer was read as, its target, its score, the labels of the task. Out: a vector of
+numbers per answer; of their mean, a value. So every metric is a function of means, and its interval
+follows from what the value would be without an answer (analysis/influence.py). Left out: metrics
+that are no function of means, such as a median.
+
+A metric of one's own stands in the task file:
+
+    def tokens(answer: ScoredAnswer) -> list[float]:
+        return [answer.score, len(answer.target.split())]
+
+    per_word = Metric(name="score per word", statistic=tokens, aggregate=lambda mean: mean[0] / mean[1])
+
+    Task(..., metric=per_word)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icl_harness.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredAnswer:
+    """One answer as a metric sees it.
+
+    `parsed` is None where nothing could be read from the answer. `labels` are the same for all
+    answers of a task: every choice, target and parsed answer there is, sorted.
+    """
+
+    parsed: str | None
+    target: str
+    score: float
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A statistic per answer, an aggregate, and the range that the value lies in.
+
+    `statistic` returns the same number of numbers for every answer of a task; None is the score.
+    `aggregate` returns the value from the mean of the statistics; None is the mean itself, of a
+    statistic of one number. `range` may be infinite.
+    """
+
+    name: str
+    statistic: Callable[[ScoredAnswer], Sequence[float]] | None = None
+    aggregate: Callable[[NDArray[np.float64]], float] | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise SpecError(
+                f"a metric's name is {self.name!r}; it must be a text that is not empty."
+            )
+        for field in ("statistic", "aggregate"):
+            value = getattr(self, field)
+            if value is not None and not callable(value):
+                raise SpecError(
+                    f"metric {self.name}: its {field} is {value!r}; it must be a function."
+                )
+        if self.aggregate is not None and self.statistic is None:
+            raise SpecError(f"metric {self.name}: an aggregate needs a statistic. Give both.")
+        if not _is_range(self.range):
+            raise SpecError(
+                f"metric {self.name}: its range is {self.range!r}; it must be two numbers, the lower "
+                "one first."
+            )
+
+    @property
+    def is_mean_score(self) -> bool:
+        """Return whether the value is the mean of the scores: targets and labels are not needed."""
+        return self.statistic is None
+
+    def describe(self) -> dict[str, object]:
+        """Return what `run.json` says of a task's metric; an infinite limit is null there."""
+        limits = [limit if math.isfinite(limit) else None for limit in self.range]
+        return {
+            "metric": self.name,
+            "metric_range": limits,
+            "metric_is_mean_score": self.is_mean_score,
+        }
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    if not all(isinstance(limit, int | float) for limit in value):
+        return False
+    return bool(value[0] < value[1])  # False for NaN
+
+
+def _label_counts(answer: ScoredAnswer) -> list[float]:
+    """Return three numbers per label: predicted and true, predicted, true."""
+    predicted = [float(label == answer.parsed) for label in answer.labels]
+    true = [float(label == answer.target) for label in answer.labels]
+    hits = [p * t for p, t in zip(predicted, true, strict=True)]
+    return [*hits, *predicted, *true]
+
+
+def _mean_f1(counts: NDArray[np.float64]) -> float:
+    """Return the mean F1 of the labels that were predicted or true at least once."""
+    hits, predicted, true = counts.reshape(3, -1)
+    there = predicted + true > 0
+    return float((2 * hits[there] / (predicted + true)[there]).mean())
+
+
+accuracy = Metric(name="accuracy")
+# The mean over labels of their F1, as scikit-learn's f1_score(average="macro") has it by default:
+# over the labels that occur as a target or as an answer. An answer that could not be parsed is a
+# prediction of no label: it costs its target recall, and is no label of its own.
+macro_f1 = Metric(name="macro_f1", statistic=_label_counts, aggregate=_mean_f1)
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (accuracy, macro_f1)}
+
+
+def find_metric(name: str, others: Sequence[Metric] = ()) -> Metric:
+    """Return the library's metric of a name, or that of `others`. Raises `SpecError` with the
+    nearest names.
+    """
+    known = {**{metric.name: metric for metric in others}, **METRICS}
+    if name not in known:
+        raise SpecError(
+            f"there is no metric {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+        )
+    return known[name]
+
+
+def as_metric(value: object) -> Metric:
+    """Return the metric that a task names or brings. Raises `SpecError`."""
+    if isinstance(value, str) and value in METRICS:
+        return METRICS[value]
+    if not isinstance(value, Metric):
+        close = nearest(value, METRICS) if isinstance(value, str) else ""
+        raise SpecError(
+            f"the task's metric is {value!r}; it must be {', '.join(METRICS)} or a Metric(name=…)."
+            f"{close}"
+        )
+    if METRICS.get(value.name, value) != value:
+        raise SpecError(
+            f"the task's metric is called {value.name!r}, as another one of the library is. "
+            "Give it another name."
+        )
+    return value
