@@ -458,7 +458,7 @@ class TestRefusals:
             ("tasks/toy.py", "max_tokens=4", "max_tokens=5"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, stop=('x',)"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, fields={'a': 1}"),
-            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, metric='share'"),
+            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, metric='macro_f1'"),
             ("tasks/toy.py", "scorer=label_match", "scorer=lambda a, e: label_match(a, e)"),
             (
                 "tasks/toy.py",
