@@ -29,7 +29,7 @@ def toy() -> Task:
 TOY_PROMPTS = """\
 {% block preamble %}Even or odd? ({{ mode }})
 {% endblock %}
-{% block shot %}{{ input }} ->{% if target is not none %} {{ rationale if mode == "reinforced" else target }}{% endif %}
+{% block shot %}{{ input }} ->{% if target is not none %} {{ target }}{% endif %}
 {% endblock %}
 {% block format %}Answer {{ labels | join(" or ") }}.
 {% for e in examples %}{{ e.input }} -> {{ e.target }}

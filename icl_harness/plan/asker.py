@@ -104,8 +104,8 @@ class _Planner:
         """Add the rows of a line."""
         experiment, model = self._experiment, self._experiment.model(line)
         counter, foresight = self._of(model)
-        bank = known_bank(experiment, self._folder, line) if line.mode == "reinforced" else None
-        stood_in = line.mode == "reinforced" and bank is None
+        bank = known_bank(experiment, self._folder, line) if line.needs_bank else None
+        stood_in = line.needs_bank and bank is None
         if stood_in:
             await self._plan_bank(line, model)
             bank = Bank(

@@ -1,7 +1,7 @@
 """Modes: what a shot shows, and the path of prompts that follows from it.
 
 supervised: gold answers, with gold rationales where the task has them. reinforced: the model's own
-rationales, from a bank. unsupervised: inputs alone, then a fixed block that gives the output format
+answers, from a bank, as it wrote them. unsupervised: inputs alone, then a fixed block that gives the output format
 (Agarwal et al. 2024, section 3). In the chat format the preamble is the system's, a shot with an
 answer is a turn of the user's and one of the assistant's, and all the rest is the user's; the tree
 is the same.
@@ -9,14 +9,15 @@ is the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from icl_harness.draws import stable_seed
 from icl_harness.errors import TemplateError
 from icl_harness.examples import Example
 from icl_harness.prompts.template import Template
-from icl_harness.prompts.tree import Node, Query, Shot
+from icl_harness.prompts.tree import Edge, Node, Query, Shot
 
 Mode = Literal["supervised", "reinforced", "unsupervised"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -24,31 +25,46 @@ Format = Literal["text", "chat"]
 
 
 def gold_shots(examples: Sequence[Example], mode: Mode) -> list[Shot]:
-    """Return the shots of supervised mode (gold answers and rationales) or of unsupervised mode
-    (inputs alone).
+    """Return the shots of examples as the data have them: with gold answers and rationales, in
+    unsupervised mode inputs alone. Where reinforced mode has no bank yet, they stand in for it.
     """
     if mode == "unsupervised":
         return [Shot(id=e.id, input=e.input, target=None) for e in examples]
+    if mode == "reinforced":
+        return [
+            Shot(id=e.id, input=e.input, target=e.target, rationale=e.rationale or e.target)
+            for e in examples
+        ]
     return [Shot(id=e.id, input=e.input, target=e.target, rationale=e.rationale) for e in examples]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotSource:
+    """The shots of a path in the order of its draw, of which the first K make a prompt.
+
+    Unless `arrange` gives another list for each K, or `select` one for each query and K.
+    """
+
+    shots: Sequence[Shot]
+    arrange: Callable[[int], Sequence[Shot]] | None = None
+    select: Callable[[Example, int], Sequence[Shot]] | None = None
 
 
 class PromptPath:
     """The prompts of one (task, mode, variant, draw): a path of nodes, and the queries that may
     hang off any of them.
 
-    `variables` are what every block of the template may use beside its own (labels and the task's
-    fields). `worked` are the examples of the unsupervised format block; they stay the same as K
-    grows. `cuts` are the shot counts of the grid: a provider's cache may be asked for there.
+    `shots` are nested unless they are a `ShotSource` that says otherwise. `variables` are what
+    every block of the template may use beside its own (labels and the task's fields). `worked` are
+    the examples of the unsupervised format block; they stay the same as K grows. `cuts` are the
+    shot counts of the grid: a provider's cache may be asked for there.
     """
-
-    # Whether each query brings shots of its own: then `query(example, k)` is another for each K.
-    selects = False
 
     def __init__(
         self,
         template: Template,
         mode: Mode,
-        shots: Sequence[Shot],
+        shots: Sequence[Shot] | ShotSource,
         variables: Mapping[str, Any],
         worked: Sequence[Example] = (),
         *,
@@ -56,55 +72,85 @@ class PromptPath:
         cuts: Collection[int] = (),
     ) -> None:
         self.mode = mode
-        self.shots = shots
+        self._source = shots if isinstance(shots, ShotSource) else ShotSource(shots=shots)
+        self.shots = self._source.shots
         self._template = template
         self._variables = {"mode": mode, **variables}
         self._is_chat = format == "chat"
-        self._cuts = {min(k, len(shots)) for k in cuts}  # a bank may hold fewer
-        self._nodes = [
-            Node(
-                self._render("preamble"),
-                mode=mode,
-                role="system" if self._is_chat else "",
-                cut=0 in self._cuts,
-            )
-        ]
+        self._cuts = {min(k, len(self.shots)) for k in cuts}  # a bank may hold fewer
+        root = Node(
+            self._render("preamble"),
+            mode=mode,
+            role="system" if self._is_chat else "",
+            cut=self.selects or 0 in self._cuts,
+        )
+        self._nodes = [root]
+        self._arranged = {0: root}
         self._format = (
             self._render("format", examples=list(worked)) if mode == "unsupervised" else ""
         )
 
+    @property
+    def selects(self) -> bool:
+        """Return whether each query brings shots of its own: then `node(k)` is the preamble alone,
+        and `query(example, k)` another query for each K.
+        """
+        return self._source.select is not None
+
     def node(self, k: int) -> Node:
         """Return the prefix of K shots, format block included; nodes of smaller K are extended,
-        never built again.
+        never built again, where shots are nested.
         """
+        if self.selects:
+            return self._nodes[0]
+        node = self._nested(k) if self._source.arrange is None else self._arrange(k)
+        if not self._format:
+            return node
+        return node.child(self._format, role=self._user, cut=node.cut)
+
+    def _nested(self, k: int) -> Node:
         while len(self._nodes) <= k:
-            self._nodes.append(
-                self._extend(self._nodes[-1], self.shots[len(self._nodes) - 1], len(self._nodes))
-            )
-        node = self._nodes[k]
-        return (
-            node.child(self._format, role="user" if self._is_chat else "", cut=node.cut)
-            if self._format
-            else node
-        )
+            n = len(self._nodes)
+            self._nodes.append(self._extend(self._nodes[-1], self.shots[n - 1], n))
+        return self._nodes[k]
+
+    def _arrange(self, k: int) -> Node:
+        """Return the prefix of K shots whose order depends on K: its path begins at the root."""
+        if k not in self._arranged:
+            assert self._source.arrange is not None
+            node = self._nodes[0]
+            for n, shot in enumerate(self._source.arrange(k), start=1):
+                node = self._extend(node, shot, k if n == k else -1)
+            self._arranged[k] = node
+        return self._arranged[k]
 
     def _extend(self, node: Node, shot: Shot, k: int) -> Node:
-        """Return the prefix that ends in the K-th shot: one edge more, in a chat one for each turn."""
-        cut = k in self._cuts
-        text = self._render("shot", input=shot.input, target=shot.target, rationale=shot.rationale)
-        if not self._is_chat:
-            return node.child(text, shot, cut=cut)
-        if shot.target is None:
-            return node.child(text, shot, role="user", cut=cut)
+        """Return the prefix that ends in a shot; `k` is where a cut may stand."""
+        *firsts, last = self._edges(shot)
+        for edge in firsts:
+            node = node.child(edge.text, edge.shot, role=edge.role)
+        return node.child(last.text, last.shot, role=last.role, cut=k in self._cuts)
+
+    def _edges(self, shot: Shot) -> list[Edge]:
+        """Return the texts of a shot: one, in a chat one for each turn."""
+        is_own = self.mode == "reinforced"
+        text = self._render(
+            "shot",
+            input=shot.input,
+            target=shot.rationale if is_own else shot.target,
+            rationale=None if is_own else shot.rationale,
+        )
+        if not self._is_chat or shot.target is None:
+            return [Edge(text=text, shot=shot, role=self._user)]
         query = self._render("query", input=shot.input)
         if not text.startswith(query):
             raise TemplateError(
-                f"template {self._template.name}: its shot block does not begin as its query block does, so that a "
-                "shot cannot be told as two turns of a chat. Let them begin alike, or use --format text."
+                f"template {self._template.name}: its shot block does not begin as its query block "
+                "does, so that a shot cannot be told as two turns of a chat. Let them begin alike, "
+                "or use --format text."
             )
-        return node.child(query, role="user").child(
-            text[len(query) :].strip(), shot, role="assistant", cut=cut
-        )
+        answer = text[len(query) :].strip()
+        return [Edge(text=query, role="user"), Edge(text=answer, shot=shot, role="assistant")]
 
     def query(
         self,
@@ -117,8 +163,8 @@ class PromptPath:
     ) -> Query:
         """Return what is asked about `example` behind any node of this path.
 
-        `k` is the shot count, which only the query of a selection variant needs: it brings its own
-        shots. `weighed`: render the continuation that gives each choice as the answer, too.
+        `k` is the shot count, which only the query of a path that `selects` needs: it brings its
+        own shots. `weighed`: render the continuation that gives each choice as the answer, too.
         """
         text = self._render("query", input=example.input)
         continuations = [
@@ -128,12 +174,27 @@ class PromptPath:
         return Query(
             id=example.id,
             text=text,
+            own=self._own_edges(example, k) if self.selects else (),
             input=example.input,
             choices=example.choices,
             continuations=tuple(continuations),
             sample=sample,
             seed=stable_seed("query", seed, example.id, sample),
         )
+
+    def _own_edges(self, example: Example, k: int | None) -> tuple[Edge, ...]:
+        """Return the shots that are selected for a query, and the format block behind them."""
+        assert self._source.select is not None
+        assert k is not None, "a query that brings its own shots needs their number"
+        shots = self._source.select(example, k)
+        edges = [edge for shot in shots for edge in self._edges(shot)]
+        if self._format:
+            edges.append(Edge(text=self._format, role=self._user))
+        return tuple(edges)
+
+    @property
+    def _user(self) -> str:
+        return "user" if self._is_chat else ""
 
     def _render(self, block: str, **variables: Any) -> str:
         return self._template.render(block, **self._variables, **variables)

@@ -77,7 +77,7 @@ class LineWalk:
         """Ask and score what the store does not hold yet."""
         shared, line, experiment = self.shared, self.place.line, self.shared.experiment
         bank = None
-        if line.mode == "reinforced":
+        if line.needs_bank:
             async with shared.banks[bank_name(line)]:
                 bank = await obtain_bank(
                     experiment, shared.store.path, line, self.model, self.count

@@ -22,6 +22,7 @@ from icl_harness.examples import Example, content_hash
 from icl_harness.models.base import Answer, Model, Sampling, spent_tokens
 from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts.tree import Node, Query
+from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.store.bank import (  # fmt: skip
     Attempt,
@@ -38,7 +39,9 @@ from icl_harness.tasks.task import Task
 
 
 def bank_name(line: Line) -> str:
-    """Return the file name of a line's bank; a `per_draw` task has one for each draw."""
+    """Return the file name of a line's bank, which depends on a variant's labels alone; a
+    `per_draw` task has one for each draw.
+    """
     return f"{_stem(line)}--{_plain(line.model)}-{_digest(line.model)}.jsonl"
 
 
@@ -46,7 +49,8 @@ def solved(folder: Path, task: str, variant: str, model: str) -> tuple[int, int]
     """Return how many problems of a run's banks for these cells are solved, and how many were
     tried.
     """
-    files = folder.glob(f"bank-{_plain(task)}-{_plain(variant)}-*-{_digest(model)}.jsonl")
+    labels = _plain(parse_variant(variant).labels)
+    files = folder.glob(f"bank-{_plain(task)}-{labels}-*-{_digest(model)}.jsonl")
     banks = [read_bank(file) for file in sorted(files)]
     return sum(bank.n_solved for bank in banks), sum(bank.n_problems for bank in banks)
 
@@ -56,7 +60,7 @@ def check_banks(experiment: Experiment) -> None:
     asked or written.
     """
     for line in experiment.lines():
-        if line.mode == "reinforced" and experiment.spec.bank:
+        if line.needs_bank and experiment.spec.bank:
             _taken_bank(experiment, line)
 
 
@@ -148,7 +152,7 @@ def _stem(line: Line) -> str:
     parts = [
         "bank",
         _plain(line.task.name),
-        _plain(line.variant),
+        _plain(parse_variant(line.variant).labels),
         *([f"draw{line.draw}"] if line.task.per_draw else []),
     ]
     return "-".join(parts)

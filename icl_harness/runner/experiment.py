@@ -25,8 +25,11 @@ from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
 from icl_harness.models.replicas import Replica, is_local
 from icl_harness.models.workers import Workers
-from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
+from icl_harness.prompts.modes import Mode, PromptPath, ShotSource, gold_shots
+from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
+from icl_harness.prompts.tree import Shot
+from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import Attempt, Bank
 from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, load_examples
@@ -52,6 +55,11 @@ class Line:
 
     def __str__(self) -> str:
         return f"{self.task.name}, {self.mode}, {self.variant}, draw {self.draw}"
+
+    @property
+    def needs_bank(self) -> bool:
+        """Return whether its shots depend on what the model has solved."""
+        return self.mode == "reinforced" or parse_variant(self.variant).needs_bank
 
 
 class Experiment:
@@ -158,12 +166,13 @@ class Experiment:
 
     def dataset(self, task: Task, variant: str, draw: int) -> Dataset:
         """Return the examples of a draw; only those of a `per_draw` task differ between draws."""
-        key = (task.name, draw if task.per_draw else 0, variant)
+        labels = parse_variant(variant).labels
+        key = (task.name, draw if task.per_draw else 0, labels)
         if key not in self._datasets:
             if task.per_draw:  # its examples serve one draw
                 self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
             found = load_examples(
-                task, data=self._data, seed=self.spec.seed, draw=key[1], variant=variant
+                task, data=self._data, seed=self.spec.seed, draw=key[1], variant=labels
             )
             pool = sample_examples(found.pool, self.spec.pool, self.spec.seed, f"pool {task.name}")
             self._datasets[key] = replace(found, pool=tuple(pool))
@@ -181,7 +190,7 @@ class Experiment:
         return len(self.queries(task, self.spec.variants[0], 0))
 
     def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
-        """Return the prompts of a line; reinforced mode takes its shots from `bank`."""
+        """Return the prompts of a line; what needs a bank takes its shots from `bank`."""
         pool = self.dataset(line.task, line.variant, line.draw).pool
         # A pool that is generated for each draw comes in an order of its own (class-balanced, say);
         # a fixed pool is permuted.
@@ -193,15 +202,36 @@ class Experiment:
         worked: Sequence[Example] = ()
         if line.mode == "unsupervised" and self.spec.worked:
             order, worked = order[: -self.spec.worked], order[-self.spec.worked :]
-        shots = bank.shots(order) if bank is not None else gold_shots(order, line.mode)
         return PromptPath(
-            self.templates[line.task.name], line.mode, shots, self.variables(line.task, line.variant), worked,
-            format=self.spec.format, cuts=self.spec.shots,
-        )  # fmt: skip
+            self.templates[line.task.name],
+            line.mode,
+            self._shots(line, order, bank),
+            self.variables(line.task, line.variant),
+            worked,
+            format=self.spec.format,
+            cuts=self.spec.shots,
+        )
+
+    def _shots(self, line: Line, order: Sequence[Example], bank: Bank | None) -> ShotSource:
+        variant = parse_variant(line.variant)
+        context = Context(
+            task=line.task.name,
+            seed=self.spec.seed,
+            draw=line.draw,
+            labels=labels_of(line.task, variant.labels),
+            solved=set() if bank is None else {a.id for a in bank.attempts if a.kept},
+        )
+
+        def make(examples: Sequence[Example]) -> list[Shot]:
+            if line.mode == "reinforced" and bank is not None:
+                return bank.shots(examples)
+            return gold_shots(examples, line.mode)
+
+        return shot_source(variant, order, context, make)
 
     def variables(self, task: Task, variant: str) -> dict[str, Any]:
         """Return what every block of a task's template may use."""
-        return {**task.fields, "labels": labels_of(task, variant)}
+        return {**task.fields, "labels": labels_of(task, parse_variant(variant).labels)}
 
     def sampling(self, task: Task) -> Sampling:
         """Return how the answers of a task's cells are made."""
@@ -231,7 +261,18 @@ class Experiment:
         """Refuse what the task cannot give, and render one prompt of each mode to find a faulty
         template.
         """
-        spec, found = self.spec, self.dataset(task, variant, 0)
+        spec, changes = self.spec, parse_variant(variant)
+        check_variant(changes, task, spec.modes)
+        if changes.selects and spec.queries_per_request > 1:
+            raise SpecError(
+                f"variant {variant} shows each query shots of its own, so that queries cannot share "
+                "a request. Leave out --queries-per-request or the variant."
+            )
+        if changes.changes_labels and "baseline/ceiling" in spec.models:
+            raise SpecError(
+                f"baseline/ceiling knows the default labels alone: leave it out for variant {variant}."
+            )
+        found = self.dataset(task, variant, 0)
         most, there = max(spec.shots), len(found.pool) - spec.worked
         if most > there:
             limit = " left by --pool" if spec.pool else ""
@@ -245,17 +286,15 @@ class Experiment:
                 f"{task.name} has {len(found.pool):,} pool examples; --bank-shots {spec.bank_shots:,} leaves none to "
                 f"try. Ask for at most {len(found.pool) - 1:,}."
             )
-        if variant != "default" and "baseline/ceiling" in spec.models:
-            raise SpecError(
-                f"baseline/ceiling knows the default labels alone: leave it out for variant {variant}."
-            )
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
         for mode in spec.modes:
-            bank = Bank((stand_in(found.pool[0]),)) if mode == "reinforced" else None
-            path = self.path(Line(model="", task=task, variant=variant, mode=mode, draw=0), bank)
-            path.node(min(1, len(path.shots)))
-            path.query(found.queries[0], weighed=True)
+            line = Line(model="", task=task, variant=variant, mode=mode, draw=0)
+            bank = Bank((stand_in(found.pool[0]),)) if line.needs_bank else None
+            path = self.path(line, bank)
+            k = min(1, len(path.shots))
+            path.node(k)
+            path.query(found.queries[0], k, weighed=True)
 
     def _start(self, workers: Workers) -> dict[str, Replica]:
         names = [name for name in self.spec.models if name not in self._given and is_local(name)]

@@ -13,6 +13,7 @@ from icl_harness.errors import SpecError, nearest
 from icl_harness.models import APIS
 from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import MODES, Format, Mode
+from icl_harness.prompts.variants import parse_variant
 
 OnOverflow = Literal["drop", "skip", "error"]
 MOST_DRAWS = 10_000
@@ -55,6 +56,8 @@ class Spec:
     data: str | None = None
 
     def __post_init__(self) -> None:
+        canonical = tuple(str(parse_variant(variant)) for variant in self.variants)
+        object.__setattr__(self, "variants", canonical)
         for name, most in (
             ("tasks", "task"),
             ("models", "model"),
@@ -91,9 +94,10 @@ class Spec:
             raise SpecError("--worked belongs to the unsupervised mode, which is not asked for.")
         for name in ("bank", "bank_samples", "bank_temperature", "bank_shots"):
             default = next(f.default for f in fields(self) if f.name == name)
-            if "reinforced" not in self.modes and getattr(self, name) != default:
+            if not self._needs_bank and getattr(self, name) != default:
                 raise SpecError(
-                    f"--{name.replace('_', '-')} belongs to the reinforced mode, which is not asked for."
+                    f"--{name.replace('_', '-')} belongs to the reinforced mode and the variant bank, and "
+                    "neither is asked for."
                 )
         if self.queries_per_request != 1 and self.scoring != "generate":
             raise SpecError(
@@ -117,6 +121,11 @@ class Spec:
             raise SpecError(
                 "--base-url belongs to openai/, anthropic/ and google/ models, and none is named."
             )
+
+    @property
+    def _needs_bank(self) -> bool:
+        variants = map(parse_variant, self.variants)
+        return "reinforced" in self.modes or any(variant.needs_bank for variant in variants)
 
     def _check_numbers(self) -> None:
         at_least = {

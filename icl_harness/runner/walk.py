@@ -63,7 +63,7 @@ def refuse_overflow(experiment: Experiment) -> None:
     their bank.
     """
     for line in experiment.lines():
-        if line.mode != "reinforced":
+        if not line.needs_bank:
             path, model, n = (
                 experiment.path(line),
                 experiment.model(line),

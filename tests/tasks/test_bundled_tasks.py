@@ -18,9 +18,9 @@ from icl_harness.cli.describe import task_page
 from icl_harness.errors import DataError, SpecError
 from icl_harness.examples import Example
 from icl_harness.models.base import truncate_at_stop
-from icl_harness.prompts.modes import MODES, PromptPath, gold_shots
+from icl_harness.prompts.modes import MODES, Format, PromptPath, gold_shots
 from icl_harness.prompts.template import Template, load_template
-from icl_harness.prompts.tree import Prompt
+from icl_harness.prompts.tree import Prompt, Shot
 from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, list_tasks, load_examples
 from icl_harness.tasks.rows import rows
 from icl_harness.tasks.scoring import Score, label_match
@@ -65,17 +65,14 @@ def template_of(name: str) -> Template:
     return load_template(one(name))
 
 
-def gold_answer(
-    task: Task, example: Example, mode: str = "supervised", rationale: str | None = None
-) -> str:
+def gold_answer(task: Task, example: Example) -> str:
     """The answer that the example's own shot gives, as a model that stops where the task says would
     write it.
     """
     template = template_of(task.name)
-    common = {**task.fields, "labels": labels_of(task), "mode": mode, "input": example.input}
-    shot = template.render(
-        "shot", **common, target=example.target, rationale=rationale or example.rationale
-    )
+    common = {**task.fields, "labels": labels_of(task), "mode": "supervised"}
+    common["input"] = example.input
+    shot = template.render("shot", **common, target=example.target, rationale=example.rationale)
     query = template.render("query", **common)
     assert shot.startswith(query + " "), "a shot begins as its query does"
     assert query == query.rstrip(), "an answer begins with a space, the query does not end with one"
@@ -139,8 +136,7 @@ def test_bbh_is_split_as_in_the_paper_and_scores_its_own_answers(
     assert found.n_dropped == 0
     check(task, found)
     for example in found.queries:
-        reasoned = gold_answer(task, example, "reinforced", "Not (C), I think.\nNo: look again.")
-        assert reasoned.endswith(f"\nThe final answer is {example.target}.")
+        reasoned = f" Not (C), I think.\nNo: look again.\nThe final answer is {example.target}."
         assert task.scorer(reasoned, example).value == 1.0
     n_choices = [len(e.choices) for e in (*found.pool, *found.queries)]
     assert task.chance == pytest.approx(
@@ -173,12 +169,18 @@ def test_gsm8k_rationales_hold_the_solution_without_annotations(shared_data: Pat
     assert task.scorer(gold_answer(task, found.queries[1]), other).value == 0.0
 
 
-def test_a_reinforced_shot_ends_in_the_answer_once(shared_data: Path) -> None:
-    task = one("gsm8k")
-    example = load_examples(task, data=shared_data).pool[0]
-    own = f"Easy.\nThe final answer is {example.target}."
-    assert gold_answer(task, example, "reinforced", own).strip() == own
-    assert gold_answer(task, example, "reinforced", "Easy.").strip() == own
+@pytest.mark.parametrize("form", ["text", "chat"])
+@pytest.mark.parametrize("own", ["X", "It is X.\n\nThe final answer is X.", "a -> b: {{ c }}"])
+def test_a_reinforced_shot_is_what_the_model_wrote_and_nothing_else(own: str, form: Format) -> None:
+    shot = Shot(id="a", input="the input", target="the gold answer", rationale=own)
+    for task in {task.prompts: task for task in list_tasks()}.values():
+        variables = {**task.fields, "labels": labels_of(task)}
+        path = PromptPath(load_template(task), "reinforced", [shot], variables, format=form)
+        query = path.query(Example(id="a", input="the input", target="x")).text
+        last = path.node(1).segment
+        written = last if form == "chat" else last.removeprefix(query)
+        assert written.strip().removesuffix("\n---") == own, task.prompts
+        assert "the gold answer" not in path.node(1).text, task.prompts
 
 
 @pytest.mark.parametrize("variant", ["flipped", "abstract"])

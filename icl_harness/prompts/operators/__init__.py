@@ -1,0 +1,1 @@
+"""Operators of variants, one a file. A new one is one function marked with `@operator`."""

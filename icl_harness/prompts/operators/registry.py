@@ -1,0 +1,148 @@
+"""The registry of operators: what one declares, and how its argument is read.
+
+In: functions marked with `@operator`. Out: `operators()`, all of them by name. The kind of an
+operator says what its function takes and returns; `context` and, if there is one, the argument
+follow:
+
+    labels      example → example: the label that this shot shows
+    shots       list of examples → list of examples: the shots of a prompt, and their order
+    selection   list of examples → function of (query, k): the k shots of this query, as read
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from icl_harness.examples import Example
+from icl_harness.prompts.modes import MODES, Mode
+
+Kind = Literal["labels", "shots", "selection"]
+Value = float | int | str
+Select = Callable[[Example, int], list[Example]]
+Function = TypeVar("Function", bound=Callable[..., Example | list[Example] | Select])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What an operator may go by beside the shots.
+
+    `seed` is the run's, `labels` are the task's as the variant shows them, `solved` the ids of the
+    problems that the bank has an answer to.
+    """
+
+    task: str
+    seed: int = 0
+    draw: int = 0
+    labels: tuple[str, ...] = ()
+    solved: Collection[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """What stands behind an operator's `=`. `read` raises `ValueError` where the `rule` is broken."""
+
+    read: Callable[[str], Value]
+    rule: str
+    sample: str  # as a user might write it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One operator. `nested`: the K-shot prompt still begins with the shots of the smaller ones."""
+
+    name: str
+    kind: Kind
+    function: Callable[..., Example | list[Example] | Select]
+    doc: str
+    argument: Argument | None = None
+    nested: bool = True
+    needs_labels: bool = False  # only for tasks with a fixed set of labels
+    needs_bank: bool = False
+    modes: tuple[Mode, ...] = MODES  # where it changes anything
+
+    @property
+    def usage(self) -> str:
+        """Return the operator as a user writes it."""
+        return self.name if self.argument is None else f"{self.name}={self.argument.sample}"
+
+
+_REGISTERED: dict[str, Operator] = {}
+
+
+def operator(
+    kind: Kind,
+    *,
+    argument: Argument | None = None,
+    nested: bool = True,
+    needs_labels: bool = False,
+    needs_bank: bool = False,
+    modes: tuple[Mode, ...] = MODES,
+) -> Callable[[Function], Function]:
+    """Mark a function as the operator of its name; the first line of its docstring is its help."""
+
+    def register(function: Function) -> Function:
+        name = function.__name__.removesuffix("_")  # as in sorted_, which hides no builtin
+        _REGISTERED[name] = Operator(
+            name=name,
+            kind=kind,
+            function=function,
+            doc=(function.__doc__ or "").strip().split("\n")[0],
+            argument=argument,
+            nested=nested,
+            needs_labels=needs_labels,
+            needs_bank=needs_bank,
+            modes=modes,
+        )
+        return function
+
+    return register
+
+
+@cache
+def operators() -> Mapping[str, Operator]:
+    """Return all operators by name. Every file of this folder is loaded and registers its own."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+    return dict(sorted(_REGISTERED.items()))
+
+
+def share(sample: str) -> Argument:
+    """Return an argument that is a number from 0 to 1."""
+
+    def read(text: str) -> Value:
+        value = float(text)
+        if not 0 <= value <= 1 or not math.isfinite(value):
+            raise ValueError
+        return int(value) if value.is_integer() else value
+
+    return Argument(read=read, rule="a number from 0 to 1", sample=sample)
+
+
+def whole_number(sample: str) -> Argument:
+    """Return an argument that counts from 0."""
+
+    def read(text: str) -> Value:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError
+        return int(text)
+
+    return Argument(read=read, rule="a whole number of 0 or more", sample=sample)
+
+
+def one_of(*names: str) -> Argument:
+    """Return an argument that is one of a few names; case does not matter."""
+    by_key = {name.casefold(): name for name in names}
+
+    def read(text: str) -> Value:
+        if text.casefold() not in by_key:
+            raise ValueError
+        return by_key[text.casefold()]
+
+    return Argument(read=read, rule=f"one of {', '.join(names)}", sample=names[0])
