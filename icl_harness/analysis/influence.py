@@ -8,7 +8,6 @@ mean the pseudo-values are the scores themselves, so the numbers of accuracy sta
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from icl_harness.tasks.metrics import METRICS, Metric, ScoredAnswer
 if TYPE_CHECKING:
     import pandas as pd
 
+ROUNDING = 1e-9
 N_SWEEPS = 10  # over queries and draws in turn; a complete table needs one
 
 
@@ -98,7 +98,7 @@ def _labels(answers: pd.DataFrame) -> tuple[str, ...]:
     found = {*answers["target"], *answers["parsed"].dropna()}
     if "choices" in answers:
         for choices in answers["choices"].dropna().unique():
-            found.update(json.loads(choices))
+            found.update(choices)
     return tuple(sorted(found))
 
 
@@ -196,27 +196,24 @@ def pseudo_values(
     Summed over a query (a draw) they say what leaving out the query (the draw) changes. The rest is
     what leaving out the answer alone changes. An answer without which there is no value has none.
     """
-    n = len(rows)
-    value = _value(metric, rows.mean(axis=0))
-    influence = _influence(metric, rows, np.arange(n))
-    for _ in range(N_SWEEPS):
-        before = influence
-        for clusters in (queries, draws):
-            influence = _with_sums(metric, rows, influence, clusters)
-        if np.allclose(before, influence, rtol=0, atol=1e-12):
-            break
+    (value,) = _values(metric, [rows.sum(axis=0) / len(rows)])
+    influence = _influence(metric, rows, np.arange(len(rows)))
+    groups = [_codes(clusters) for clusters in (queries, draws)]
+    wanted = [(group, _influence(metric, rows, group)) for group in groups if _is_group(group)]
+    for _ in range(N_SWEEPS if len(wanted) > 1 else 1):
+        for group, sums in wanted:
+            missing = sums - np.bincount(group, influence)
+            influence = influence + (missing / np.bincount(group))[group]
     return value, value + influence
 
 
-def _with_sums(metric: Metric, rows: Floats, influence: Floats, clusters: Codes) -> Floats:
-    """Return the influence values with the sum over each cluster that leaving it out gives."""
-    _, cluster = np.unique(clusters, return_inverse=True)
-    sizes = np.bincount(cluster)
-    if len(sizes) == 1 or len(sizes) == len(rows):
-        return influence
-    wanted = _influence(metric, rows, cluster)
-    missing = wanted - np.bincount(cluster, influence)
-    return influence + (missing / sizes)[cluster]
+def _codes(clusters: Codes) -> Codes:
+    return np.unique(clusters, return_inverse=True)[1]
+
+
+def _is_group(cluster: Codes) -> bool:
+    """Return whether there are several clusters, and fewer than answers."""
+    return 1 < int(cluster.max()) + 1 < len(cluster)
 
 
 def _influence(metric: Metric, rows: Floats, cluster: Codes) -> Floats:
@@ -229,24 +226,24 @@ def _influence(metric: Metric, rows: Floats, cluster: Codes) -> Floats:
     total = rows.sum(axis=0)
     parts = np.zeros((len(sizes), rows.shape[1]))
     np.add.at(parts, cluster, rows)
-    value = _value(metric, total / n)
-    without = [
-        _value(metric, (total - part) / (n - size)) for part, size in zip(parts, sizes, strict=True)
-    ]
+    means = [(total - part) / (n - size) for part, size in zip(parts, sizes, strict=True)]
+    value, *without = _values(metric, [total / n, *means])
     influence: Floats = (n - sizes) * (value - np.array(without))
     centred: Floats = influence - sizes * (influence.sum() / n)
     return centred
 
 
-def _value(metric: Metric, mean: Floats) -> float:
+def _values(metric: Metric, means: Iterable[Floats]) -> list[float]:
+    """Return the value of each mean. Raises `SpecError` where it lies outside the metric's range."""
     assert metric.aggregate is not None
     quiet = np.errstate(divide="ignore", invalid="ignore")  # where nothing is left: no value
     with quiet, authors_code(f"metric {metric.name}", ": its aggregate failed", SpecError):
-        value = float(metric.aggregate(mean))
+        values = [float(metric.aggregate(mean)) for mean in means]
     low, high = metric.range
-    if value < low - 1e-9 or value > high + 1e-9:
-        raise SpecError(
-            f"metric {metric.name} gives {value:.6g}; its range is {low:g} to {high:g}. Correct one "
-            "of them in the task file."
-        )
-    return value
+    for value in values:
+        if value < low - ROUNDING or value > high + ROUNDING:
+            raise SpecError(
+                f"metric {metric.name} gives {value:.6g}; its range is {low:g} to {high:g}. Correct "
+                "one of them in the task file."
+            )
+    return values

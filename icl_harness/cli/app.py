@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,11 @@ from icl_harness.cli.options import grid, takes
 from icl_harness.cli.usage import USAGE_ERROR, usage
 from icl_harness.errors import IclError
 from icl_harness.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from icl_harness.report.run import Run
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot count. "
@@ -27,6 +32,10 @@ OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Csv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the table here; '-' is standard output.")
 ]
+MetricName = Annotated[
+    str | None,
+    typer.Option("--metric", metavar="NAME", help="[the task's own]", show_default=False),
+]
 CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
 CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
 STOPPED = 130  # the exit code of Ctrl-C
@@ -40,12 +49,13 @@ def run(asked: Any) -> None:
     from icl_harness.cli.execute import execute
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import HELD, print_curves, tell
+    from icl_harness.report.metric_choice import chosen_metrics
 
     spec, folder, how = asked
     with progress_bar() as watch:
         done = execute(spec, folder, how, watch=watch)
     records = done.records()
-    frame = table(records)
+    frame = table(records, metrics=chosen_metrics([done.header]))
     files = _write_results(done, frame)
     print_curves([done], frame, records)
     by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
@@ -106,35 +116,31 @@ def _write_results(done: Any, frame: Any) -> str:
 
 
 @app.command()
-def curves(runs: Runs, csv: Csv = None) -> None:
+def curves(runs: Runs, metric: MetricName = None, csv: Csv = None) -> None:
     """Show the curves of one or more runs, finished or not."""
-    from icl_harness.analysis.curves import curves as table
-    from icl_harness.analysis.curves import write_csv
     from icl_harness.cli.tables import print_curves
-    from icl_harness.report.run import load_runs
 
-    found, records = load_runs(runs)
+    found, records, frame = _curves(runs, metric)
     if csv is None:
-        print_curves(found, table(records), records)
+        print_curves(found, frame, records)
     else:
-        write_csv(table(records), sys.stdout if str(csv) == "-" else csv)
+        _write_table(frame, csv)
 
 
 @app.command()
 def plot(
     runs: Runs,
     out: Annotated[Path, typer.Option(metavar="FILE", help="FILE.png or FILE.svg")],
+    metric: MetricName = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
 ) -> None:
     """Draw the curves of one or more runs in one picture."""
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.report.plots import plot as draw
     from icl_harness.report.plots import save
-    from icl_harness.report.run import load_runs
 
-    found, records = load_runs(runs)
+    found, _, frame = _curves(runs, metric)
     chance = {task: level for one in found for task, level in one.chance().items()}
-    save(draw(table(records), chance, title), out)
+    save(draw(frame, chance, title), out)
     typer.echo(str(out))
 
 
@@ -149,21 +155,43 @@ def compare(
             show_default=False,
         ),
     ] = "mode",
+    metric: MetricName = None,
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
     from icl_harness.analysis.compare import compare as paired
-    from icl_harness.analysis.curves import write_csv
     from icl_harness.cli.tables import difference_tables, print_tables
+    from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import load_runs
 
-    frame = paired(load_runs(runs)[1], by=by)
+    found, records = load_runs(runs)
+    metrics = chosen_metrics([one.header for one in found], metric)
+    frame = paired(records, by=by, metrics=metrics)
     if csv is not None:
-        write_csv(frame, sys.stdout if str(csv) == "-" else csv)
+        _write_table(frame, csv)
     elif frame.empty:
         typer.echo("nothing to compare: no query was answered on both sides in the same draw")
     else:
         print_tables(difference_tables(frame))
+
+
+def _curves(
+    folders: list[Path], metric: str | None
+) -> tuple[list[Run], pd.DataFrame, pd.DataFrame]:
+    """Return runs, their records and their curves."""
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.run import load_runs
+
+    found, records = load_runs(folders)
+    metrics = chosen_metrics([one.header for one in found], metric)
+    return found, records, table(records, metrics=metrics)
+
+
+def _write_table(frame: pd.DataFrame, csv: Path) -> None:
+    from icl_harness.analysis.curves import write_csv
+
+    write_csv(frame, sys.stdout if str(csv) == "-" else csv)
 
 
 @app.command()

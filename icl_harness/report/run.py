@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, StoreError, nearest
+from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.store.header import servers
 from icl_harness.store.records import Cell, RunStore
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from icl_harness.tasks.metrics import Metric
 
 
 FORMS = ("csv", "jsonl", "parquet")  # of an export
@@ -43,23 +46,25 @@ class Run:
         finally:
             store.close()
 
-    def curves(self) -> pd.DataFrame:
-        """Return one row per point of every curve, with its interval: the columns of `curves.csv`."""
+    def curves(self, metric: str | Metric | None = None) -> pd.DataFrame:
+        """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
+        `metric` takes the place of the tasks' own.
+        """
         from icl_harness.analysis.curves import curves
 
-        return curves(self.records())
+        return curves(self.records(), metrics=chosen_metrics([self.header], metric))
 
-    def compare(self, by: str = "mode") -> pd.DataFrame:
+    def compare(self, by: str = "mode", metric: str | Metric | None = None) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`."""
         from icl_harness.analysis.compare import compare
 
-        return compare(self.records(), by=by)
+        return compare(self.records(), by=by, metrics=chosen_metrics([self.header], metric))
 
-    def plot(self) -> Figure:
+    def plot(self, metric: str | Metric | None = None) -> Figure:
         """Return the picture of the curves."""
         from icl_harness.report.plots import plot
 
-        return plot(self.curves(), self.chance())
+        return plot(self.curves(metric), self.chance())
 
     def chance(self) -> dict[str, float | None]:
         """Return the chance level of each task."""

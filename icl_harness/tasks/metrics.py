@@ -99,8 +99,16 @@ def _is_range(value: object) -> bool:
     return bool(value[0] < value[1])  # False for NaN
 
 
+MOST_LABELS = 2000  # of macro_f1: free answers are each a label of their own
+
+
 def _label_counts(answer: ScoredAnswer) -> list[float]:
-    """Return three numbers per label: predicted and true, predicted, true."""
+    """Return three numbers per label: predicted and true, predicted, true. Raises `SpecError`."""
+    if len(answer.labels) > MOST_LABELS:
+        raise SpecError(
+            f"{len(answer.labels):,} different labels occur among the answers; macro_f1 is for tasks "
+            "with a fixed set of labels. Take accuracy."
+        )
     predicted = [float(label == answer.parsed) for label in answer.labels]
     true = [float(label == answer.target) for label in answer.labels]
     hits = [p * t for p, t in zip(predicted, true, strict=True)]
@@ -142,7 +150,7 @@ def as_metric(value: object) -> Metric:
     if not isinstance(value, Metric):
         close = nearest(value, METRICS) if isinstance(value, str) else ""
         raise SpecError(
-            f"the task's metric is {value!r}; it must be {', '.join(METRICS)} or a Metric(name=…)."
+            f"the task's metric is {value!r}; it must be {', '.join(METRICS)} or a Metric(…)."
             f"{close}"
         )
     if METRICS.get(value.name, value) != value:

@@ -1,0 +1,70 @@
+"""Which metric a run's tables are made with.
+
+In: what runs say of themselves, and the metric that was asked for, if one was. Out: a metric per
+task. The library's are known by name; a task's own is read from its task file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icl_harness.errors import IclError, SpecError
+from icl_harness.tasks.loading import find_tasks
+from icl_harness.tasks.metrics import METRICS, Metric, find_metric
+
+
+def chosen_metrics(
+    headers: Sequence[Mapping[str, Any]], metric: str | Metric | None = None
+) -> dict[str, Metric]:
+    """Return the metric of each task in runs with these `run.json`: the one that is asked for, else
+    the task's own. Raises `SpecError` where there is none of that name.
+    """
+    tasks = {name: task for header in headers for name, task in header["tasks"].items()}
+    if isinstance(metric, Metric):
+        return dict.fromkeys(tasks, metric)
+    if metric is None:
+        return {name: _own(name, task) for name, task in tasks.items()}
+    return {name: _named(metric, name, task) for name, task in tasks.items()}
+
+
+def _own(task: str, noted: Mapping[str, Any]) -> Metric:
+    """Return the metric that a run noted of a task."""
+    name = noted["metric"]
+    if name in METRICS:
+        return METRICS[name]
+    if noted.get("metric_is_mean_score", True):  # runs of version 0.1 had no others
+        low, high = noted.get("metric_range", (None, None))
+        unlimited = (-math.inf if low is None else low, math.inf if high is None else high)
+        return Metric(name=name, range=unlimited)
+    found = _of_task_file(task, f"the metric {name!r} of {task} is defined in its task file")
+    if found.name != name:
+        raise SpecError(
+            f"the metric of {task} was {name!r} in this run and is {found.name!r} in its task file "
+            f"now. Give --metric {found.name}, or --metric accuracy."
+        )
+    return found
+
+
+def _named(metric: str, task: str, noted: Mapping[str, Any]) -> Metric:
+    """Return the metric of a name for a task: the library's, the one noted, or the task file's."""
+    if metric in METRICS:
+        return METRICS[metric]
+    if metric == noted["metric"]:
+        return _own(task, noted)
+    try:
+        others = [_of_task_file(task, "")]
+    except SpecError:
+        others = []
+    return find_metric(metric, others)
+
+
+def _of_task_file(task: str, why: str) -> Metric:
+    try:
+        return find_tasks(task)[0].metric
+    except IclError as error:
+        raise SpecError(
+            f"{why}, which cannot be read here: {error} Run this where the task file is, or give "
+            "--metric accuracy."
+        ) from error
