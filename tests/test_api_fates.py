@@ -56,7 +56,7 @@ def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(
         assert err.startswith(f"icl: {wire.id}: 4")
         assert err.count("\n") == 1
         assert "Check " in err
-        assert err.endswith("Run the same command again to go on.\n")
+        assert err.endswith("Run the same command again to resume.\n")
         assert N_BEFORE < len(server.requests) <= N_BEFORE + CONCURRENCY
         assert statuses() == {"ok": N_BEFORE}, (
             "what was answered is kept, and nothing is said of the others"
@@ -139,7 +139,7 @@ def test_a_provider_that_dies_for_good_ends_the_run(icl, wire: Wire, fault: str)
         True
     ]
     assert " requests was answered. The last one: " in last
-    assert last.endswith("Run the same command again to go on.")
+    assert last.endswith("Run the same command again to resume.")
     most = asks.UNANSWERED + MAX_RETRIES + CONCURRENCY * (MAX_RETRIES + 1)
     n_answered = sum(bill.delivered for bill in server.bill)
     assert N_BEFORE - CONCURRENCY < n_answered < N_BEFORE + CONCURRENCY

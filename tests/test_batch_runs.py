@@ -114,7 +114,7 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
         assert icl("batch", "nosuch")[0] == 2
         worker = subprocess.Popen(
             [sys.executable, "-c", "from tests.batch_worker import make_quick; make_quick()\n"
-             "from icl_harness.app import main; main()", "run", *options, "--batch"],
+             "from icl_harness.cli.app import main; main()", "run", *options, "--batch"],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:

@@ -173,7 +173,7 @@ def test_the_progress_bar_shows_cells_queries_tokens_and_the_time_left(columns: 
         command = [
             sys.executable,
             "-c",
-            "from icl_harness.app import main; main()",
+            "from icl_harness.cli.app import main; main()",
             "run",
             "toy",
             "--data",

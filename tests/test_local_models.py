@@ -95,17 +95,20 @@ def test_a_second_run_with_a_kv_cache_prefills_nothing_again_and_tells_the_same(
         (("--kv-cache-gb", "3"), "--kv-cache-gb limits what --kv-cache keeps"),
         (
             ("--kv-cache", "kept", "--kv-cache-gb", "0"),
-            "--kv-cache-gb is 0.0; it takes a number above 0",
+            "--kv-cache-gb is 0; it takes a number above 0",
         ),
         (
-            ("--dtype", "float31"),
+            ("--model-arg", "dtype=float31"),
             "--model-arg dtype=float31: it must be auto, float32, float16 or bfloat16",
         ),
         (
-            ("--dtype", "float32", "--model-arg", "dtype=float32"),
+            ("--model-arg", "dtype=float32", "--model-arg", "dtype=float32"),
             "--model-arg dtype is given twice",
         ),
-        (("--device-map", "{"), "--model-arg device_map={: it must be a word, or a JSON object"),
+        (
+            ("--model-arg", "device_map={"),
+            "--model-arg device_map={: it must be a word, or a JSON object",
+        ),
     ],
 )
 def test_a_wrong_option_of_local_models_is_one_line(icl, extra, rule) -> None:
@@ -133,7 +136,7 @@ def test_a_kv_cache_without_a_model_that_fills_it_is_refused(icl) -> None:
 
 
 def test_precision_is_part_of_the_run_and_its_folder_says_how_prefixes_branch(icl) -> None:
-    assert icl(*GRID, "--out", "out", "--dtype", "bfloat16")[0] == 0
+    assert icl(*GRID, "--out", "out", "--model-arg", "dtype=bfloat16")[0] == 0
     header = json.loads(Path("out/run.json").read_text())
     assert header["spec"]["model_args"] == {"dtype": "bfloat16"}
     assert header["models"]["hf/model"]["dtype"] == "bfloat16"

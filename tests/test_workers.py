@@ -173,7 +173,7 @@ def test_the_command_alone_starts_ray_says_nothing_of_it_and_leaves_none_of_it()
     command = [
         sys.executable,
         "-c",
-        "from icl_harness.app import main; main()",
+        "from icl_harness.cli.app import main; main()",
         "run",
         "toy",
         *options,
@@ -245,7 +245,7 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_line() -> None:
     command = [
         sys.executable,
         "-c",
-        "from icl_harness.app import main; main()",
+        "from icl_harness.cli.app import main; main()",
         "run",
         "toy",
         *options,

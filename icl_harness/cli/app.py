@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icl_harness.cli.options import grid, takes
-from icl_harness.cli.usage import USAGE_ERROR, usage
+from icl_harness.cli.options import Grid, GridCommand
+from icl_harness.cli.usage import usage
 from icl_harness.errors import IclError
 from icl_harness.files import write_atomically
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from icl_harness.report.run import Run
 
 app = typer.Typer(
-    help="Measure how well a language model learns a task from its context: accuracy against shot count. "
-    "An error is one line; --debug shows where it came from.",
+    help="Measure how well a language model learns a task from its context: accuracy against shot"
+    " count. An error is one line; --debug shows where it came from.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,19 +42,19 @@ CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")
 STOPPED = 130  # the exit code of Ctrl-C
 
 
-@app.command()
-@takes(grid)
-def run(asked: Any) -> None:
-    """Run a grid, or go on with it. Records, curves.csv and curves.png are left in the run folder."""
+@app.command(cls=GridCommand)
+def run(context: typer.Context) -> None:
+    """Run a grid, or resume it. Records, curves.csv and curves.png are left in the run folder."""
     from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.execute import execute
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import HELD, print_curves, tell
     from icl_harness.report.metric_choice import chosen_metrics
 
-    spec, folder, how = asked
+    grid: Grid = context.obj
+    spec, folder = grid.spec, grid.folder
     with progress_bar() as watch:
-        done = execute(spec, folder, how, watch=watch)
+        done = execute(spec, folder, grid.how, watch=watch)
     records = done.records()
     frame = table(records, metrics=chosen_metrics([done.header]))
     files = _write_results(done, frame)
@@ -68,24 +69,24 @@ def run(asked: Any) -> None:
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
 
-@app.command()
-@takes(grid)
+@app.command(cls=GridCommand)
 def plan(
-    asked: Any,
+    context: typer.Context,
     csv: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write every cell here; '-' is standard output."),
     ] = None,
 ) -> None:
-    """Say what a run will take, or what is left of it. Requests, tokens, what fits, dollars, time.
-    Asks no model.
+    """Show what a run will take, or what is left of it: requests, tokens, dollars, time, and what
+    fits. No model is asked.
     """
     from icl_harness.cli.execute import plan_run
     from icl_harness.cli.plan_tables import plan_frame, plan_notes, plan_tables
     from icl_harness.cli.tables import print_tables, tell
     from icl_harness.plan.estimate import refuse_cost
 
-    spec, folder, how = asked
+    grid: Grid = context.obj
+    spec, folder, how = grid
     found = plan_run(spec, folder, how)
     if csv is not None:
         text = plan_frame(found).to_csv(index=False, lineterminator="\n")
@@ -322,51 +323,45 @@ def tasks(
 
 
 def main() -> None:
-    """Run the command line; every error of the user's is one line on standard error. `--debug`
-    shows the traceback.
+    """Run the command line. An error of the user's is one line on standard error; `--debug` shows
+    the traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that knows no UTF-8 gets question marks
+        if isinstance(stream, io.TextIOWrapper):  # question marks where a terminal knows no UTF-8
+            stream.reconfigure(errors="replace")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
-        code = app(arguments, standalone_mode=False) or 0
+        code = app(arguments, prog_name="icl", standalone_mode=False) or 0
         if code == STOPPED:  # typer makes an exit code of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        sys.exit(_say(error, arguments))
+        sys.exit(_report(error, arguments))
 
 
-def _say(error: BaseException, arguments: list[str]) -> int:
-    """Print one line and return the exit code: 2 for what the user can mend, 1 for the rest."""
+def _report(error: BaseException, arguments: Sequence[str]) -> int:
+    """Print an error in one line and return the exit code: 2 for what the user can mend, 1 for the
+    rest.
+    """
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of a pipe has had enough
         return 0
+    text, code = _message(error, arguments)
+    typer.echo(f"icl: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _message(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        typer.echo("icl: stopped. What was answered is kept; the same command goes on.", err=True)
-        return STOPPED
-    known = isinstance(error, IclError | OSError | USAGE_ERROR)
-    text = usage(error, arguments, commands()) if isinstance(error, USAGE_ERROR) else str(error)
-    if not known:
-        text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    again = (
-        " Run the same command again to go on."
-        if isinstance(error, IclError) and error.resumable
-        else ""
-    )
-    typer.echo(f"icl: {' '.join(text.split())}{again}", err=True)
-    return error.exit_code if isinstance(error, IclError) else 2 if known else 1
-
-
-def commands() -> list[str]:
-    """Return the names of all commands."""
-    return [
-        str(command.name or getattr(command.callback, "__name__", ""))
-        for command in app.registered_commands
-    ]
+        return "stopped. All answers so far are kept; run the same command to resume.", STOPPED
+    if isinstance(error, IclError):
+        again = " Run the same command again to resume." if error.resumable else ""
+        return f"{error}{again}", error.exit_code
+    if isinstance(error, typer.TyperException):
+        return usage(error, arguments), 2
+    if isinstance(error, OSError):
+        return str(error), 2
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1

@@ -1,258 +1,183 @@
-"""The options of `icl run` and `icl plan`: what is asked for, and how it is carried out."""
+"""The options of `icl run` and `icl plan`, made from the fields of `Spec` and `Execution`.
+
+In: a command line. Out: a `Grid`: what is measured, in which run folder, how it is carried out.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_origin
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 from icl_harness.errors import SpecError
 
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from icl_harness.runner.execution import Execution
+    from icl_harness.runner.spec import Spec
+    from icl_harness.settings import Option, Settings
+
+MEASURED, CARRIED_OUT = "What is measured", "How it is carried out"
 TASKS = typer.Argument(
-    metavar="TASK", help="Tasks (icl tasks lists them), or one YAML file with the same keys."
+    metavar="TASK",
+    help="Tasks (icl tasks lists them), or one YAML file with the same keys.",
+    rich_help_panel="Arguments",
+)
+OUT = typer.Option(
+    metavar="FOLDER",
+    help="Run folder. [results/<named after what is measured>]",
+    rich_help_panel=CARRIED_OUT,
 )
 
 
-def grid(
-    tasks: Annotated[list[str], TASKS],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODEL", help="demo, or provider/name; once for each model."),
-    ] = None,
-    modes: Annotated[
-        str | None,
-        typer.Option(metavar="MODES", help="supervised,reinforced,unsupervised. [supervised]"),
-    ] = None,
-    shots: Annotated[
-        str | None,
-        typer.Option(metavar="SHOTS", help="0,1,4,16 or 0,1..64 (powers of two). [0,1..64]"),
-    ] = None,
-    draws: Annotated[
-        int | None, typer.Option(metavar="N", help="Seeded orders of the pool. [3]")
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(metavar="N", help="Test examples asked in each cell. [all]")
-    ] = None,
-    pool: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Pool examples used, the same in every mode. [all]"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Of draws, pool and queries. [0]")
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Label map of the task; once for each. icl tasks TASK lists them. [default]",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Run folder. [results/<named after what is asked>]"),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Rows from DIR/<task>/{train,test}.jsonl|csv. [the hub]",
-            envvar="ICL_DATA",
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORM",
-            help="text, or chat: shots as turns of user and assistant. [text]",
-        ),
-    ] = None,
-    queries_per_request: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Numbered queries in one request. It changes what is measured. [1]"
-        ),
-    ] = None,
-    scoring: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCORING",
-            help="generate, choices, choices-normalised or decisions (experimental). [generate]",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="Of the answers' sampling. [0]")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Longest answer. [the task's]")
-    ] = None,
-    on_overflow: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WAY",
-            help="Prompt beyond the window: drop (whole shots), skip (its cell) or error. [drop]",
-        ),
-    ] = None,
-    worked: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Unsupervised: solved examples in the format block, 0 to 4. [0]"
-        ),
-    ] = None,
-    bank: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Reinforced: take the bank of this run folder or file."),
-    ] = None,
-    bank_samples: Annotated[
-        int | None, typer.Option(metavar="N", help="Reinforced: attempts at each pool problem. [4]")
-    ] = None,
-    bank_temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="Reinforced: of the attempts' sampling. [1.0]")
-    ] = None,
-    bank_shots: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Reinforced: supervised shots before each attempt. [0]"),
-    ] = None,
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="For the model's provider; once for each. A wrong key lists them.",
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="APIs: the server; with openai/ any compatible one."),
-    ] = None,
-    batch: Annotated[
-        bool, typer.Option("--batch", help="APIs: hand requests in as batches, at half the price.")
-    ] = False,
-    rpm: Annotated[
-        float | None, typer.Option(metavar="N", help="APIs: the account's requests a minute.")
-    ] = None,
-    tpm: Annotated[
-        float | None, typer.Option(metavar="N", help="APIs: the account's tokens a minute.")
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            metavar="USD",
-            help="APIs: do not start where the prompts cost more; stop before passing it.",
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="DTYPE", help="Local models: float32, bfloat16, float16 or auto."),
-    ] = None,
-    device_map: Annotated[
-        str | None,
-        typer.Option(metavar="MAP", help="Local models: auto, …, as transformers takes it."),
-    ] = None,
-    kv_cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="demo, hf/: keep keys and values of prompts here for later runs."
-        ),
-    ] = None,
-    kv_cache_gb: Annotated[
-        float | None, typer.Option(metavar="GB", help="How much the --kv-cache may hold. [20]")
-    ] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ray", help="Local models: replicas on every machine of a Ray cluster."
-        ),
-    ] = None,
-    worker_cpus: Annotated[
-        int | None, typer.Option(metavar="N", help="CPUs of a replica. [1; 0 beside a GPU]")
-    ] = None,
-) -> Any:
-    """Return what `run` and `plan` are told: the spec, the run folder, how it is carried out."""
-    from icl_harness.cli.execute import Execution, default_folder
-    from icl_harness.models import APIS
+class Grid(NamedTuple):
+    """What a command line asks for."""
 
-    options = {
-        "models": model, "modes": modes, "shots": shots, "draws": draws, "queries": queries, "pool": pool,
-        "seed": seed, "variants": variant, "data": str(data) if data else None, "scoring": scoring,
-        "format": form, "queries_per_request": queries_per_request,
-        "temperature": temperature, "max_tokens": max_tokens, "on_overflow": on_overflow, "worked": worked,
-        "bank": bank, "bank_samples": bank_samples, "bank_temperature": bank_temperature, "bank_shots": bank_shots,
-        "base_url": base_url, "model_args": _model_args(model_arg or [], dtype=dtype, device_map=device_map),
-    }  # fmt: skip
-    given = {key: value for key, value in options.items() if value is not None}
-    spec, cache = _spec(tasks, given), _kv_cache(kv_cache, kv_cache_gb)
-    for option, value in (("--rpm", rpm), ("--tpm", tpm), ("--max-cost", max_cost)):
-        if value is not None and not any(name.startswith(APIS) for name in spec.models):
-            raise SpecError(
-                f"{option} is for models of APIs ({', '.join(APIS)}), and none is named. Leave it out."
-            )
-    how = Execution(
-        workers=workers, worker_cpus=worker_cpus, kv_cache=cache, batch=batch, rpm=rpm, tpm=tpm, max_cost=max_cost,
-        say=_note,
-    )  # fmt: skip
-    return spec, out or default_folder(spec), how
+    spec: Spec
+    folder: Path
+    how: Execution
 
 
-def takes(options: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a function before its own; its first argument is what the
-    function returns.
+class GridCommand(TyperCommand):
+    """A command with the options of a grid; its context's `obj` is the `Grid`.
+
+    The options are made when a command line needs them, so that `icl --help` loads no spec. `Any`
+    stands for types of typer's that have no public name.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        names = inspect.signature(options, eval_str=True).parameters
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    def get_params(self, ctx: Any) -> list[Any]:
+        return [*grid_params(), *super().get_params(ctx)]
 
-        def call(**given: Any) -> None:
-            made = options(**{name: given.pop(name) for name in names})
-            command(made, **given)
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options in sections, each under its `rich_help_panel`."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            rows = sections.setdefault(param.rich_help_panel or "Options", [])
+            rows.append(param.get_help_record(ctx))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
-        call.__name__, call.__doc__ = command.__name__, command.__doc__
-        call.__annotations__ = {**options.__annotations__, **command.__annotations__}
-        call.__signature__ = inspect.Signature([*names.values(), *own])  # type: ignore[attr-defined]
-        return call
+    def invoke(self, ctx: Any) -> Any:
+        names = [param.name for param in grid_params()]
+        values = {name: ctx.params.pop(name) for name in names}
+        ctx.obj = read_grid({name: value for name, value in values.items() if _given(value)})
+        return super().invoke(ctx)
 
-    return decorate
+
+@cache
+def grid_params() -> list[Any]:
+    """Return the arguments and options of a grid as typer makes them."""
+    from icl_harness.runner.execution import Execution
+    from icl_harness.runner.spec import Spec
+
+    def grid(**values: Any) -> None:
+        """Carry the signature from which typer makes parameters."""
+
+    parameters = [
+        _parameter("tasks", Annotated[list[str], TASKS], inspect.Parameter.empty),
+        *_parameters(Spec, MEASURED),
+        _parameter("out", Annotated[str | None, OUT]),
+        *_parameters(Execution, CARRIED_OUT),
+    ]
+    grid.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    grid.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    typed = typer.Typer(add_completion=False)
+    typed.command()(grid)
+    return get_command(typed).params
 
 
-def _kv_cache(folder: Path | None, most_gb: float | None) -> Any:
-    from icl_harness.models.base import KvCache
+def _parameters(settings: type[Settings], section: str) -> Iterator[inspect.Parameter]:
+    from icl_harness.settings import option_name, options_of
 
-    if folder is None and most_gb is not None:
-        raise SpecError("--kv-cache-gb limits what --kv-cache keeps, which is not given.")
-    return (
-        None
-        if folder is None
-        else KvCache(folder=str(folder), **({} if most_gb is None else {"most_gb": most_gb}))
+    for name, field, option in options_of(settings):
+        info = typer.Option(
+            *(option.names or (option_name(name),)),
+            metavar=option.metavar or None,
+            help=_help(field, option),
+            envvar=option.env,
+            rich_help_panel=section,
+        )
+        if field.annotation is bool:
+            yield _parameter(name, Annotated[bool, info], False)
+        elif get_origin(field.annotation) in (tuple, Mapping):
+            yield _parameter(name, Annotated[list[str] | None, info])
+        else:
+            yield _parameter(name, Annotated[str | None, info])
+
+
+def _parameter(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
 
 
-def _spec(tasks: list[str], given: dict[str, Any]) -> Any:
+def _help(field: FieldInfo, option: Option) -> str:
+    """Return an option's help with its default."""
+    default = option.default or _shown_default(field.default)
+    return f"{option.help} [{default}]" if default else option.help
+
+
+def _shown_default(value: object) -> str:
+    """Return a default as one would type it; nothing where there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{value:g}"
+
+
+def _given(value: object) -> bool:
+    return value is not None and value is not False and value != () and value != []
+
+
+def read_grid(values: Mapping[str, Any]) -> Grid:
+    """Return what a command line's values ask for. Raises `SpecError`."""
+    from icl_harness.runner.execution import Execution
+    from icl_harness.runner.spec import Spec, default_folder
+
+    measured = {name: value for name, value in values.items() if name in Spec.model_fields}
+    how = {name: value for name, value in values.items() if name in Execution.model_fields}
+    if "model_args" in measured:
+        measured["model_args"] = _pairs(measured["model_args"])
+    spec = _read_spec(measured)
+    folder = Path(values["out"]) if "out" in values else default_folder(spec)
+    return Grid(spec, folder, Execution(**how, say=_note))
+
+
+def _read_spec(values: dict[str, Any]) -> Spec:
     from icl_harness.runner.spec import Spec
 
-    grids = [name for name in tasks if name.endswith((".yaml", ".yml"))]
-    if grids and len(tasks) == 1:
-        return Spec.load(Path(grids[0]), given)
-    if grids:
-        other = next(name for name in tasks if name != grids[0])
+    tasks = values["tasks"]
+    files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
+    if files and len(tasks) == 1:
+        del values["tasks"]
+        return Spec.load(Path(files[0]), values)
+    if files:
+        other = next(name for name in tasks if name != files[0])
         raise SpecError(
-            f"{grids[0]} names its own tasks. Leave {other!r} out, or write it into the file."
+            f"{files[0]} names its own tasks. Leave {other!r} out, or write it into the file."
         )
     for name in tasks:
         _refuse_stray(name)
-    if "models" not in given:
+    if "models" not in values:
         raise SpecError(
             "no model is named. Name one with --model; --model demo needs no key and no network."
         )
-    return Spec.from_dict({"tasks": tasks, **given}, "icl run")
+    return Spec(**values)
 
 
 def _refuse_stray(name: str) -> None:
-    """Refuse what stands among the tasks and was meant for an option, whose values are joined
-    otherwise.
-    """
+    """Refuse a value of an option that stands among the tasks, as in `--shots 0 4`."""
     from icl_harness.models import PROVIDERS
     from icl_harness.prompts.modes import MODES
 
@@ -271,14 +196,14 @@ def _note(text: str) -> None:
     typer.echo(f"icl: {text}", err=True)
 
 
-def _model_args(texts: list[str], **named: str | None) -> dict[str, str] | None:
-    """Return what --model-arg and the options that stand for one say; None where they say nothing."""
-    pairs = {name: value for name, value in named.items() if value is not None}
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Return the names and values of --model-arg."""
+    pairs: dict[str, str] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
             raise SpecError(f"--model-arg {text!r}: give it as key=value.")
-        if key in pairs:
-            raise SpecError(f"--model-arg {key} is given twice. Give it once.")
-        pairs[key] = value
-    return pairs or None
+        if name in pairs:
+            raise SpecError(f"--model-arg {name} is given twice. Give it once.")
+        pairs[name] = value
+    return pairs

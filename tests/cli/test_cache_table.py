@@ -69,7 +69,7 @@ def running(server: LoopbackServer, stopper: Stopper) -> Iterator[subprocess.Pop
     code = (
         # a background job ignores it
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from icl_harness.app import main; main()"
+        "from icl_harness.cli.app import main; main()"
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     worker = subprocess.Popen([sys.executable, "-c", code, *arguments(server)], **quiet)

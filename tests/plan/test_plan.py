@@ -337,7 +337,7 @@ class TestMaxCost:
             assert "caching does not take" in err.splitlines()[0]
             (line,) = err.splitlines()[1:]
             assert line.startswith("icl: --max-cost: $")
-            assert line.endswith("Run the same command again to go on.")
+            assert line.endswith("Run the same command again to resume.")
             records = Run("out").records()
             assert 0.5 * most < records["cost_usd"].sum() <= most
             n_paid = len(server.bill)

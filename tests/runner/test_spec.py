@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from icl_harness.errors import SpecError
 from icl_harness.runner.spec import Spec, parse_names, parse_shots
@@ -47,8 +48,12 @@ def spec(**values: object) -> Spec:
         ({"modes": "superviced"}, "unknown mode 'superviced'. Nearest: supervised"),
         ({"shots": "-1,4"}, "--shots holds -1; a shot count is 0 or more"),
         ({"shots": [4, 4.5]}, "'4.5' is not a shot count"),
-        ({"draws": 0}, "--draws is 0; it takes a whole number of 1 or more"),
-        ({"draws": "3"}, "--draws is 3"),
+        ({"draws": 0}, "--draws is 0; it takes a whole number from 1 to 10,000"),
+        ({"draws": "three"}, "--draws is three; it takes a whole number from 1 to 10,000"),
+        ({"draws": True}, "--draws is True"),
+        ({"draws": 10_001}, "--draws is 10001; it takes a whole number from 1 to 10,000"),
+        ({"draws": None}, "--draws is None"),
+        ({"seed": " "}, "--seed is ' '; it takes a whole number of 0 or more"),
         ({"temperature": -1}, "--temperature is -1"),
         ({"temperature": float("nan")}, "--temperature is nan; it takes a number of 0 or more"),
         ({"temperature": "hot"}, "--temperature is hot"),
@@ -59,6 +64,7 @@ def spec(**values: object) -> Spec:
         ({"models": None}, "no model is named"),
         ({"variants": []}, "no variant is named"),
         ({"models": {"a": "b"}}, "models: give a name or a list of names"),
+        ({"data": ""}, "--data is empty; leave it out or give a text"),
         ({"data": 7}, "--data is 7; it takes a text"),
         ({"bank": 5, "modes": "reinforced"}, "--bank is 5; it takes a text"),
         ({"scoring": None}, "unknown scoring None"),
@@ -69,7 +75,7 @@ def spec(**values: object) -> Spec:
             {"models": "baseline/knn", "model_args": {"dtype": "x"}},
             "--model-arg does nothing for reference learners",
         ),
-        ({"worked": 5}, "takes 0 to 4 worked examples"),
+        ({"worked": 5}, "--worked is 5; it takes a whole number from 0 to 4"),
         ({"on_overflow": "truncate"}, "unknown on-overflow 'truncate'.* Known: drop, skip, error"),
         ({"format": "chatty"}, "unknown format 'chatty'. Nearest: chat. Known: text, chat"),
         (
@@ -80,7 +86,7 @@ def spec(**values: object) -> Spec:
             {"queries_per_request": 0},
             "--queries-per-request is 0; it takes a whole number of 1 or more",
         ),
-        ({"queries_per_request": "5"}, "--queries-per-request is 5; it takes a whole number"),
+        ({"queries_per_request": 1.5}, "--queries-per-request is 1.5; it takes a whole number"),
         (
             {"queries_per_request": 5, "models": "baseline/knn"},
             "so --queries-per-request does nothing for it",
@@ -89,8 +95,8 @@ def spec(**values: object) -> Spec:
             {"queries_per_request": 5, "scoring": "choices"},
             "--queries-per-request needs written answers",
         ),
-        ({"batch": True}, "batch is no part of what is measured; give it as the option --batch"),
-        ({"tasks": "toy,toy"}, "tasks: 'toy' is named twice"),
+        ({"batch": True}, "batch does not change what is measured; give it as the option --batch"),
+        ({"tasks": "toy,toy"}, "task 'toy' is named twice"),
         ({"models": ""}, "no model is named"),
         ({"shotz": "1"}, "here: unknown key 'shotz'. Nearest: shots"),
         ({"model_args": "a=b"}, "model_args must be a mapping"),
@@ -100,6 +106,23 @@ def test_each_fault_is_one_line_that_names_it(values: dict[str, object], message
     with pytest.raises(SpecError, match=message) as caught:
         spec(**values)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_as_text_is_the_number() -> None:
+    # A command line gives texts, and a YAML file may.
+    assert spec(draws="5", temperature="0.5") == spec(draws=5, temperature=0.5)
+    assert spec(temperature=0).as_dict() == spec().as_dict()
+
+
+def test_a_spec_is_checked_however_it_is_made_and_never_changes() -> None:
+    with pytest.raises(SpecError, match="--draws is 0"):
+        Spec(tasks=("toy",), models=("demo",), draws=0)
+    with pytest.raises(SpecError, match=r"unknown key 'draw'\. Nearest: draws"):
+        Spec(tasks=("toy",), models=("demo",), draw=1)
+    with pytest.raises(SpecError, match="no model is named"):
+        Spec(tasks=("toy",))
+    with pytest.raises(ValidationError, match="frozen"):
+        spec().draws = 5
 
 
 def test_yaml_and_arguments_give_the_same_spec_and_arguments_win(tmp_path: Path) -> None:
@@ -124,7 +147,7 @@ def test_a_yaml_file_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None
     for text, message in (
         ("a: [", "is not YAML"),
         ("- toy\n", "must hold a mapping"),
-        ("shots: 3\n", "no task|lacks"),
+        ("shots: 3\n", "no task is named"),
     ):
         file.write_text(text)
         with pytest.raises(SpecError, match=message):
