@@ -1,10 +1,12 @@
 """icl-harness: accuracy against shot count, with honest intervals, at the least cost.
 
-    import icl_harness run = icl_harness.run("dialects", "demo", modes=["supervised"], shots=[0, 4,
-    16], draws=3, queries=50) run.curves()
+    import icl_harness
 
-Names are loaded when they are first used: importing this package loads no torch, pandas, datasets
-or SDK.
+    run = icl_harness.run("dialects", "demo", modes=["supervised"], shots=[0, 4, 16], queries=50)
+    run.curves()
+
+A task file needs no more than these names. They are loaded when they are first used: importing this
+package loads no torch, pandas, datasets or SDK.
 """
 
 from __future__ import annotations
@@ -21,10 +23,21 @@ if TYPE_CHECKING:
     from icl_harness.models.scripted import ScriptedModel
     from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
     from icl_harness.report.run import Run
+    from icl_harness.tasks import dialect_world
     from icl_harness.tasks.discovery import task
     from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
-    from icl_harness.tasks.rows import holdout, hub, rows
-    from icl_harness.tasks.scoring import Score, exact_match, label_match, number_match
+    from icl_harness.tasks.rows import Row, holdout, hub, rows
+    from icl_harness.tasks.scoring import (
+        UNPARSED,
+        Score,
+        exact_match,
+        final_answer,
+        final_match,
+        first_line,
+        label_match,
+        number_match,
+        parse_number,
+    )
     from icl_harness.tasks.task import Task
 
 _HOMES = {
@@ -38,6 +51,7 @@ _HOMES = {
     "Node": "prompts.tree",
     "Prompt": "prompts.tree",
     "Query": "prompts.tree",
+    "Row": "tasks.rows",
     "Run": "report.run",
     "Sampling": "models.base",
     "Score": "tasks.scoring",
@@ -45,21 +59,28 @@ _HOMES = {
     "ScriptedModel": "models.scripted",
     "Shot": "prompts.tree",
     "Task": "tasks.task",
+    "UNPARSED": "tasks.scoring",
     "Usage": "models.base",
     "accuracy": "tasks.metrics",
     "exact_match": "tasks.scoring",
+    "final_answer": "tasks.scoring",
+    "final_match": "tasks.scoring",
+    "first_line": "tasks.scoring",
     "holdout": "tasks.rows",
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
     "macro_f1": "tasks.metrics",
     "number_match": "tasks.scoring",
     "open_model": "models",
+    "parse_number": "tasks.scoring",
     "rows": "tasks.rows",
     "run": "cli.execute",
     "task": "tasks.discovery",
 }
+_MODULES = {"dialect_world": "tasks.dialect_world"}
 
 __all__ = [
+    "UNPARSED",
     "Answer",
     "Capabilities",
     "Edge",
@@ -70,6 +91,7 @@ __all__ = [
     "Node",
     "Prompt",
     "Query",
+    "Row",
     "Run",
     "Sampling",
     "Score",
@@ -79,13 +101,18 @@ __all__ = [
     "Task",
     "Usage",
     "accuracy",
+    "dialect_world",
     "exact_match",
+    "final_answer",
+    "final_match",
+    "first_line",
     "holdout",
     "hub",
     "label_match",
     "macro_f1",
     "number_match",
     "open_model",
+    "parse_number",
     "rows",
     "run",
     "task",
@@ -93,6 +120,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

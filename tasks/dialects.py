@@ -10,11 +10,8 @@ from typing import cast, get_args
 
 import numpy as np
 
-from icl_harness.examples import Example
-from icl_harness.tasks.dialect_world import LABELS, N_DIALECTS, BayesLearner, Episode, MapKind
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.scoring import label_match
-from icl_harness.tasks.task import Task
+from icl_harness import Example, Task, label_match, task
+from icl_harness import dialect_world as world
 
 N_POOL, N_QUERIES = 64, 200
 
@@ -23,7 +20,7 @@ def sample(
     rng: np.random.Generator, variant: str, draw: int
 ) -> tuple[list[Example], list[Example]]:
     inputs, labels = rng.spawn(2)  # a random label map must not change which words are drawn
-    episode = Episode.sample(labels, draw % N_DIALECTS, cast(MapKind, variant))
+    episode = world.Episode.sample(labels, draw % world.N_DIALECTS, cast(world.MapKind, variant))
     pool = episode.draw(inputs, N_POOL)
     shown = {text for text, _ in pool}
     queries: list[tuple[str, str]] = []
@@ -46,10 +43,10 @@ def dialects() -> Task:
     return Task(
         generate=sample,
         per_draw=True,
-        variants=get_args(MapKind),
+        variants=get_args(world.MapKind),
         prompts="dialects",
-        labels=LABELS,
+        labels=world.LABELS,
         scorer=label_match,
         max_tokens=2,
-        learner=BayesLearner,
+        learner=world.BayesLearner,
     )

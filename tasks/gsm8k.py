@@ -6,11 +6,7 @@ published solution without its calculator annotations (`<<48/2=24>>`) and its la
 
 import re
 
-from icl_harness.examples import Example
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.rows import Row, hub
-from icl_harness.tasks.scoring import number_match
-from icl_harness.tasks.task import Task
+from icl_harness import Example, Row, Task, hub, number_match, task
 
 
 def worked(row: Row) -> Example:

@@ -9,46 +9,37 @@ small models.
 
 import numpy as np
 
-from icl_harness.examples import Example
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.scoring import label_match
-from icl_harness.tasks.task import Task
+from icl_harness import Example, Task, label_match, task
 
 N_POOL, N_QUERIES = 2048, 25  # of each class
+N_CLASS = N_POOL + N_QUERIES
 N_BATCH, N_BATCHES = 4096, 1000
 
 
 def sample(rng: np.random.Generator, n: int) -> tuple[list[Example], list[Example]]:
     foo, bar = separated(rng, n)
-    while (
-        min(len(foo), len(bar)) < N_POOL + N_QUERIES
-    ):  # a plane in a corner of the cube: take another
+    while min(len(foo), len(bar)) < N_CLASS:  # a plane in a corner of the cube: take another
         foo, bar = separated(rng, n)
-    pairs = [
-        ((f, "Foo"), (b, "Bar")) for f, b in list(zip(foo, bar, strict=False))[: N_POOL + N_QUERIES]
-    ]
-    rows = [row for pair in pairs for row in (pair if rng.random() < 0.5 else pair[::-1])]
-    examples = [
-        Example(id=f"x{i}", input=text, target=label) for i, (text, label) in enumerate(rows)
-    ]
+    rows: list[tuple[str, str]] = []
+    for f, b in list(zip(foo, bar, strict=False))[:N_CLASS]:
+        pair = [(f, "Foo"), (b, "Bar")]
+        rows += pair if rng.random() < 0.5 else pair[::-1]
+    examples = [Example(id=f"x{i}", input=x, target=label) for i, (x, label) in enumerate(rows)]
     return examples[: 2 * N_POOL], examples[2 * N_POOL :]
 
 
 def separated(rng: np.random.Generator, n: int) -> tuple[dict[str, None], dict[str, None]]:
-    """Return distinct vectors above and below a new plane: enough of both, or what a few million
-    tries give.
-    """
+    """Return distinct vectors above and below a new plane: enough, or what all batches give."""
     coefficients, pivot = rng.integers(1, 1000, size=(2, n))
     foo: dict[str, None] = {}
     bar: dict[str, None] = {}
     for _ in range(N_BATCHES):
         points = rng.integers(1, 1000, size=(N_BATCH, n))
-        for point, above in zip(
-            points.tolist(), np.sign((points - pivot) @ coefficients).tolist(), strict=True
-        ):
+        sides = np.sign((points - pivot) @ coefficients)
+        for point, above in zip(points.tolist(), sides.tolist(), strict=True):
             if above:
                 (foo if above > 0 else bar)[" ".join(map(str, point))] = None
-        if min(len(foo), len(bar)) >= N_POOL + N_QUERIES:
+        if min(len(foo), len(bar)) >= N_CLASS:
             break
     return foo, bar
 

@@ -6,11 +6,7 @@ pool of 2,048 (Agarwal et al. 2024 go up to 2,048 shots). Variants flipped and a
 labels, as there.
 """
 
-from icl_harness.examples import Example
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.rows import holdout, hub
-from icl_harness.tasks.scoring import label_match
-from icl_harness.tasks.task import Task
+from icl_harness import Example, Task, holdout, hub, label_match, task
 
 
 @task(subsets=("allagree", "75agree", "66agree", "50agree"))

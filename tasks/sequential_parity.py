@@ -9,11 +9,7 @@ import re
 
 import numpy as np
 
-from icl_harness.examples import Example
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.scoring import UNPARSED, Score
-from icl_harness.tasks.scoring.base import first_line
-from icl_harness.tasks.task import Task
+from icl_harness import UNPARSED, Example, Score, Task, first_line, task
 
 N_BITS, N_POOL, N_QUERIES = 20, 8192, 200
 
@@ -54,7 +50,8 @@ def sequential_parity() -> Task:
         generate=sample,
         prompts="function",
         fields={
-            "rule": f"An unknown rule turns {N_BITS} bits into {N_BITS} words, each of them Odd or Even.",
+            "rule": f"An unknown rule turns {N_BITS} bits into {N_BITS} words, "
+            "each of them Odd or Even.",
             "reply": f"Answer with the {N_BITS} words alone, separated by spaces.",
         },
         scorer=words_match,

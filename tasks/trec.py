@@ -4,21 +4,19 @@
 are queries too (but for case and punctuation); these are left out.
 """
 
-from icl_harness.examples import Example
-from icl_harness.tasks.discovery import task
-from icl_harness.tasks.rows import Row, hub
-from icl_harness.tasks.scoring import label_match
-from icl_harness.tasks.task import Task
+from icl_harness import Example, Row, Task, hub, label_match, task
 
 COARSE = {
-    "ABBR": "abbreviation", "DESC": "description", "ENTY": "entity", "HUM": "human", "LOC": "location", "NUM": "number"
+    "ABBR": "abbreviation", "DESC": "description", "ENTY": "entity",
+    "HUM": "human", "LOC": "location", "NUM": "number",
 }  # fmt: skip
 FINE = """
-ABBR:abb ABBR:exp DESC:def DESC:desc DESC:manner DESC:reason ENTY:animal ENTY:body ENTY:color ENTY:cremat ENTY:currency
-ENTY:dismed ENTY:event ENTY:food ENTY:instru ENTY:lang ENTY:letter ENTY:other ENTY:plant ENTY:product ENTY:religion
-ENTY:sport ENTY:substance ENTY:symbol ENTY:techmeth ENTY:termeq ENTY:veh ENTY:word HUM:desc HUM:gr HUM:ind HUM:title
-LOC:city LOC:country LOC:mount LOC:other LOC:state NUM:code NUM:count NUM:date NUM:dist NUM:money NUM:ord NUM:other
-NUM:perc NUM:period NUM:speed NUM:temp NUM:volsize NUM:weight
+ABBR:abb ABBR:exp DESC:def DESC:desc DESC:manner DESC:reason ENTY:animal ENTY:body ENTY:color
+ENTY:cremat ENTY:currency ENTY:dismed ENTY:event ENTY:food ENTY:instru ENTY:lang ENTY:letter
+ENTY:other ENTY:plant ENTY:product ENTY:religion ENTY:sport ENTY:substance ENTY:symbol
+ENTY:techmeth ENTY:termeq ENTY:veh ENTY:word HUM:desc HUM:gr HUM:ind HUM:title LOC:city
+LOC:country LOC:mount LOC:other LOC:state NUM:code NUM:count NUM:date NUM:dist NUM:money NUM:ord
+NUM:other NUM:perc NUM:period NUM:speed NUM:temp NUM:volsize NUM:weight
 """
 
 

@@ -114,8 +114,21 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_all_is_the_public_api_and_every_name_of_it_loads() -> None:
-    assert icl_harness.__all__ == sorted(icl_harness._HOMES)
+    assert sorted(icl_harness.__all__) == sorted(icl_harness._HOMES | icl_harness._MODULES)
     for name in icl_harness.__all__:
-        value = getattr(icl_harness, name)
-        assert getattr(value, "__name__", None) or value.name == name
+        found = getattr(icl_harness, name)
+        assert getattr(found, "__name__", name).rpartition(".")[2] == name
     assert set(dir(icl_harness)) == set(icl_harness.__all__)
+
+
+def test_bundled_tasks_import_nothing_of_the_package_but_its_public_names() -> None:
+    files = sorted((PACKAGE.parent / "tasks").glob("*.py"))
+    assert files
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("icl_harness"):
+                assert node.module == "icl_harness", path.name
+                assert set(names) <= set(icl_harness.__all__), path.name
+            elif isinstance(node, ast.Import):
+                assert not any(name.startswith("icl_harness") for name in names), path.name

@@ -1,10 +1,10 @@
 """Modes: what a shot shows, and the path of prompts that follows from it.
 
 supervised: gold answers, with gold rationales where the task has them. reinforced: the model's own
-answers, from a bank, as it wrote them. unsupervised: inputs alone, then a fixed block that gives the output format
-(Agarwal et al. 2024, section 3). In the chat format the preamble is the system's, a shot with an
-answer is a turn of the user's and one of the assistant's, and all the rest is the user's; the tree
-is the same.
+answers, from a bank, as it wrote them. unsupervised: inputs alone, then a fixed block that gives
+the output format (Agarwal et al. 2024, section 3). In the chat format the preamble is the system's,
+a shot with an answer is a turn of the user's and one of the assistant's, and all the rest is the
+user's; the tree is the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scorers: functions of (answer, example) that return a `Score`. A new one is one function."""
 
-from icl_harness.tasks.scoring.base import UNPARSED, Score, Scorer, final_answer
+from icl_harness.tasks.scoring.base import UNPARSED, Score, Scorer, final_answer, first_line
 from icl_harness.tasks.scoring.exact import exact_match, final_match
 from icl_harness.tasks.scoring.labels import label_match
 from icl_harness.tasks.scoring.numbers import number_match, parse_number
@@ -12,6 +12,7 @@ __all__ = [
     "exact_match",
     "final_answer",
     "final_match",
+    "first_line",
     "label_match",
     "number_match",
     "parse_number",
