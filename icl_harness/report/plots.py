@@ -9,44 +9,32 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.analysis.curves import asked_how
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically
+from icl_harness.report.styles import (
+    FAINT,
+    INK,
+    MUTED,
+    Entry,
+    Looks,
+    Style,
+    looks,
+    with_formats,
+    without_guesses,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-# Okabe & Ito (2008): told apart with any common colour blindness.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MODE_COLOURS = {"supervised": PALETTE[0], "unsupervised": PALETTE[1], "reinforced": PALETTE[2]}
-MODE_DASHES: dict[str, Any] = {
-    "supervised": "-",
-    "unsupervised": (0, (5, 1.6)),
-    "reinforced": (0, (5, 1.2, 1, 1.2)),
-}
-Styles = dict[tuple[str, str], "Style"]  # by (model, mode)
-MARKERS = "osD^vP"
-INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
-BASELINE = "baseline/"
-EXACT = (
-    "baseline/bayes",
-    "baseline/ceiling",
-)  # they know the task, so they learn from unlabelled shots too
-BASELINE_STYLES: dict[str, tuple[str, Any]] = {
-    "baseline/bayes": (INK, (0, (4, 2))),
-    "baseline/ceiling": (INK, (0, (1, 1.5))),
-    "baseline/logreg": ("#7a7a7a", (0, (6, 2))),
-    "baseline/knn": ("#7a7a7a", (0, (2, 1.5))),
-    "baseline/majority": ("#a8a8a8", (0, (1, 1.5))),
-}
+AXIS = "#9a9a9a"
 RC: Any = {
     "svg.hashsalt": "icl-harness",
     "font.family": "DejaVu Sans",
@@ -54,16 +42,9 @@ RC: Any = {
     "axes.unicode_minus": True,
 }
 DPI = 150
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """How one (model, mode) looks in every panel."""
-
-    label: str
-    colour: str
-    dashes: Any
-    marker: str  # empty: a reference learner, thin and without band
+ONE_PANEL = (8.0, 4.5)  # inches, with the legend at its right
+PANEL = (3.4, 3.0)  # of several, with the legend below them
+LEGEND_LINE = 0.2
 
 
 def plot(
@@ -72,20 +53,19 @@ def plot(
     """Return the picture of `curves`; `chance` gives the chance level of each task, where it has
     one.
 
-    Zero-shot stands left of a break in the log-2 axis. Bands are the intervals of the table. Hollow
-    points had fewer shots than asked for, as no more fitted. Reference learners are dashed; those
-    that need labels are not drawn for unlabelled shots where the picture has them with labels.
-    Raises `SpecError` where no cell has a value.
+    The axis of shots is logarithmic from the least positive count up, and linear from there to
+    zero. Bands are the intervals of the table. Hollow points had fewer shots than the axis says, as
+    no more fitted. Reference learners that need labels are not drawn for unlabelled shots where the
+    picture has them with labels. Raises `SpecError` where no point has a value.
     """
     import matplotlib as mpl
 
     shown = curves[curves["value"].notna()]
     if shown.empty:
         raise SpecError("no cell has an answer yet: there is nothing to draw.")
-    shown = _by_way_of_asking(_without_guesses(shown))
-    styles = _styles(shown)
+    shown = with_formats(without_guesses(shown))
     with mpl.rc_context(RC):
-        return _draw(shown, chance, title, styles)
+        return _draw(shown, chance, title, looks(shown))
 
 
 def save(figure: Figure, path: Path | str) -> None:
@@ -108,86 +88,8 @@ def _bytes(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def _without_guesses(curves: pd.DataFrame) -> pd.DataFrame:
-    """Drop the learners that need labels where they have none: they guess, and the chance line
-    shows that already.
-    """
-    needs_labels = curves["model"].str.startswith(BASELINE) & ~curves["model"].isin(EXACT)
-    guesses = needs_labels & (curves["mode"] == "unsupervised")
-    elsewhere = set(curves.loc[needs_labels & ~guesses, "model"])
-    return curves[~(guesses & curves["model"].isin(elsewhere))]
-
-
-def _by_way_of_asking(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with chats and groups of queries told in the models' names: they are curves
-    of their own.
-    """
-    names = [" · ".join([row["model"], *asked_how(row)]) for row in curves.to_dict("records")]
-    return curves.assign(model=names)
-
-
-def _styles(curves: pd.DataFrame) -> Styles:
-    """Return the style of each (model, mode), models before reference learners, which is the
-    legend's order.
-
-    One model: a colour a mode. Several: a colour a model, dashes and marker by mode. Where there
-    are reference learners alone, they are the models.
-    """
-    pairs = sorted(
-        set(zip(curves["model"], curves["mode"], strict=True)), key=lambda p: (_rank(p[0]), p)
-    )
-    everyone = list(dict.fromkeys(model for model, _ in pairs))
-    models = [model for model in everyone if not model.startswith(BASELINE)] or everyone
-    modes = list(dict.fromkeys(mode for _, mode in pairs))
-    styles: Styles = {}
-    for model, mode in pairs:
-        several_modes = sum(m == model for m, _ in pairs) > 1
-        with_mode = several_modes or (len(modes) > 1 and model in models)
-        label = f"{_short(model)} · {mode}" if with_mode else _short(model)
-        mode_colour = MODE_COLOURS.get(mode, PALETTE[3 + modes.index(mode) % 3])
-        if model not in models:
-            colour, dashes = BASELINE_STYLES.get(model, (MUTED, (0, (3, 2))))
-            if model in EXACT and several_modes and len(models) <= 1:
-                colour = _darker(
-                    mode_colour
-                )  # beside the curve that it is the reference of, or upon it
-            styles[model, mode] = Style(label=label, colour=colour, dashes=dashes, marker="")
-        elif len(models) == 1:
-            marker = MARKERS[modes.index(mode) % len(MARKERS)]
-            styles[model, mode] = Style(label=label, colour=mode_colour, dashes="-", marker=marker)
-        else:
-            colour, marker = (
-                PALETTE[models.index(model) % len(PALETTE)],
-                MARKERS[modes.index(mode) % len(MARKERS)],
-            )
-            dashes = MODE_DASHES.get(mode, "-") if len(modes) > 1 else "-"
-            styles[model, mode] = Style(label=label, colour=colour, dashes=dashes, marker=marker)
-    return styles
-
-
-def _darker(colour: str) -> str:
-    from matplotlib.colors import to_hex, to_rgb
-
-    red, green, blue = to_rgb(colour)
-    return to_hex((0.4 * red, 0.4 * green, 0.4 * blue))
-
-
-def _rank(model: str) -> int:
-    order = list(BASELINE_STYLES)
-    return (
-        (order.index(model) if model in order else len(order)) + 1
-        if model.startswith(BASELINE)
-        else 0
-    )
-
-
-def _short(model: str) -> str:
-    name, dot, how = model.removeprefix(BASELINE).partition(" · ")
-    return (name if len(name) <= 30 else f"…{name[-29:]}") + dot + how
-
-
 def _draw(
-    curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | None, styles: Styles
+    curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | None, how: Looks
 ) -> Figure:
     from matplotlib.figure import Figure
 
@@ -195,213 +97,164 @@ def _draw(
         def _repr_png_(self) -> bytes:  # a notebook shows it, whether or not pyplot is loaded
             return _bytes(self, "png")
 
-    rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
     variants = sorted(set(curves["variant"]), key=lambda name: (name != "default", str(name)))
+    rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
     panels = [(task, metric, variant) for task, metric in rows for variant in variants]
-    n_columns = (
-        len(variants) if len(variants) > 1 else min(len(panels), 2 if len(panels) <= 4 else 3)
-    )
+    n_columns = len(variants) if len(variants) > 1 else min(len(panels), 3)
     n_rows = math.ceil(len(panels) / n_columns)
-    beside = (
-        len(panels) == 1
-    )  # where the legend stands; below several panels it leaves them the width
-    size = (
-        8.0 if beside else max(8.0, 3.1 * n_columns),
-        4.5 if beside else 3.0 * n_rows + 0.2 * len(styles) / 2 + 0.6,
-    )
-    figure = Picture(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False)
-    flat = list(axes.flat)
+    is_one = len(panels) == 1
+    figure = Picture(
+        figsize=ONE_PANEL if is_one else _size(n_rows, n_columns, how),
+        dpi=DPI, layout="constrained", facecolor="white",
+    )  # fmt: skip
+    flat = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for i, (ax, (task, metric, variant)) in enumerate(zip(flat, panels, strict=False)):
         of_task = curves[(curves["task"] == task) & (curves["metric"] == metric)]
-        _panel(
-            ax,
-            of_task[of_task["variant"] == variant],
-            of_task,
-            chance.get(task),
-            styles,
-            narrow=not beside,
-        )
-        name = str(task) + (
-            f" · {variant}" if len(variants) > 1 or variant not in ("default", "") else ""
-        )
+        _panel(ax, of_task[of_task["variant"] == variant], of_task, how, is_narrow=not is_one)
+        _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
+        name_variant = len(variants) > 1 or variant not in ("default", "")
+        name = f"{task} · {variant}" if name_variant else str(task)
         ax.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
         ax.set_ylabel(f"{metric} (%)" if _is_share(of_task) else str(metric), color=INK)
         if i >= len(panels) - n_columns:
-            ax.set_xlabel("shots", color=INK)
+            ax.set_xlabel(_shots(how), color=INK)
     for ax in flat[len(panels) :]:
         ax.set_axis_off()
-    _legend(
-        figure, styles, beside=beside, hollow=bool((curves["shots_used"] < curves["shots"]).any())
-    )
+    fewer = bool((curves["shots_used"] < curves["shots"]).any())
+    _legend(figure, how, beside=is_one, fewer=fewer)
     figure.suptitle(title or "", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
 
 
+def _size(n_rows: int, n_columns: int, how: Looks) -> tuple[float, float]:
+    width, height = PANEL
+    lines = max(len(block) for block in how.legend) + 2
+    return max(8.0, width * n_columns), height * n_rows + LEGEND_LINE * lines
+
+
+def _shots(how: Looks) -> str:
+    """Return the axis's label; the one mode of a picture stands in no legend."""
+    return f"shots ({how.modes[0]})" if len(how.modes) == 1 else "shots"
+
+
 def _panel(
-    ax: Axes,
-    part: pd.DataFrame,
-    of_task: pd.DataFrame,
-    chance: float | None,
-    styles: Styles,
-    narrow: bool,
+    ax: Axes, part: pd.DataFrame, of_task: pd.DataFrame, how: Looks, *, is_narrow: bool
 ) -> None:
-    scale = 100.0 if _is_share(of_task) else 1.0
-    place = _places(of_task["shots"])
-    span = max(place.values()) - min(place.values()) + 0.7
-    step = 0.016 * span  # intervals at zero shots stand side by side
-    models = [style for style in styles.values() if style.marker]
-    for pair, style in reversed(styles.items()):  # the models last, so that they lie on top
-        line = part[(part["model"] == pair[0]) & (part["mode"] == pair[1])].sort_values("shots")
+    is_share = _is_share(of_task)
+    for (model, mode), style in reversed(how.styles.items()):  # models last: they lie on top
+        line = part[(part["model"] == model) & (part["mode"] == mode)].sort_values("shots")
         if len(line):
-            aside = step * (models.index(style) - (len(models) - 1) / 2) if style.marker else 0.0
-            _line(ax, line, style, place | {0: place.get(0, 0.0) + aside}, scale)
-    edge = max(0.35, 0.035 * span)
-    ax.set_xlim(
-        min(place.values()) - edge - step * (len(models) - 1) / 2, max(place.values()) + edge
-    )
-    if scale == 100.0:
+            _line(ax, line, style, 100.0 if is_share else 1.0)
+    if is_share:
         ax.set_ylim(-2, 102)
         ax.set_yticks(range(0, 101, 20))
-    if isinstance(chance, Real) and math.isfinite(chance):  # a run's header may hold anything
-        ax.axhline(scale * chance, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        ax.text(
-            1.01,
-            scale * chance,
-            "chance",
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
-    _axis(ax, place, narrow)
-
-
-def _line(
-    ax: Axes, line: pd.DataFrame, style: Style, place: dict[int, float], scale: float
-) -> None:
-    """Draw one curve; from zero-shot to the first shots it crosses the break of the axis and is
-    dotted there.
-    """
-    x = [place[int(shots)] for shots in line["shots"]]
-    y, low, high = ((line[name] * scale).tolist() for name in ("value", "ci_low", "ci_high"))
-    look: dict[str, Any] = {"color": style.colour, "linewidth": 1.9 if style.marker else 1.2}
-    start = 1 if len(x) > 1 and int(line["shots"].iloc[0]) == 0 else 0
-    zorder = 3.0 if style.marker else 3.5  # a thin reference shows on the curve that reaches it
-    ax.plot(
-        x[start:], y[start:], linestyle=style.dashes, zorder=zorder, solid_capstyle="round", **look
-    )
-    if start:
-        ax.plot(
-            x[:2], y[:2], linestyle=(0, (1, 2.2)), linewidth=1.2, color=style.colour, zorder=zorder
-        )
-    if not style.marker:
-        if len(x) == 1 or start:  # a lone point makes no line
-            ax.plot(
-                x[:1],
-                y[:1],
-                "_",
-                markersize=9,
-                markeredgewidth=1.2,
-                color=style.colour,
-                zorder=zorder,
-            )
-        return
-    ax.fill_between(
-        x[start:], low[start:], high[start:], color=style.colour, alpha=0.16, linewidth=0, zorder=1
-    )
-    if start or len(x) == 1:
-        ax.vlines(x[0], low[0], high[0], color=style.colour, alpha=0.35, linewidth=3, zorder=1)
-    hollow = (line["shots_used"] < line["shots"]).tolist()
-    for points, face in ((False, style.colour), (True, "white")):
-        at = [i for i, fewer in enumerate(hollow) if fewer is points]
-        ax.plot(
-            [x[i] for i in at],
-            [y[i] for i in at],
-            style.marker,
-            color=style.colour,
-            markerfacecolor=face,
-            markersize=5,
-            zorder=4,
-        )
-
-
-def _places(shots: Iterable[Any]) -> dict[int, float]:
-    """Return where each shot count stands: log2, with zero a little left of the least positive one."""
-    counts = sorted({int(k) for k in shots})
-    place = {k: math.log2(k) for k in counts if k > 0}
-    if 0 in counts:
-        span = max(place.values()) - min(place.values()) if place else 0.0
-        place[0] = min(place.values(), default=0.0) - max(1.0, 0.13 * span)
-    return dict(sorted(place.items()))
-
-
-def _axis(ax: Axes, place: dict[int, float], narrow: bool) -> None:
-    """Dress the axes: ticks at the shot counts there are, as many as can be read, and the break
-    after zero.
-    """
-    span = max(place.values()) - min(place.values())
-    ticks: list[int] = []
-    room = span * (0.023 if narrow else 0.012)  # a digit's
-    for count in sorted(place, reverse=True):  # from the right: the most shots are always labelled
-        needed = room * (len(f"{count}{ticks[-1]}") / 2 + 1) if ticks else 0.0
-        if count == 0 or not ticks or place[ticks[-1]] - place[count] >= needed:
-            ticks.append(count)
-    ax.set_xticks([place[k] for k in ticks], [f"{k}" for k in ticks])
+    _shot_axis(ax, sorted({int(shots) for shots in of_task["shots"]}), is_narrow=is_narrow)
     ax.grid(axis="y", color=FAINT, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color("#9a9a9a")
+    ax.spines[["left", "bottom"]].set_color(AXIS)
     ax.tick_params(colors=MUTED, labelsize=9, length=3)
-    positive = [x for k, x in place.items() if k > 0]
-    if 0 in place and positive:
-        middle = (place[0] + positive[0]) / 2
-        blank: Any = {"transform": ax.get_xaxis_transform(), "clip_on": False}
-        ax.plot(
-            [middle - 0.01 * span, middle + 0.01 * span],
-            [0, 0],
-            color="white",
-            linewidth=3,
-            zorder=5,
-            **blank,
-        )
-        for side in (-0.01 * span, 0.01 * span):
-            x = [middle + side - 0.006 * span, middle + side + 0.006 * span]
-            ax.plot(x, [-0.018, 0.018], color="#9a9a9a", linewidth=1, zorder=6, **blank)
 
 
-def _legend(figure: Figure, styles: Styles, *, beside: bool, hollow: bool) -> None:
-    """Put one legend for all panels outside of them: at the right of one, below several."""
+def _mark_chance(ax: Axes, chance: object, scale: float) -> None:
+    """Draw the chance level; a run's header may hold anything in its place."""
+    if not isinstance(chance, Real) or not math.isfinite(chance):
+        return
+    level = scale * float(chance)
+    ax.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    ax.text(
+        1.01, level, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=MUTED
+    )  # fmt: skip
+
+
+def _line(ax: Axes, line: pd.DataFrame, style: Style, scale: float) -> None:
+    """Draw one curve, with its band and points where it is a model's."""
+    x = line["shots"].to_numpy()
+    y, low, high = (line[name].to_numpy() * scale for name in ("value", "ci_low", "ci_high"))
+    look: dict[str, Any] = {"color": style.colour, "linewidth": style.width}
+    over = 3.0 if style.marker else 3.5  # a thin reference shows on the curve that reaches it
+    ax.plot(x, y, linestyle=style.dashes, zorder=over, solid_capstyle="round", **look)
+    if not style.marker:
+        if len(x) == 1:  # a lone point makes no line
+            ax.plot(x, y, "_", markersize=9, markeredgewidth=1.2, color=style.colour, zorder=over)
+        return
+    ax.fill_between(x, low, high, color=style.colour, alpha=0.16, linewidth=0, zorder=1)
+    if len(x) == 1:
+        ax.vlines(x, low, high, color=style.colour, alpha=0.35, linewidth=3, zorder=1)
+    fewer = (line["shots_used"] < line["shots"]).to_numpy()
+    for chosen, face in ((~fewer, style.colour), (fewer, "white")):
+        if chosen.any():
+            ax.plot(
+                x[chosen], y[chosen], style.marker, color=style.colour, markerfacecolor=face,
+                markersize=5, zorder=4,
+            )  # fmt: skip
+
+
+def _shot_axis(ax: Axes, counts: Sequence[int], *, is_narrow: bool) -> None:
+    """Scale the axis, log 2 but for zero, and label as many counts as can be read."""
+    least = next((count for count in counts if count), 1)
+    octaves = math.log2(max(counts[-1], 1) / least)
+    to_zero = max(1.0, 0.13 * octaves)  # how wide the linear part is, in octaves
+    ax.set_xscale("symlog", base=2, linthresh=least, linscale=to_zero / 2)
+    transform = ax.xaxis.get_transform()
+    places = dict(zip(counts, transform.transform(counts), strict=True))
+    left, right = places[counts[0]], places[counts[-1]]
+    edge = max(0.35 * least, 0.035 * (right - left))
+    ax.set_xlim(*transform.inverted().transform([left - edge, right + edge]))
+    digit = (right - left) * (0.023 if is_narrow else 0.012)
+    ticks = _readable(places, digit)
+    ax.set_xticks(ticks, [f"{count}" for count in ticks])
+    ax.minorticks_off()
+
+
+def _readable(places: Mapping[int, float], digit: float) -> list[int]:
+    """Return the counts whose labels do not touch, from the right: the most shots are always
+    labelled, and so is zero.
+    """
+    ticks: list[int] = []
+    for count in sorted(places, reverse=True):
+        needed = digit * (len(f"{count}{ticks[-1]}") / 2 + 1) if ticks else 0.0
+        if count == 0 or not ticks or places[ticks[-1]] - places[count] >= needed:
+            ticks.append(count)
+    return ticks
+
+
+def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool) -> None:
+    """Put one legend for all panels outside of them: at the right of one, below several, where each
+    block is a column.
+    """
+    blocks = [list(block) for block in how.legend]
+    if fewer:
+        blocks[-1].append(Entry("fewer shots fitted", Style(colour=MUTED, dashes="", marker="o")))
+    if beside:
+        entries = [entry for block in blocks for entry in (*block, Entry(""))][:-1]
+        where: dict[str, Any] = {"loc": "outside right upper"}
+    else:
+        longest = max(map(len, blocks))
+        entries = [
+            entry for block in blocks for entry in block + [Entry("")] * (longest - len(block))
+        ]
+        where = {"loc": "outside lower left", "ncols": len(blocks)}
+    legend = figure.legend(
+        [_handle(entry.style) for entry in entries], [entry.label for entry in entries],
+        frameon=False, fontsize=9, labelcolor=INK, handlelength=2.8, **where,
+    )  # fmt: skip
+    for text, entry in zip(legend.get_texts(), entries, strict=True):
+        if entry.style is None:
+            text.set_color(MUTED)
+
+
+def _handle(style: Style | None) -> Line2D:
+    """Return what stands beside an entry; beside a heading, nothing."""
     from matplotlib.lines import Line2D
 
-    handles, labels = [], []
-    for s in styles.values():
-        width = 1.9 if s.marker else 1.2
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=s.colour,
-                linestyle=s.dashes,
-                marker=s.marker,
-                markersize=5,
-                linewidth=width,
-            )
-        )
-        labels.append(s.label)
-    if hollow:
-        handles.append(
-            Line2D(
-                [], [], linestyle="", marker="o", markersize=5, color=MUTED, markerfacecolor="white"
-            )
-        )
-        labels.append("fewer shots fitted")
-    where: Any = (
-        {"loc": "outside right upper"} if beside else {"loc": "outside lower left", "ncols": 3}
-    )
-    figure.legend(
-        handles, labels, frameon=False, fontsize=9, labelcolor=INK, handlelength=2.8, **where
-    )
+    if style is None:
+        return Line2D([], [], linestyle="")
+    face = style.colour if style.dashes else "white"
+    return Line2D(
+        [], [], color=style.colour, linestyle=style.dashes or "", linewidth=style.width,
+        marker=style.marker, markersize=5, markerfacecolor=face,
+    )  # fmt: skip
 
 
 def _is_share(of_task: pd.DataFrame) -> bool:

@@ -55,6 +55,11 @@ def labels(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def signs(figure):
+    """What stands beside each label of the legend."""
+    return dict(zip(labels(figure), figure.legends[0].get_lines(), strict=True))
+
+
 def drawn(ax):
     return {round(float(y), 6) for line in ax.lines for y in np.atleast_1d(line.get_ydata())}
 
@@ -62,10 +67,9 @@ def drawn(ax):
 def test_a_panel_shows_models_reference_learners_bands_and_chance():
     figure = plot(two_modes(), {"dialects": 0.25})
     (ax,) = figure.axes
-    assert labels(figure) == ["demo · supervised", "demo · unsupervised", "bayes", "knn"]
-    assert (
-        len(ax.collections) == 4
-    )  # for each of the two curves of the model a band and an interval at zero shots
+    modes = ["supervised", "unsupervised"]
+    assert labels(figure) == ["model", "demo", "bayes", "knn", "", "mode", *modes]
+    assert len(ax.collections) == 2  # a band for each of the two curves of the model
     assert {30.0, 60.0, 95.0, 90.0, 98.0, 25.0} <= drawn(ax)
     assert [text.get_text() for text in ax.texts] == ["chance"]
     assert ax.get_title(loc="left") == "dialects"
@@ -84,19 +88,29 @@ def test_the_legend_names_chats_and_groups_of_queries_beside_the_usual_way_of_as
     assert len(colours) == 3
 
 
-def test_zero_shots_stand_left_of_a_break():
+def test_zero_shots_stand_on_the_axis_at_least_an_octave_left_of_the_first() -> None:
     (ax,) = plot(curve([0.3, 0.6, 0.8, 0.9, 0.95]), {}).axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["64", "16", "4", "1", "0"]
-    assert ax.get_xticks().tolist()[:4] == [6, 4, 2, 0]
-    assert ax.get_xticks()[-1] <= -1
-    assert ax.get_xlim()[0] < ax.get_xticks()[-1]
+    assert ax.get_xticks().tolist() == [64, 16, 4, 1, 0]
+    places = ax.transData.transform([(x, 0) for x in (0, 1, 4, 16, 64)])[:, 0]
+    to_one, *by_fours = np.diff(places)
+    assert by_fours == pytest.approx([by_fours[0]] * 3)
+    assert to_one == pytest.approx(by_fours[0] / 2)
+    assert ax.transData.inverted().transform((0, 0))[0] < 0  # nothing is cut off
+
+
+def test_a_curve_from_16_shots_keeps_zero_in_sight() -> None:
+    (ax,) = plot(curve([0.3, 0.6, 0.8, 0.9], shots=(0, 16, 64, 256)), {}).axes
+    to_16, to_64, _ = np.diff(ax.transData.transform([(x, 0) for x in (0, 16, 64, 256)])[:, 0])
+    assert to_16 == pytest.approx(to_64 / 2)
 
 
 def test_learners_that_need_labels_are_not_drawn_where_they_guess():
     only = two_modes()
     only = only[only["mode"] == "unsupervised"]
     assert labels(plot(only, {})) == ["demo", "knn"]  # nothing else would show it: it stays
-    assert "knn · unsupervised" not in labels(plot(two_modes(), {}))
+    (ax,) = plot(two_modes(), {}).axes
+    assert 25.0 not in {round(float(line.get_ydata()[-1]), 6) for line in ax.lines}
 
 
 def test_a_panel_a_task_and_a_column_a_variant():
@@ -123,9 +137,50 @@ def test_several_models_have_a_colour_each():
         for m in ("supervised", "reinforced")
     ]
     figure = plot(pd.concat(tables), {})
-    colours = [handle.get_color() for handle in figure.legends[0].get_lines()]
-    assert len(set(colours)) == 3
-    assert labels(figure)[0] == "hf/0 · reinforced"
+    found = signs(figure)
+    assert labels(figure) == [
+        *("model", "hf/0", "hf/1", "hf/2", ""),
+        *("mode", "supervised", "reinforced"),
+    ]
+    assert len({found[f"hf/{i}"].get_color() for i in range(3)}) == 3
+    modes = [found[mode] for mode in ("supervised", "reinforced")]
+    assert len({sign.get_color() for sign in modes}) == 1
+    assert len({sign.get_marker() for sign in modes}) == 2
+
+
+def test_one_mode_stands_at_the_axis_and_in_no_legend() -> None:
+    figure = plot(curve([0.3, 0.6, 0.8, 0.9, 0.95], mode="unsupervised"), {})
+    assert labels(figure) == ["demo"]
+    assert figure.axes[0].get_xlabel() == "shots (unsupervised)"
+
+
+def grid_of(models):
+    """Three modes of several models beside the exact learners, as `make demo` gives them."""
+    values = {"supervised": 0.0, "reinforced": 0.03, "unsupervised": 0.2}
+    return pd.concat(
+        [
+            curve(np.array([0.3, 0.6, 0.8, 0.9, 0.95]) - less - 0.1 * i, model=model, mode=mode)
+            for i, model in enumerate(models)
+            for mode, less in values.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize("n_tasks", [1, 2, 3])
+def test_no_label_of_a_picture_of_three_modes_and_models_lies_on_another(n_tasks: int) -> None:
+    models = ["demo", "baseline/bayes", "baseline/ceiling"]
+    tasks = [grid_of(models).assign(task=f"task {i}") for i in range(n_tasks)]
+    figure = plot(pd.concat(tasks), {f"task {i}": 0.25 for i in range(n_tasks)})
+    figure.draw_without_rendering()
+    texts = [*figure.legends[0].get_texts()]
+    for ax in figure.axes:
+        texts += [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label, *ax.texts]
+        texts += [*ax.get_xticklabels(), *ax.get_yticklabels()]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    legend = figure.legends[0].get_window_extent()
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert not any(legend.overlaps(ax.get_window_extent()) for ax in figure.axes)
+    assert all(figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1) for box in boxes)
 
 
 def test_fewer_shots_than_asked_are_hollow_and_said_so():
