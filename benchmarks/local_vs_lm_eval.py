@@ -234,7 +234,7 @@ def listen(args: argparse.Namespace) -> dict[str, Any]:
         run = icl_harness.run(
             args.task, Listener("model"), out=out, shots=SHOTS, draws=1, scoring=scoring
         )
-        records = run.records()
+        records = run.records(shot_ids=True)
     longest = records[records["shots"] == max(SHOTS)]
     return {"cells": heard, "shot_ids": longest["shot_ids"].iloc[0]}
 

@@ -45,7 +45,7 @@ def server() -> Iterator[LoopbackServer]:
 
 
 def records() -> pd.DataFrame:
-    frame = icl_harness.Run("out").records()
+    frame = icl_harness.Run("out").records(shot_ids=True)
     assert len(frame) == 3 * 2 * N_QUERIES
     assert (frame[frame["status"] == "ok"]["score"] == 1).all()
     return frame

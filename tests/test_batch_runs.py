@@ -30,7 +30,7 @@ MODELS = {
 }  # fmt: skip
 N_KILLS = 8
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
-SAME = ["mode", "shots", "draw", "query_id", "shots_used", "shot_ids", "status", "answer", "parsed", "score",
+SAME = ["mode", "shots", "draw", "query_id", "shots_used", "node_hash", "status", "answer", "parsed", "score",
         "prompt_tokens", "completion_tokens", "cost_usd"]  # fmt: skip
 every_provider = pytest.mark.parametrize("provider", list(MODELS))
 

@@ -40,7 +40,6 @@ SAME = [
     "draw",
     "query_id",
     "shots_used",
-    "shot_ids",
     "node_hash",
     "status",
     "answer",
@@ -248,6 +247,6 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(
         "gsm8k", ScriptedModel(lambda p: "1"), out="again", data=str(shared_data), modes=["reinforced"], pool=12,
         shots=[4], draws=1, queries=1, bank="out",
     )  # fmt: skip
-    assert set(again.records()["shot_ids"].iloc[0]) <= set(kept), (
+    assert set(again.records(shot_ids=True)["shot_ids"].iloc[0]) <= set(kept), (
         "another model takes the bank of this run"
     )

@@ -40,7 +40,6 @@ COMPARED = [
     "shots",
     "query_id",
     "shots_used",
-    "shot_ids",
     "node_hash",
     "status",
     "answer",

@@ -15,7 +15,7 @@ import icl_harness
 from icl_harness.cli.app import main
 from icl_harness.models.hf import HfModel
 from icl_harness.models.local import kv_disk
-from icl_harness.report.run import find_prompts
+from icl_harness.report.run import find_record
 from tests.tiny_models import save_tiny_model
 
 GRID = (
@@ -54,7 +54,7 @@ def test_the_gold_choices_likelihood_is_in_the_records_of_copied_answers_too(icl
     gold = {f"test{i}": ("even", "odd")[i % 2] for i in range(100, 112)}
     for row in records[records["query_id"].isin(["test100", "test103"])].to_dict("records"):
         cell = {name: row[name] for name in ("shots", "draw")}
-        [(_, text)] = find_prompts(Path("out"), row["query_id"], cell)
+        text = find_record(Path("out"), row["query_id"], cell)[0].text
         whole, before = (
             tokenizer(text + end)["input_ids"] for end in (f" {gold[row['query_id']]}", "")
         )

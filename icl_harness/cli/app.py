@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from icl_harness.cli.options import Grid, GridCommand
 from icl_harness.cli.usage import usage
 from icl_harness.errors import IclError
-from icl_harness.files import write_atomically
+from icl_harness.files import write_atomically, written_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,17 +208,21 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[standard output]")] = None,
+    shot_ids: Annotated[
+        bool, typer.Option("--shot-ids", help="Add a column with the ids of each record's shots.")
+    ] = False,
 ) -> None:
-    """Give the records of a run, finished or not: one row per answer."""
-    from icl_harness.report.run import FORMS, Run
-    from icl_harness.report.run import export as as_bytes
+    """Write the records of a run, finished or not: one row per answer."""
+    from icl_harness.report.export import FORMS
+    from icl_harness.report.export import export as write
+    from icl_harness.store.records import RunStore
 
     named = out.suffix.lstrip(".") if out is not None else ""
-    content = as_bytes(Run(run_folder).records(), form or (named if named in FORMS else "csv"))
-    if out is None:
-        sys.stdout.buffer.write(content)
-    else:
-        write_atomically(out, content)
+    chosen = form or (named if named in FORMS else "csv")
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(RunStore.open(run_folder)))
+        file = sys.stdout.buffer if out is None else stack.enter_context(written_atomically(out))
+        write(store, chosen, file, shot_ids=shot_ids)
 
 
 @app.command()
@@ -231,12 +236,13 @@ def show(
     shots: CellNumber = None,
     draw: CellNumber = None,
 ) -> None:
-    """Print the very prompt that was sent for a query. Of several cells that asked it, the options
-    choose one.
+    """Print the very prompt that was sent for a query, and beside it what was answered. Of several
+    cells that asked it, the options choose one.
     """
-    from icl_harness.report.run import Run, find_prompts
+    from icl_harness.cli.show import about_record
+    from icl_harness.report.run import Run, find_record
 
-    asked = {
+    options = {
         "task": task,
         "model": model,
         "mode": mode,
@@ -244,24 +250,13 @@ def show(
         "shots": shots,
         "draw": draw,
     }
-    found = find_prompts(
-        run_folder, query, {name: value for name, value in asked.items() if value is not None}
-    )
-    cell, text = found[0]
-    sys.stdout.write(text)
+    wanted = {name: value for name, value in options.items() if value is not None}
+    record, n_cells = find_record(run_folder, query, wanted)
+    sys.stdout.write(record.text)
     sys.stdout.flush()
-    more = (
-        f"; {len(found) - 1} other cells asked it too: --shots, --draw, --mode … choose"
-        if len(found) > 1
-        else ""
-    )
-    about = (
-        f"{cell.task} {cell.model} {cell.mode} {cell.variant}, {cell.shots} shots, draw {cell.draw}"
-    )
-    chat = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
-    inside = "; sent inside the model's chat template" if chat else ""
-    inside = "; sent as the turns of a chat" if cell.format == "chat" else inside
-    typer.echo(f"\n[{about}{inside}{more}]", err=True)
+    in_template = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
+    for line in about_record(record, n_cells, in_template=in_template):
+        typer.echo(line, err=True)
 
 
 @app.command()

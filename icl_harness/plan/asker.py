@@ -65,7 +65,7 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
 
 def spent_usd(experiment: Experiment, store: RunStore) -> float:
     """Return the dollars that a run has taken so far, its banks' too."""
-    return float(store.records()["cost_usd"].sum()) + bank_usd(experiment, store.path)
+    return store.spent_usd() + bank_usd(experiment, store.path)
 
 
 @dataclass(frozen=True, kw_only=True)

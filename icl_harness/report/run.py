@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.store.header import servers
-from icl_harness.store.records import Cell, RunStore
+from icl_harness.store.records import Cell, RunStore, StoredRecord
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from icl_harness.tasks.metrics import Metric
-
-
-FORMS = ("csv", "jsonl", "parquet")  # of an export
 
 
 class Run:
@@ -32,19 +29,15 @@ class Run:
     @property
     def header(self) -> dict[str, Any]:
         """Return `run.json`: spec, data hashes, versions."""
-        store = RunStore.open(self.path)
-        try:
+        with contextlib.closing(RunStore.open(self.path)) as store:
             return store.header
-        finally:
-            store.close()
 
-    def records(self) -> pd.DataFrame:
-        """Return one row per answer."""
-        store = RunStore.open(self.path)
-        try:
-            return store.records()
-        finally:
-            store.close()
+    def records(self, *, shot_ids: bool = False) -> pd.DataFrame:
+        """Return one row per answer, with the query's input and gold answer. `shot_ids` adds the
+        ids of each one's shots.
+        """
+        with contextlib.closing(RunStore.open(self.path)) as store:
+            return store.records(shot_ids=shot_ids)
 
     def curves(self, metric: str | Metric | None = None) -> pd.DataFrame:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
@@ -137,46 +130,28 @@ def _keys(frame: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:
     return set(frame[columns].drop_duplicates().itertuples(index=False, name=None))
 
 
-def find_prompts(folder: Path, query_id: str, wanted: dict[str, Any]) -> list[tuple[Cell, str]]:
-    """Return (cell, whole prompt) of every cell that asked a query. Raises `SpecError` where none
-    did.
+def find_record(folder: Path, query_id: str, wanted: dict[str, Any]) -> tuple[StoredRecord, int]:
+    """Return the first record of a query with its whole prompt, and how many cells hold one. Raises
+    `SpecError` where none does.
     """
-    store = RunStore.open(folder)
-    try:
-        found = store.prompts(query_id, **wanted)
-        if not found:
-            known = store.query_ids()
-            where = "".join(f", {name} {value}" for name, value in wanted.items())
-            hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
-            if query_id in known:
-                cells = [cell for cell, _ in store.prompts(query_id)]
-                there = [
-                    (name, dict.fromkeys(str(getattr(cell, name)) for cell in cells))
-                    for name in wanted
-                ]
-                hint = f" It was asked with {', '.join(' '.join([name, *values]) for name, values in there)}."
-            raise SpecError(f"{folder}: query {query_id!r}{where} was not asked.{hint}")
-        return found
-    finally:
-        store.close()
+    with contextlib.closing(RunStore.open(folder)) as store:
+        record = next(store.find(query_id, **wanted), None)
+        if record is None:
+            raise SpecError(_not_found(store, folder, query_id, wanted))
+        return record, len(store.cells_of(query_id, **wanted))
 
 
-def export(frame: pd.DataFrame, form: str) -> bytes:
-    """Return a table as csv, jsonl or parquet. Raises `SpecError` for another form."""
-    import io
+def _not_found(store: RunStore, folder: Path, query_id: str, wanted: dict[str, Any]) -> str:
+    known = store.query_ids()
+    where = "".join(f", {name} {value}" for name, value in wanted.items())
+    hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
+    if query_id in known:
+        cells = store.cells_of(query_id)
+        there = [_values_of(cells, name) for name in wanted]
+        hint = f" It was asked with {', '.join(there)}."
+    return f"{folder}: query {query_id!r}{where} was not asked.{hint}"
 
-    buffer = io.BytesIO()
-    if form == "parquet":
-        frame.to_parquet(buffer, index=False)
-    elif form == "jsonl":
-        frame.to_json(buffer, orient="records", lines=True, force_ascii=False)
-    elif form == "csv":
-        flat = (
-            frame.assign(shot_ids=frame["shot_ids"].map(json.dumps))
-            if "shot_ids" in frame
-            else frame
-        )
-        flat.to_csv(buffer, index=False, lineterminator="\n")
-    else:
-        raise SpecError(f"unknown format {form!r}. Known: {', '.join(FORMS)}.")
-    return buffer.getvalue()
+
+def _values_of(cells: Sequence[Cell], name: str) -> str:
+    """Return a field of cells with the values that they have."""
+    return " ".join([name, *dict.fromkeys(str(getattr(cell, name)) for cell in cells)])

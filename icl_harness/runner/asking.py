@@ -85,6 +85,7 @@ class LineWalk:
         path = experiment.path(line, bank)
         await shared.turns.move(self.place, path=path)
         asked = make_asked(experiment, line, self.model, path)
+        shared.store.add_queries(line.task.name, line.variant, asked.examples.values())
         if not self.all_at_once:
             for shots in experiment.spec.shots:
                 await self._walk_cell(asked, shots)

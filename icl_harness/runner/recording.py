@@ -14,7 +14,7 @@ from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query
 from icl_harness.runner.banks import apply_scorer
 from icl_harness.runner.groups import Ask, split_answer
-from icl_harness.store.records import Known, Record
+from icl_harness.store.records import Record, StoredAnswer
 from icl_harness.tasks.task import Task
 
 
@@ -31,7 +31,7 @@ def scored_records(
         prompt = _prompt(node, ask, query)
         unparsed = own.text is not None and not found
         records.append(
-            Record(prompt=prompt, answer=own, score=0.0)
+            Record(prompt=prompt, answer=own, score=0.0, found=False)
             if unparsed
             else _scored(task, prompt, own, examples)
         )
@@ -42,7 +42,7 @@ def copied_records(
     task: Task,
     node: Node,
     ask: Ask,
-    known: Mapping[str, Mapping[str, Known]],
+    known: Mapping[str, Mapping[str, StoredAnswer]],
     examples: Mapping[str, Example],
 ) -> list[Record]:
     """Return the records of answers that were given to the same request; none where one of them is
@@ -60,7 +60,8 @@ def copied_records(
     return [
         Record(
             prompt=_prompt(node, ask, query), answer=_copy(query, rows[query.id], examples),
-            parsed=rows[query.id].parsed, score=rows[query.id].score, reused=True,
+            parsed=rows[query.id].parsed, score=rows[query.id].score,
+            reused=True, found=rows[query.id].found,
         )
         for query in ask.members
     ]  # fmt: skip
@@ -103,7 +104,7 @@ def _scored(task: Task, prompt: Prompt, answer: Answer, examples: Mapping[str, E
     )
 
 
-def _copy(query: Query, known: Known, examples: Mapping[str, Example]) -> Answer:
+def _copy(query: Query, known: StoredAnswer, examples: Mapping[str, Example]) -> Answer:
     """Return an answer that was given to the same words; of its likelihoods that of its own gold
     answer is known.
     """

@@ -1,15 +1,20 @@
-"""What a run says of itself, `run.json`: written once, and compared with what is asked when a run
-is gone on with.
+"""What a run says of itself, `run.json`: written once, compared when the run is resumed.
+
+`spec`, `data` and `weights` never change: the records carry their hash. `wording` is the hash of
+what is sent beside the examples, `scoring` of how answers are scored; `icl rescore` changes the
+latter, and notes what it was in `rescored`. Runs of version 0.1 have one hash for both, `prompts`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import StoreError
+from icl_harness.files import write_atomically
 
 RUN_FILE = "run.json"
 RECORDS_FILE = "records.db"
@@ -69,11 +74,23 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return header
 
 
+def write_header(path: Path, header: Mapping[str, Any]) -> None:
+    """Write `run.json` in one step. Raises `StoreError`."""
+    text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path / RUN_FILE, text.encode())
+
+
+def identity(header: Mapping[str, Any]) -> str:
+    """Return the hash of what never changes in a run: its spec, data and weights."""
+    parts = [header.get("spec"), header.get("data"), header.get("weights")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
     """Return where each model is asked, as the spec or the environment said; None for its
     provider's own server.
     """
-    return {name: told.get("base_url") for name, told in header.get("models", {}).items()}
+    return {name: model.get("base_url") for name, model in header.get("models", {}).items()}
 
 
 def check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:

@@ -1,137 +1,82 @@
-"""The run store: a folder that holds everything a run asked and was told.
+"""The run store: a folder that holds everything a run asked and was answered.
 
     run.json      the resolved spec, versions, data hashes: what this run is
-    records.db    SQLite: cells, records, and each prefix text once
+    records.db    SQLite: cells, records, queries with their gold answers, and each text once
     ledger.db     what the run owns at providers, if it ever owned anything (ledger.py)
     bank-*.jsonl  the model's own attempts (reinforced mode)
 
-What `add` was given is on disk when it returns, so a run may be stopped at any instant. It tells
-which answers came out of batches, so that those are never fetched and counted a second time. Texts
-are content-addressed: a prefix is a list of its edges' texts, so larger shot counts and other draws
-store only what is new.
+What `add` was given is on disk when it returns, so a run may be stopped at any instant. It notes
+which answers came out of batches, so that those are never fetched and counted a second time. A
+record points at its leaf: the shared prefix with the query's own edges.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import StoreError
-from icl_harness.files import write_atomically
+from icl_harness.examples import Example
 from icl_harness.models.api.ledger import Ledger
-from icl_harness.models.base import Answer, Usage
-from icl_harness.prompts.tree import Node, Prompt, join_turns
-from icl_harness.store.header import RECORDS_FILE, RUN_FILE, check_same, claim, read_header
-from icl_harness.store.schema import connect, refuse_another_version, told
+from icl_harness.models.base import Usage
+from icl_harness.prompts.tree import Node, join_turns
+from icl_harness.store.answers import (
+    USAGE,
+    Outcome,
+    Record,
+    StoredAnswer,
+    StoredRecord,
+    add_records,
+)
+from icl_harness.store.cells import CELL, Cell, cell_id, find_cell
+from icl_harness.store.header import (
+    RECORDS_FILE,
+    RUN_FILE,
+    check_same,
+    claim,
+    identity,
+    read_header,
+    write_header,
+)
+from icl_harness.store.nodes import turns
+from icl_harness.store.queries import add_queries, read_queries
+from icl_harness.store.rows import rows, table
+from icl_harness.store.schema import database_errors, open_for_reading, open_for_writing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-USAGE = (
-    "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "cost_usd",
-)  # fmt: skip
-CELL = (
-    "task",
-    "model",
-    "mode",
-    "variant",
-    "format",
-    "queries_per_request",
-    "shots",
-    "draw",
-    "metric",
-)
-KEY = ("cell", "query_id", "sample")
-REPLACED = (
-    "node", "query_text", "shots_used", "status", "answer", "parsed", "score", "gold_nll", "error", "reused",
-    *USAGE[:-1], "latency_s",
-)  # fmt: skip
+__all__ = ["Cell", "Outcome", "Record", "RunStore", "StoredAnswer", "StoredRecord"]
 
-# A record that takes another's place keeps what that one took: it was paid for, if in vain.
-ADD = f"""
-INSERT INTO records ({", ".join((*KEY, *REPLACED, "cost_usd", "n_lost"))})
-VALUES ({", ".join("?" * len((*KEY, *REPLACED, "cost_usd", "n_lost")))})
-ON CONFLICT DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in REPLACED)},
-    cost_usd = coalesce(cost_usd + excluded.cost_usd, cost_usd, excluded.cost_usd), n_lost = n_lost + excluded.n_lost
+ANSWERED = f"""
+SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found,
+       {", ".join(f"r.{name}" for name in USAGE)}
+FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell
+     JOIN texts t ON t.id = r.query_text
+WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok'
+      AND r.sample = 0
 """
-
-EXPORT = f"""
-SELECT {", ".join(f"c.{name}" for name in CELL)}, r.query_id, r.sample, r.shots_used,
-       n.shot_ids, n.hash AS node_hash, r.status, r.answer, r.parsed, r.score, r.gold_nll, r.error, r.reused,
-       {", ".join(f"r.{name}" for name in USAGE)}, r.latency_s, r.n_lost
-FROM records r JOIN cells c ON c.id = r.cell JOIN nodes n ON n.id = r.node
-ORDER BY {", ".join(f"c.{name}" for name in CELL[:-1])}, r.query_id, r.sample
+OF_A_QUERY = f"""
+SELECT r.node, t.text, r.status, r.answer, r.parsed, r.score, q.target,
+       {", ".join(f"c.{name}" for name in CELL)}
+FROM records r JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text
+     LEFT JOIN queries q ON q.task = c.task AND q.variant = c.variant AND q.query_id = r.query_id
+WHERE r.query_id = ? AND r.sample = 0
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One point of the grid; `metric` is the task's."""
-
-    task: str
-    model: str
-    mode: str
-    variant: str
-    format: str = "text"
-    queries_per_request: int = 1
-    shots: int
-    draw: int
-    metric: str = "accuracy"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One scored answer to one query in one cell. `reused` marks a copy of this run's answer to the
-    same prompt.
-
-    `gold_nll`: minus the log-likelihood of the gold choice, in nats (per token, where the scoring
-    is), where choices were weighed.
-    """
-
-    prompt: Prompt
-    answer: Answer
-    parsed: str | None = None
-    score: float | None = None
-    gold_nll: float | None = None
-    reused: bool = False
-
-
-class Known(NamedTuple):
-    """An answer that the run has been given already, and what it took."""
-
-    query_id: str
-    answer: str
-    parsed: str | None
-    score: float
-    gold_nll: float | None
-    usage: Usage
-
-
-class Outcome(NamedTuple):
-    """What a request to a query came to in one cell; without an answer its text and score are
-    None.
-    """
-
-    status: str
-    text: str | None
-    parsed: str | None
-    score: float | None
-    shots_used: int
 
 
 class RunStore:
     """A run folder open for reading, or for writing by one process at a time (`create_or_resume`)."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, unlock: Callable[[], None] | None = None
+    ) -> None:
         self.path = path
         self._db = connection
-        self._lock = lock
+        self._unlock = unlock
 
     @classmethod
     def open(cls, path: Path, header: dict[str, Any] | None = None) -> RunStore:
@@ -140,16 +85,16 @@ class RunStore:
         """
         if not (path / RUN_FILE).is_file() or not (path / RECORDS_FILE).is_file():
             raise StoreError(
-                f"{path} is not a run folder: it holds no {RUN_FILE} and {RECORDS_FILE}. Name one made by icl run."
+                f"{path} is not a run folder: it holds no {RUN_FILE} and {RECORDS_FILE}. "
+                "Name one made by icl run."
             )
-        found = read_header(path)
+        found = read_header(path) or {}
         if header is not None:
-            check_same(path, found or {}, header)
-        with told(path):
-            connection = sqlite3.connect(path / RECORDS_FILE, timeout=30)
+            check_same(path, found, header)
+        with database_errors(path):
+            connection = open_for_reading(path / RECORDS_FILE)
             try:
-                refuse_another_version(connection, path)
-                connection.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
+                _check_identity(path, connection, found)
             except (sqlite3.Error, StoreError):
                 connection.close()
                 raise
@@ -160,26 +105,28 @@ class RunStore:
         """Open a folder for a run whose `run.json` is `header`, or go on with the same run.
 
         Raises `StoreError` where the folder holds something else, another spec, or a run that is
-        going on.
+        being written.
         """
-        lock = claim(path)
-        with contextlib.ExitStack() as undo:
-            undo.callback(lock.release)
-            try:
-                found = read_header(path)
-                connection = undo.enter_context(contextlib.closing(connect(path / RECORDS_FILE)))
-                if found is not None:
-                    check_same(path, found, header)
-                    _strike_out(path, connection)
-                else:
-                    text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
-                    write_atomically(path / RUN_FILE, text.encode())
-            except (OSError, sqlite3.Error) as error:
-                raise StoreError(
-                    f"{path} cannot be written: {error}. Choose another --out."
-                ) from error
-            undo.pop_all()
-        return cls(path, connection, lock)
+        with _locked(path) as undo:
+            found = read_header(path)
+            if found is not None:
+                check_same(path, found, header)
+            connection = undo.enter_context(_writing(path, found or header))
+            if found is None:
+                write_header(path, header)
+            store = cls(path, connection, undo.pop_all().close)
+        return store
+
+    @classmethod
+    def open_for_writing(cls, path: Path) -> RunStore:
+        """Open a run that is there for writing. Raises `StoreError` where there is none, or it is
+        being written.
+        """
+        cls.open(path).close()
+        with _locked(path) as undo:
+            connection = undo.enter_context(_writing(path, read_header(path) or {}))
+            store = cls(path, connection, undo.pop_all().close)
+        return store
 
     @property
     def header(self) -> dict[str, Any]:
@@ -189,44 +136,35 @@ class RunStore:
     def close(self) -> None:
         """Close the database and let another process write."""
         self._db.close()
-        if self._lock is not None:
-            self._lock.release()
+        if self._unlock is not None:
+            self._unlock()
 
     def done(self, cell: Cell) -> dict[tuple[str, int], int]:
-        """Return (query id, sample) -> shots used of what need not be asked again; failed requests
-        are asked again.
+        """Return (query id, sample) -> shots used of what need not be requested again; failed
+        requests are.
         """
         find = (
             "SELECT query_id, sample, shots_used FROM records WHERE cell = ? AND status != 'failed'"
         )
-        with told(self.path):
-            rows = self._db.execute(find, (self._find_cell(cell),)).fetchall()
+        with database_errors(self.path):
+            rows = self._db.execute(find, (find_cell(self._db, cell),)).fetchall()
         return {(query_id, sample): shots for query_id, sample, shots in rows}
 
-    def answered(self, cell: Cell, node: Node) -> dict[str, dict[str, Known]]:
-        """Return query text -> query id -> the answer that was given to it behind a prefix.
+    def answered(self, cell: Cell, leaf: Node) -> dict[str, dict[str, StoredAnswer]]:
+        """Return query text -> query id -> the answer that was given to it behind a leaf: the
+        shared prefix, with the query's own edges where it has any.
 
         Of the same task, variant and model only: other choices may stand behind the same words.
         """
-        rows = self._db.execute(
-            "SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, "
-            f"{', '.join(f'r.{name}' for name in USAGE)} FROM nodes n JOIN records r ON r.node = n.id "
-            "JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text "
-            "WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok' AND r.sample = 0",
-            (node.hash, cell.model, cell.task, cell.variant),
-        )
-        known: dict[str, dict[str, Known]] = {}
-        for text, query_id, answer, parsed, score, gold_nll, *usage in rows:
-            found = Known(
-                query_id,
-                answer,
-                parsed,
-                score,
-                gold_nll,
-                Usage(**dict(zip(USAGE, usage, strict=True))),
-            )
-            known.setdefault(text, {})[query_id] = found
-        return known
+        where = (leaf.hash, cell.model, cell.task, cell.variant)
+        answers: dict[str, dict[str, StoredAnswer]] = {}
+        for text, query_id, answer, parsed, score, nll, found, *usage in self._db.execute(
+            ANSWERED, where
+        ):
+            took = Usage(**dict(zip(USAGE, usage, strict=True)))
+            stored = StoredAnswer(query_id, answer, parsed, score, nll, took, bool(found))
+            answers.setdefault(text, {})[query_id] = stored
+        return answers
 
     def outcomes(self, cell: Cell) -> dict[tuple[str, int], Outcome]:
         """Return (query id, sample) -> what a cell has so far, failed requests left out."""
@@ -234,122 +172,129 @@ class RunStore:
             "SELECT query_id, sample, status, answer, parsed, score, shots_used FROM records "
             "WHERE cell = ? AND status != 'failed'"
         )
-        with told(self.path):
-            rows = self._db.execute(find, (self._find_cell(cell),)).fetchall()
+        with database_errors(self.path):
+            rows = self._db.execute(find, (find_cell(self._db, cell),)).fetchall()
         return {(query_id, sample): Outcome(*rest) for query_id, sample, *rest in rows}
 
     def spent_usd(self) -> float:
         """Return the dollars that all records took together."""
-        with told(self.path):
+        with database_errors(self.path):
             row = self._db.execute("SELECT total(cost_usd) FROM records").fetchone()
         return float(row[0])
 
     def answers_by_shots(self, cell: Cell) -> dict[int, int]:
         """Return shots used -> how many answers a cell has so far."""
-        find = "SELECT shots_used, count(*) FROM records WHERE cell = ? AND status = 'ok' GROUP BY shots_used"
-        return dict(self._db.execute(find, (self._find_cell(cell),)).fetchall())
+        find = (
+            "SELECT shots_used, count(*) FROM records "
+            "WHERE cell = ? AND status = 'ok' GROUP BY shots_used"
+        )
+        return dict(self._db.execute(find, (find_cell(self._db, cell),)).fetchall())
 
     def add(self, cell: Cell, records: Sequence[Record]) -> None:
         """Store records of one cell, all or none. Raises `StoreError` where the disk is full, say.
 
-        One that takes another's place, which failed, say, adds to its own `cost_usd` and `n_lost`
-        what that one has: they are sums over all that was asked for it, its tokens are those of the
-        last answer.
+        One that replaces another, which failed, say, adds to its own `cost_usd` and `n_lost` what
+        that one has: they are sums over all requests, its tokens are those of the last answer.
         """
-        with told(self.path), self._db:
-            cell_id = self._cell_id(cell)
-            node_ids = {node.hash: self._node_id(node) for node in {r.prompt.node for r in records}}
-            rows = [
-                _row(record, cell_id, node_ids, self._text_id(record.prompt.query.text))
-                for record in records
-            ]
-            self._db.executemany(ADD, rows)
-            places = {
-                record.answer.place for record in records if record.answer.place
-            }  # a group's is one
+        places = {record.answer.place for record in records if record.answer.place}
+        with database_errors(self.path), self._db:
+            add_records(self._db, cell_id(self._db, cell), records)
             self._db.executemany("INSERT OR IGNORE INTO fetched VALUES (?,?)", places)
 
-    def records(self) -> pd.DataFrame:
-        """Return all records, in the order of the grid; `shot_ids` is a list."""
-        import pandas as pd
+    def add_queries(self, task: str, variant: str, examples: Iterable[Example]) -> None:
+        """Store the examples that a task's cells of a variant ask, with their gold answers; those
+        that are there already stay.
+        """
+        with database_errors(self.path), self._db:
+            add_queries(self._db, task, variant, examples)
 
-        with told(self.path):
-            frame = pd.read_sql_query(EXPORT, self._db)
-        lists = {text: json.loads(text) for text in frame["shot_ids"].unique()}
-        frame["shot_ids"] = frame["shot_ids"].map(lists)
-        frame["reused"] = frame["reused"].astype(bool)
-        return frame
+    def queries(self, task: str, variant: str) -> dict[str, Example]:
+        """Return query id -> example; empty for a run of a version that did not store them."""
+        with database_errors(self.path):
+            return read_queries(self._db, task, variant)
+
+    def records(self, *, shot_ids: bool = False) -> pd.DataFrame:
+        """Return all records, in the order of the grid. `shot_ids` adds a column with the ids of
+        each one's shots; records behind one prefix share a list.
+        """
+        with database_errors(self.path):
+            return table(self._db, with_shots=shot_ids)
+
+    def rows(self, *, shot_ids: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yield the records as tuples of `COLUMNS` (rows.py), in bounded memory."""
+        with database_errors(self.path):
+            yield from rows(self._db, with_shots=shot_ids)
 
     def count(self) -> int:
         """Return the number of records."""
         return int(self._db.execute("SELECT count(*) FROM records").fetchone()[0])
 
-    def prompts(self, query_id: str, **wanted: Any) -> list[tuple[Cell, str]]:
-        """Return (cell, whole prompt) of every record of a query; `wanted` are values of the cell's
-        fields.
+    def find(self, query_id: str, **wanted: Any) -> Iterator[StoredRecord]:
+        """Yield every cell's record of a query with its whole prompt; `wanted` are values of the
+        cell's fields.
         """
         where = "".join(f" AND c.{name} = ?" for name in wanted)
-        rows = self._db.execute(
-            f"SELECT n.text_ids, n.roles, t.text, {', '.join(f'c.{name}' for name in CELL)} FROM records r "
-            "JOIN cells c ON c.id = r.cell JOIN nodes n ON n.id = r.node JOIN texts t ON t.id = r.query_text "
-            f"WHERE r.query_id = ? AND r.sample = 0{where} ORDER BY c.id",
-            (query_id, *wanted.values()),
-        )
-        found = []
-        for text_ids, roles, query, *cell in rows.fetchall():
-            turns = [*zip(json.loads(roles), self._texts(json.loads(text_ids)), strict=True)]
-            turns.append(("user" if turns[0][0] else "", query))
-            found.append((Cell(**dict(zip(CELL, cell, strict=True))), join_turns(turns)))
-        return found
+        find = f"{OF_A_QUERY}{where} ORDER BY c.id"
+        rows = self._db.execute(find, (query_id, *wanted.values())).fetchall()
+        for node, query, status, answer, parsed, score, target, *cell in rows:
+            edges = turns(self._db, node)
+            role = "user" if edges[0][0] else ""
+            text = join_turns([*edges, (role, query)])
+            of = Cell(**dict(zip(CELL, cell, strict=True)))
+            yield StoredRecord(of, text, status, answer, parsed, score, target)
+
+    def cells_of(self, query_id: str, **wanted: Any) -> list[Cell]:
+        """Return the cells that requested an answer to a query."""
+        where = "".join(f" AND c.{name} = ?" for name in wanted)
+        find = f"SELECT {', '.join(f'c.{name}' for name in CELL)} FROM cells c WHERE EXISTS "
+        find += "(SELECT 1 FROM records r WHERE r.cell = c.id AND r.query_id = ?)"
+        rows = self._db.execute(f"{find}{where} ORDER BY c.id", (query_id, *wanted.values()))
+        return [Cell(**dict(zip(CELL, row, strict=True))) for row in rows]
 
     def query_ids(self) -> list[str]:
-        """Return the ids of all queries asked so far."""
-        return [
-            row[0]
-            for row in self._db.execute("SELECT DISTINCT query_id FROM records ORDER BY query_id")
-        ]
-
-    def _texts(self, text_ids: Iterable[int]) -> Iterator[str]:
-        find = "SELECT text FROM texts WHERE id = ?"
-        return (self._db.execute(find, (text_id,)).fetchone()[0] for text_id in text_ids)
-
-    def _find_cell(self, cell: Cell) -> int | None:
-        names = CELL[:-1]  # the metric follows from the task
-        find = f"SELECT id FROM cells WHERE {' AND '.join(f'{name} = ?' for name in names)}"
-        row = self._db.execute(find, [getattr(cell, name) for name in names]).fetchone()
-        return None if row is None else int(row[0])
-
-    def _cell_id(self, cell: Cell) -> int:
-        found = self._find_cell(cell)
-        if found is not None:
-            return found
-        insert = f"INSERT INTO cells ({', '.join(CELL)}) VALUES ({', '.join('?' * len(CELL))})"
-        return int(self._db.execute(insert, [getattr(cell, name) for name in CELL]).lastrowid or 0)
-
-    def _node_id(self, node: Node) -> int:
-        row = self._db.execute("SELECT id FROM nodes WHERE hash = ?", (node.hash,)).fetchone()
-        if row is None:
-            path = node.path
-            texts, roles = (
-                [self._text_id(edge.segment) for edge in path],
-                [edge.role for edge in path],
-            )
-            values = (node.hash, *map(json.dumps, ([shot.id for shot in node.shots], texts, roles)))
-            insert = "INSERT INTO nodes (hash, shot_ids, text_ids, roles) VALUES (?,?,?,?)"
-            return int(self._db.execute(insert, values).lastrowid or 0)
-        return int(row[0])
-
-    def _text_id(self, text: str) -> int:
-        digest = hashlib.sha256(text.encode()).digest()
-        row = self._db.execute("SELECT id FROM texts WHERE hash = ?", (digest,)).fetchone()
-        if row is None:
-            insert = "INSERT INTO texts (hash, text) VALUES (?,?)"
-            return int(self._db.execute(insert, (digest, text)).lastrowid or 0)
-        return int(row[0])
+        """Return the ids of all queries that the records hold."""
+        find = "SELECT DISTINCT query_id FROM records ORDER BY query_id"
+        return [row[0] for row in self._db.execute(find)]
 
 
-def _strike_out(path: Path, db: sqlite3.Connection) -> None:
-    """Strike out in the ledger the answers that the records hold: fetched again, they would be
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[contextlib.ExitStack]:
+    """Hold a folder's lock; yield what is undone at the end unless it is taken over."""
+    lock = claim(path)
+    with contextlib.ExitStack() as undo:
+        undo.callback(lock.release)
+        try:
+            yield undo
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{path} cannot be written: {error}. Choose another --out.") from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path, header: dict[str, Any]) -> Iterator[sqlite3.Connection]:
+    """Open the records for writing, checked to be those of the header."""
+    with contextlib.closing(open_for_writing(path / RECORDS_FILE)) as db:
+        _check_identity(path, db, header)
+        with db:
+            db.execute("INSERT OR REPLACE INTO run VALUES ('identity', ?)", (identity(header),))
+        _forget_fetched(path, db)
+        yield db
+
+
+def _check_identity(path: Path, db: sqlite3.Connection, header: dict[str, Any]) -> None:
+    """Raise `StoreError` where the records are another run's than run.json describes."""
+    row = db.execute("SELECT value FROM run WHERE key = 'identity'").fetchone()
+    if row is None or row[0] == identity(header):
+        return
+    if not (path / RUN_FILE).exists() and not db.execute("SELECT 1 FROM records").fetchone():
+        return  # a start that was stopped before its run.json was there
+    raise StoreError(
+        f"{path}: {RUN_FILE} and {RECORDS_FILE} belong to different runs. "
+        "Put the file back that belongs there, or choose another folder."
+    )
+
+
+def _forget_fetched(path: Path, db: sqlite3.Connection) -> None:
+    """Remove from the ledger the answers that the records hold: fetched again, they would be
     counted again.
     """
     places = db.execute("SELECT batch, number FROM fetched").fetchall()
@@ -358,12 +303,3 @@ def _strike_out(path: Path, db: sqlite3.Connection) -> None:
             ledger.answered(places)
         with db:
             db.execute("DELETE FROM fetched")
-
-
-def _row(record: Record, cell_id: int, node_ids: dict[str, int], text_id: int) -> tuple[Any, ...]:
-    answer, usage, node = record.answer, record.answer.usage, record.prompt.node
-    return (
-        cell_id, answer.query_id, answer.sample, node_ids[node.hash], text_id, node.n_shots,
-        answer.status, answer.text, record.parsed, record.score, record.gold_nll, answer.error, int(record.reused),
-        *(getattr(usage, name) for name in USAGE[:-1]), answer.latency_s, usage.cost_usd, answer.n_lost,
-    )  # fmt: skip

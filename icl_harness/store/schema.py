@@ -1,7 +1,8 @@
-"""The tables of a run's records.
+"""The tables of a run's records, and the versions that they have had.
 
-In: a file. Out: a connection to its SQLite database, made where there is none. Left out: what the
-rows mean (results.py).
+In: a file. Out: a connection to its SQLite database. For writing, an older version's tables are
+brought up to date where they lie (migration.py); for reading, in a private copy: the file of an
+earlier version is never changed by looking at it. Left out: what the rows mean.
 """
 
 from __future__ import annotations
@@ -14,43 +15,61 @@ from pathlib import Path
 from icl_harness.errors import StoreError
 from icl_harness.store.header import RECORDS_FILE
 
-VERSION = 2  # of the tables; 1 knew neither formats nor groups
+# 1 (user_version 0): neither formats nor groups. 2: every node held its whole path, no queries.
+# 3: nodes hold what they add to their parent; queries with their gold answers; the run's identity.
+VERSION = 3
 
-SCHEMA = f"""
-PRAGMA user_version = {VERSION};
-CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE nodes (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, shot_ids TEXT NOT NULL, text_ids TEXT NOT NULL,
-    roles TEXT NOT NULL
-);
-CREATE TABLE cells (
-    id INTEGER PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL, variant TEXT NOT NULL,
-    format TEXT NOT NULL, queries_per_request INTEGER NOT NULL, shots INTEGER NOT NULL, draw INTEGER NOT NULL,
-    metric TEXT NOT NULL, UNIQUE (task, model, mode, variant, format, queries_per_request, shots, draw)
-);
-CREATE TABLE records (
-    cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
-    node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts, shots_used INTEGER NOT NULL,
-    status TEXT NOT NULL, answer TEXT, parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
-    prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER, completion_tokens INTEGER,
-    reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL, n_lost INTEGER NOT NULL,
-    PRIMARY KEY (cell, query_id, sample)
-) WITHOUT ROWID;
-CREATE INDEX records_by_prompt ON records (node, query_text);
-"""
-
-TABLES = {"texts", "nodes", "cells", "records"}
-
-# The answers out of batches that have been stored, for a ledger that a crash kept from striking
-# them out. Folders of before it lack it.
-FETCHED = """
-CREATE TABLE IF NOT EXISTS fetched (batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number))
-WITHOUT ROWID
-"""
+# `text_ids`, `roles` and `shot_ids` are what a node adds to its parent; `roles` is NULL without
+# turns of a chat. `found`: 0 where a group's reply had no answer under the query's number, so that
+# `answer` is the whole reply. `fetched`: answers out of batches that are stored, for a ledger that
+# a crash kept from removing them. `run`: `identity` is the hash of what run.json says of the run.
+TABLES = {
+    "run": """
+        CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID""",
+    "texts": """
+        CREATE TABLE IF NOT EXISTS texts (
+            id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL
+        )""",
+    "nodes": """
+        CREATE TABLE nodes (
+            id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, parent INTEGER REFERENCES nodes,
+            text_ids TEXT NOT NULL, roles TEXT, shot_ids TEXT NOT NULL
+        )""",
+    "cells": """
+        CREATE TABLE cells (
+            id INTEGER PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL,
+            variant TEXT NOT NULL, format TEXT NOT NULL, queries_per_request INTEGER NOT NULL,
+            shots INTEGER NOT NULL, draw INTEGER NOT NULL, metric TEXT NOT NULL,
+            UNIQUE (task, model, mode, variant, format, queries_per_request, shots, draw)
+        )""",
+    "queries": """
+        CREATE TABLE queries (
+            task TEXT NOT NULL, variant TEXT NOT NULL, query_id TEXT NOT NULL,
+            input INTEGER NOT NULL REFERENCES texts, target TEXT NOT NULL, rationale TEXT,
+            choices INTEGER NOT NULL REFERENCES texts, cluster TEXT,
+            PRIMARY KEY (task, variant, query_id)
+        ) WITHOUT ROWID""",
+    "records": """
+        CREATE TABLE records (
+            cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
+            node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts,
+            shots_used INTEGER NOT NULL, status TEXT NOT NULL, answer TEXT, found INTEGER NOT NULL,
+            parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
+            prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER,
+            completion_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL,
+            n_lost INTEGER NOT NULL, PRIMARY KEY (cell, query_id, sample)
+        ) WITHOUT ROWID""",
+    "fetched": """
+        CREATE TABLE IF NOT EXISTS fetched (
+            batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number)
+        ) WITHOUT ROWID""",
+}
+INDEX = "CREATE INDEX records_by_prompt ON records (node, query_text)"
+FIRST_TABLES = {"texts", "nodes", "cells", "records"}  # of every version
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def database_errors(path: Path) -> Iterator[None]:
     """Turn the database's errors into one line that names the folder."""
     try:
         yield
@@ -61,37 +80,76 @@ def told(path: Path) -> Iterator[None]:
         raise StoreError(f"{path / RECORDS_FILE} cannot be read or written: {cause}.") from error
 
 
-def connect(file: Path) -> sqlite3.Connection:
-    """Open the database for writing, made where there is none. Raises `StoreError` where it is
-    another's, untouched.
+def make_tables(db: sqlite3.Connection) -> None:
+    """Make the tables of this version, within a transaction of the caller's."""
+    for statement in (*TABLES.values(), INDEX):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version_of(db: sqlite3.Connection, file: Path) -> int | None:
+    """Return the version of a database's tables, None where it holds none yet.
+
+    Raises `StoreError` where it is not a run's, or a later version's.
     """
-    # In a notebook the walk runs in a thread of its own; no two threads ever use the store at once.
-    connection = sqlite3.connect(file, timeout=30, check_same_thread=False)
-    try:
-        tables = {
-            row[0]
-            for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if tables and tables - {"fetched"} != TABLES:
-            raise StoreError(f"{file} is not a run's records. Choose another --out.")
-        if tables:
-            refuse_another_version(connection, file.parent)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
-        if not tables:
-            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        connection.execute(FETCHED)
-    except (sqlite3.Error, StoreError):
-        connection.close()
-        raise
-    return connection
-
-
-def refuse_another_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `StoreError` where the tables are those of another version."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
-        made = "an earlier" if version < VERSION else "a later"
+    rows = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = {row[0] for row in rows}
+    if not tables:
+        return None
+    if not tables >= FIRST_TABLES or not tables <= set(TABLES):
+        raise StoreError(f"{file} is not a run's records. Choose another --out.")
+    version = int(db.execute("PRAGMA user_version").fetchone()[0]) or 1
+    if version > VERSION:
         raise StoreError(
-            f"{path} was made by {made} version of icl-harness. Read it with that one, or choose another --out."
+            f"{file.parent} was made by a later version of icl-harness. "
+            "Read it with that one, or choose another --out."
         )
+    return version
+
+
+def open_for_writing(file: Path) -> sqlite3.Connection:
+    """Open the database for writing, made where there is none; an older one comes up to date.
+
+    Raises `StoreError` where it is another program's or a later version's; it stays untouched.
+    """
+    from icl_harness.store.migration import migrate
+
+    # In a notebook the walk runs in a thread of its own; no two threads ever use the store at once.
+    db = sqlite3.connect(file, timeout=30, check_same_thread=False)
+    try:
+        version = version_of(db, file)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")  # an answer paid for survives a power cut
+        if version is None:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                make_tables(db)
+        elif version < VERSION:
+            migrate(db)
+    except (sqlite3.Error, StoreError):
+        db.close()
+        raise
+    return db
+
+
+def open_for_reading(file: Path) -> sqlite3.Connection:
+    """Open the database for reading; an older version's is read from a private, migrated copy.
+
+    Raises `StoreError` or `sqlite3.Error` where it is not a run's, or damaged.
+    """
+    from icl_harness.store.migration import migrate
+
+    db = sqlite3.connect(file, timeout=30)
+    try:
+        version = version_of(db, file)
+        db.execute("SELECT 1 FROM records JOIN cells JOIN nodes JOIN texts LIMIT 1")
+        if version == VERSION:
+            return db
+        copy = sqlite3.connect("")  # a temporary file that SQLite deletes at the end
+        db.backup(copy)
+        migrate(copy)
+    except (sqlite3.Error, StoreError):
+        db.close()
+        raise
+    db.close()
+    return copy

@@ -102,7 +102,7 @@ class TestResults:
     @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
     def test_records_are_exported_whole(self, icl, form, capfdbinary) -> None:
         icl(*GRID)
-        icl("export", "out", "--format", form, "--out", f"records.{form}")
+        icl("export", "out", "--format", form, "--out", f"records.{form}", "--shot-ids")
         data = Path(f"records.{form}").read_bytes()
         read = {
             "csv": pd.read_csv,
@@ -113,14 +113,16 @@ class TestResults:
         assert len(frame) == 3 * 2 * 12
         assert {
             "query_id",
-            "shot_ids",
+            "input",
+            "target",
             "node_hash",
             "answer",
             "parsed",
             "score",
             "latency_s",
+            "shot_ids",
         } <= set(frame.columns)
-        sys.argv = ["icl", "export", "out", "--format", form]
+        sys.argv = ["icl", "export", "out", "--format", form, "--shot-ids"]
         with pytest.raises(SystemExit):
             main()
         assert capfdbinary.readouterr().out == data
@@ -180,6 +182,9 @@ class TestResults:
         assert out.startswith("Even or odd? (supervised)\nn ")
         assert out.endswith("\nn 104 ->")
         assert "toy baseline/majority supervised default, 2 shots, draw 1" in err
+        assert re.search(
+            r"answer ' ?(even|odd)'; parsed '(even|odd)'; gold 'even'; score [01]", err
+        )
 
     def test_queries_that_share_a_request_are_named_where_they_are_shown(self, icl, toy) -> None:
         script = toy / "grouped.py"

@@ -176,7 +176,7 @@ class TestAnotherIsTheLongest:
         self,
     ) -> None:
         model = Provider(FOUR_SHOTS)
-        records = go(model, shots=[2, 5, 6, 16], draws=2).records()
+        records = go(model, shots=[2, 5, 6, 16], draws=2).records(shot_ids=True)
         assert (records["status"] == "ok").all()
         assert records.groupby("shots")["shots_used"].unique().map(list).to_dict() == {
             2: [2],
@@ -384,10 +384,10 @@ class TestChat:
         listener = Listener()
         chat = go(
             Chatty(listener), format="chat", draws=1, modes=["supervised", "unsupervised"]
-        ).records()
+        ).records(shot_ids=True)
         text = go(
             ScriptedModel(right), out="text", draws=1, modes=["supervised", "unsupervised"]
-        ).records()
+        ).records(shot_ids=True)
         same = ["mode", "shots", "draw", "query_id", "shot_ids", "score"]
         assert chat[same].equals(text[same])
         assert set(chat["node_hash"]).isdisjoint(text["node_hash"])
@@ -407,7 +407,7 @@ class TestChat:
         listener = Listener()
         run = go(Chatty(listener), format="chat", draws=1, shots=[1])
         store = RunStore.open(run.path)
-        sent = [text for _, text in store.prompts("test103")]
+        sent = [one.text for one in store.find("test103")]
         store.close()
         assert sent == [p.text for p in listener.prompts if p.query.id == "test103"]
         assert "\n\n[assistant]\n" in sent[0]
@@ -494,7 +494,7 @@ class TestGroups:
         listener = Listener(answer_all)
         run = go(ScriptedModel(listener), queries_per_request=5, draws=1, shots=[2])
         store = RunStore.open(run.path)
-        assert [text for _, text in store.prompts("test107")] == [listener.texts[1]]
+        assert [one.text for one in store.find("test107")] == [listener.texts[1]]
         store.close()
 
     def test_the_bank_is_asked_one_problem_at_a_time(self) -> None:

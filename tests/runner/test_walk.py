@@ -56,7 +56,7 @@ class TestWalk:
 
     def test_draws_are_nested_and_each_prompt_is_the_path_of_its_shots(self) -> None:
         listener = Listener()
-        records = go(ScriptedModel(listener), draws=1).records()
+        records = go(ScriptedModel(listener), draws=1).records(shot_ids=True)
         by_shots = {k: part["shot_ids"].iloc[0] for k, part in records.groupby("shots")}
         assert by_shots[8][:2] == by_shots[2]
         assert len(set(by_shots[8])) == 8
@@ -160,7 +160,7 @@ class TestWalk:
         listener = Listener()
         run = go(ScriptedModel(listener), draws=1, modes=["supervised", "unsupervised"])
         store = RunStore.open(run.path)
-        sent = {text for _, text in store.prompts("test103")}
+        sent = {one.text for one in store.find("test103")}
         store.close()
         assert sent == {p.text for p in listener.prompts if p.query.id == "test103"}
         assert len(sent) == 6
@@ -335,7 +335,7 @@ class TestReinforced:
             bank="first",
         )
         assert all(not p.query.id.startswith("train") for p in listener.prompts)
-        assert first.records()["shot_ids"].tolist() == again.records()["shot_ids"].tolist()
+        assert first.records()["node_hash"].tolist() == again.records()["node_hash"].tolist()
         with pytest.raises(StoreError, match="--bank nowhere: no bank of toy"):
             go(
                 ScriptedModel(right),

@@ -21,7 +21,7 @@ from icl_harness.models.local import kv_disk
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.template import Template
 from icl_harness.prompts.tree import Query, Shot
-from icl_harness.report.run import find_prompts
+from icl_harness.report.run import find_record
 from icl_harness.runner.overflow import fitting_shots, reserved_tokens
 from icl_harness.runner.spec import Spec
 from tests.models.local.chats import (
@@ -169,9 +169,10 @@ def test_a_grid_is_planned_asked_and_shown_in_turns(toy):
     )
     assert planned == asked.to_dict()
     assert "chat_template.jinja" in run.header["models"]["hf/model"]["sha256"]
-    [(_, text)] = find_prompts(
+    record, _ = find_record(
         Path("out"), "test103", {"mode": "supervised", "shots": 2, "draw": 0}
     )
+    text = record.text
     assert text.count("\n\n[user]\n") == 3
     assert text.count("\n\n[assistant]\n") == 2
     tokenizer = AutoTokenizer.from_pretrained("model")

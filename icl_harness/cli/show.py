@@ -1,0 +1,31 @@
+"""What `icl show` says of a record beside its prompt: its cell, the answer, the gold answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from icl_harness.store.records import StoredRecord
+
+
+def about_record(record: StoredRecord, n_cells: int, *, in_template: bool) -> Iterator[str]:
+    """Yield a line on the cell and one on the answer. `n_cells` hold a record of the query."""
+    cell = record.cell
+    about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}"
+    notes = [f"{about}, {cell.shots} shots, draw {cell.draw}"]
+    if cell.format == "chat":
+        notes.append("sent as the turns of a chat")
+    elif in_template:
+        notes.append("sent inside the model's chat template")
+    if n_cells > 1:
+        notes.append(f"{n_cells - 1} other cells asked it too: --shots, --draw, --mode … choose")
+    yield f"\n[{'; '.join(notes)}]"
+    yield f"[{_answer(record)}]"
+
+
+def _answer(record: StoredRecord) -> str:
+    gold = "gold not stored" if record.target is None else f"gold {record.target!r}"
+    if record.status != "ok":
+        return f"{record.status}; {gold}"
+    parsed = "not parsed" if record.parsed is None else f"parsed {record.parsed!r}"
+    score = "no score" if record.score is None else f"score {record.score:g}"
+    return f"answer {record.answer!r}; {parsed}; {gold}; {score}"

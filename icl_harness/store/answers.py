@@ -1,0 +1,122 @@
+"""Answers: as they are added to a run's records, and as they are read from there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from icl_harness.models.base import Answer, Usage
+from icl_harness.prompts.tree import Prompt
+from icl_harness.store.cells import Cell
+from icl_harness.store.nodes import node_id, text_id
+
+USAGE = (
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+)
+KEY = ("cell", "query_id", "sample")
+REPLACED = (
+    "node", "query_text", "shots_used", "status", "answer", "found", "parsed", "score", "gold_nll",
+    "error", "reused", *USAGE[:-1], "latency_s",
+)  # fmt: skip
+ALL = (*KEY, *REPLACED, "cost_usd", "n_lost")
+
+# A record that replaces another keeps what that one cost: it was paid for, if for no use.
+ADD = f"""
+INSERT INTO records ({", ".join(ALL)}) VALUES ({", ".join("?" * len(ALL))})
+ON CONFLICT DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in REPLACED)},
+    cost_usd = coalesce(cost_usd + excluded.cost_usd, cost_usd, excluded.cost_usd),
+    n_lost = n_lost + excluded.n_lost
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One scored answer to one query in one cell. `reused` marks a copy of this run's answer to the
+    same prompt.
+
+    `gold_nll`: minus the log-likelihood of the gold choice, in nats (per token, where the scoring
+    is), where choices were weighed. `found`: False where a group's reply has no answer under the
+    query's number, so that the answer's text is the whole reply.
+    """
+
+    prompt: Prompt
+    answer: Answer
+    parsed: str | None = None
+    score: float | None = None
+    gold_nll: float | None = None
+    reused: bool = False
+    found: bool = True
+
+
+class StoredAnswer(NamedTuple):
+    """An answer that the run has already, and what it cost."""
+
+    query_id: str
+    answer: str
+    parsed: str | None
+    score: float
+    gold_nll: float | None
+    usage: Usage
+    found: bool = True
+
+
+class Outcome(NamedTuple):
+    """What a request to a query came to in one cell; without an answer its text and score are
+    None.
+    """
+
+    status: str
+    text: str | None
+    parsed: str | None
+    score: float | None
+    shots_used: int
+
+
+class StoredRecord(NamedTuple):
+    """A record as `icl show` prints it: `text` is the whole prompt, `target` the gold answer."""
+
+    cell: Cell
+    text: str
+    status: str
+    answer: str | None
+    parsed: str | None
+    score: float | None
+    target: str | None
+
+
+def add_records(db: sqlite3.Connection, cell: int, records: Sequence[Record]) -> None:
+    """Store records of a cell, within a transaction of the caller's."""
+    for shared in {record.prompt.node for record in records}:
+        node_id(db, shared)  # before its leaves, which are stored as what they add to it
+    leaves = {record.prompt.leaf.hash: record.prompt.leaf for record in records}
+    nodes = {digest: node_id(db, leaf) for digest, leaf in leaves.items()}
+    for record in records:
+        query_text = text_id(db, record.prompt.query.text)
+        where = (cell, record.answer.query_id, record.answer.sample)
+        db.execute(ADD, (*where, nodes[record.prompt.leaf.hash], query_text, *_values(record)))
+
+
+def _values(record: Record) -> tuple[object, ...]:
+    """Return a record's values of `ALL` from `shots_used` on."""
+    answer, usage = record.answer, record.answer.usage
+    scored = (int(record.found), record.parsed, record.score, record.gold_nll)
+    tokens = [getattr(usage, name) for name in USAGE[:-1]]
+    return (
+        record.prompt.leaf.n_shots,
+        answer.status,
+        answer.text,
+        *scored,
+        answer.error,
+        int(record.reused),
+        *tokens,
+        answer.latency_s,
+        usage.cost_usd,
+        answer.n_lost,
+    )
