@@ -49,7 +49,15 @@ from icl_harness.store.schema import database_errors, open_for_reading, open_for
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Cell", "Outcome", "Record", "RunStore", "StoredAnswer", "StoredRecord"]
+__all__ = [
+    "CELL",
+    "Cell",
+    "Outcome",
+    "Record",
+    "RunStore",
+    "StoredAnswer",
+    "StoredRecord",
+]
 
 ANSWERED = f"""
 SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found,

@@ -169,9 +169,7 @@ def test_a_grid_is_planned_asked_and_shown_in_turns(toy):
     )
     assert planned == asked.to_dict()
     assert "chat_template.jinja" in run.header["models"]["hf/model"]["sha256"]
-    record, _ = find_record(
-        Path("out"), "test103", {"mode": "supervised", "shots": 2, "draw": 0}
-    )
+    record, _ = find_record(Path("out"), "test103", {"mode": "supervised", "shots": 2, "draw": 0})
     text = record.text
     assert text.count("\n\n[user]\n") == 3
     assert text.count("\n\n[assistant]\n") == 2
