@@ -1,8 +1,8 @@
 """Reference learners behind the same seam as language models: what a plain learner makes of the
 same shots.
 
-In: a node's shots and the queries' inputs; the text of the prompt is not read. Out: a label a
-query.
+In: a node's shots, the queries' own shots and inputs; the text of the prompt is not read. Out: a
+label a query.
 
     baseline/majority   the commonest target among the shots (the first seen of several)
     baseline/knn        5 nearest neighbours, or all where there are fewer shots
@@ -27,12 +27,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
 from icl_harness.models.base import Answer, Model, Sampling
-from icl_harness.prompts.tree import Node, Query
+from icl_harness.prompts.tree import Node, Query, Shot
 
 NAMES = ("majority", "knn", "logreg", "bayes", "ceiling")
 N_NEIGHBORS = 5
@@ -48,6 +49,10 @@ TEXT_C = 10.0
 Predict = Callable[
     [Sequence[Query]], list[list[str]]
 ]  # the equally good labels of each query; none: nothing known
+
+
+# from the shots and the prompting mode
+Fit = Callable[[Sequence[Shot], str], Predict]
 
 
 class Learned(Protocol):
@@ -72,21 +77,21 @@ def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) 
         known = ", ".join(f"baseline/{known}" for known in NAMES)
         raise ModelError(f"unknown model baseline/{name}. There are {known}.{nearest(name, NAMES)}")
     if name in ("majority", "knn", "logreg"):
-        return BaselineModel(id, lambda node: _fit(name, node))
+        return BaselineModel(id, lambda shots, mode: _fit(name, shots))
     if learner is None:
         raise ModelError(
             f"baseline/{name} needs a task that ships its exact learner (Task.learner, as dialects does); "
             "for this task use baseline/majority, baseline/knn or baseline/logreg."
         )
-    return BaselineModel(id, lambda node: _exact(learner, node, ceiling=name == "ceiling"))
+    return BaselineModel(id, partial(_exact, learner, name == "ceiling"))
 
 
 class BaselineModel(Model):
-    """Fits once a node, answers all its queries in one list. Usage is unknown: nothing is counted
-    in tokens.
+    """Fits once a node, and once a query that has shots of its own; answers all queries of a node
+    in one list. Usage is unknown: nothing is counted in tokens.
     """
 
-    def __init__(self, id: str, fit: Callable[[Node], Predict]) -> None:
+    def __init__(self, id: str, fit: Fit) -> None:
         self.id = id
         self._fit = fit
         self._last: tuple[Node, Predict] | None = None
@@ -102,19 +107,35 @@ class BaselineModel(Model):
 
     def _answers(self, node: Node, queries: Sequence[Query], sampling: Sampling) -> list[Answer]:
         start = time.perf_counter()
-        last = self._last
         # So little to compute that threads only wait for each other: 20 times slower on two busy
         # cores.
         with _pools(len(sys.modules)).limit(limits=1):
-            predict = last[1] if last is not None and last[0] is node else self._fit(node)
-            found = predict(queries)
-        self._last = (node, predict)
+            found = self._predict(node, queries)
         texts = [_say(query, best, sampling) for query, best in zip(queries, found, strict=True)]
         latency_s = (time.perf_counter() - start) / len(queries)
         return [
             Answer(query_id=query.id, sample=query.sample, text=text, latency_s=latency_s)
             for query, text in zip(queries, texts, strict=True)
         ]
+
+    def _predict(self, node: Node, queries: Sequence[Query]) -> list[list[str]]:
+        """Return the equally good labels of each query."""
+        alike = [i for i, query in enumerate(queries) if not query.own_shots]
+        found: list[list[str]] = [[] for _ in queries]
+        if alike:
+            best = self._of_node(node)([queries[i] for i in alike])
+            for i, labels in zip(alike, best, strict=True):
+                found[i] = labels
+        shots = node.shots if len(alike) < len(queries) else []
+        for i, query in enumerate(queries):
+            if query.own_shots:
+                [found[i]] = self._fit([*shots, *query.own_shots], node.mode)([query])
+        return found
+
+    def _of_node(self, node: Node) -> Predict:
+        if self._last is None or self._last[0] is not node:
+            self._last = (node, self._fit(node.shots, node.mode))
+        return self._last[1]
 
     def describe(self) -> dict[str, Any]:
         """Return the version of the library that the learners come from."""
@@ -147,17 +168,60 @@ def _say(query: Query, best: Sequence[str], sampling: Sampling) -> str:
     return label
 
 
-def _fit(name: str, node: Node) -> Predict:
-    """Return the supervised learner `name`, fitted to the node's labelled shots."""
-    labelled = [(shot.input, shot.target) for shot in node.shots if shot.target is not None]
+class Estimator(Protocol):
+    """What of a scikit-learn pipeline is used here: inputs are texts."""
+
+    def fit(self, inputs: Sequence[str], targets: Sequence[str], /) -> object:
+        """Learn."""
+
+    def predict(self, inputs: Sequence[str], /) -> Sequence[str]:
+        """Return a label per input."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Classifier:
+    """A fitted pipeline. `width`: how many numbers an input is; 0 where inputs are text."""
+
+    pipeline: Estimator
+    width: int
+
+    def can_place(self, text: str) -> bool:
+        """Whether an input is of the kind of the shots."""
+        return self.width == 0 or len(_numbers(text)) == self.width
+
+
+def _fit(name: str, shots: Sequence[Shot]) -> Predict:
+    """Return the supervised learner `name`, fitted to the labelled shots."""
+    labelled = [(shot.input, shot.target) for shot in shots if shot.target is not None]
     if not labelled:
         return lambda queries: [[] for _ in queries]
     inputs, targets = zip(*labelled, strict=True)
     majority = Counter(targets).most_common(1)[0][0]
     if name == "majority" or len(set(targets)) == 1:
-        return lambda queries: [[majority] for _ in queries]
-    vectors = [_numbers(text) for text in inputs]
-    width = len(vectors[0]) if len({len(vector) for vector in vectors}) == 1 else 0
+        return partial(_predict, None, majority)
+    return partial(_predict, _classifier(name, inputs, targets), majority)
+
+
+def _predict(
+    classifier: _Classifier | None, majority: str, queries: Sequence[Query]
+) -> list[list[str]]:
+    """Return each query's label; the majority's where an input cannot be placed among the shots."""
+    best = [[majority] for _ in queries]
+    if classifier is None:
+        return best
+    placed = [i for i, query in enumerate(queries) if classifier.can_place(query.input)]
+    if placed:
+        labels = classifier.pipeline.predict([queries[i].input for i in placed])
+        for i, label in zip(placed, labels, strict=True):
+            best[i] = [str(label)]
+    return best
+
+
+def _classifier(name: str, inputs: Sequence[str], targets: Sequence[str]) -> _Classifier | None:
+    """Return a fitted classifier; None where inputs are blanks alone: there is nothing to go by."""
+    widths = {len(_numbers(text)) for text in inputs}
+    width = widths.pop() if len(widths) == 1 else 0
     pipeline = _pipeline(name, width > 0, len(targets))
     try:
         with warnings.catch_warnings():
@@ -166,47 +230,39 @@ def _fit(name: str, node: Node) -> Predict:
             warnings.filterwarnings(
                 "ignore", "The number of unique classes is greater than 50%", UserWarning
             )
-            pipeline.fit(vectors if width else list(inputs), list(targets))
+            pipeline.fit(list(inputs), list(targets))
     except ValueError as error:
         if "empty vocabulary" not in str(error):
             raise
-        return lambda queries: [
-            [majority] for _ in queries
-        ]  # inputs of blanks alone: there is nothing to go by
-
-    def predict(queries: Sequence[Query]) -> list[list[str]]:
-        best = [[majority] for _ in queries]
-        features = [_numbers(query.input) if width else query.input for query in queries]
-        # A query that is no list of as many numbers as the shots cannot be placed among them: it
-        # gets the majority.
-        placed = [i for i, feature in enumerate(features) if not width or len(feature) == width]
-        if placed:
-            for i, label in zip(
-                placed, pipeline.predict([features[i] for i in placed]), strict=True
-            ):
-                best[i] = [str(label)]
-        return best
-
-    return predict
+        return None
+    return _Classifier(pipeline, width)
 
 
-def _pipeline(name: str, numeric: bool, n_shots: int) -> Any:
-    """Return the scikit-learn estimator: what the features are, then who learns from them."""
+def _pipeline(name: str, numeric: bool, n_shots: int) -> Estimator:
+    """Return the scikit-learn pipeline: what the features are, then who learns from them."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+    features = FunctionTransformer(_number_rows) if numeric else TfidfVectorizer(**TFIDF)
     if name == "knn":
         # Among 77 intents 5 neighbours rarely agree: the nearer one must count for more, or few
         # shots score below 1-NN.
         weights = "uniform" if numeric else "distance"
         learner = KNeighborsClassifier(min(N_NEIGHBORS, n_shots), weights=weights)
-        return learner if numeric else make_pipeline(TfidfVectorizer(**TFIDF), learner)
-    if numeric:
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return make_pipeline(TfidfVectorizer(**TFIDF), LogisticRegression(C=TEXT_C, max_iter=1000))
+        steps = [features, learner]
+    elif numeric:
+        steps = [features, StandardScaler(), LogisticRegression(max_iter=1000)]
+    else:
+        steps = [features, LogisticRegression(C=TEXT_C, max_iter=1000)]
+    pipeline: Estimator = make_pipeline(*steps)
+    return pipeline
+
+
+def _number_rows(texts: Sequence[str]) -> list[list[float]]:
+    return [_numbers(text) for text in texts]
 
 
 def _numbers(text: str) -> list[float]:
@@ -220,16 +276,12 @@ def _numbers(text: str) -> list[float]:
     return numbers if all(map(math.isfinite, numbers)) else []
 
 
-def _exact(learner: LearnerFactory, node: Node, *, ceiling: bool) -> Predict:
-    """Return the task's learner after the node's shots. The node's mode counts; shots of a bare
-    node tell it.
-    """
-    shots = [(shot.input, shot.target) for shot in node.shots]
+def _exact(learner: LearnerFactory, ceiling: bool, given: Sequence[Shot], mode: str) -> Predict:
+    """Return the task's learner after the shots. Where no mode is named the shots tell it."""
+    shots = [(shot.input, shot.target) for shot in given]
     unlabelled = any(target is None for _, target in shots)
     try:
-        learned = learner(
-            shots, node.mode or ("unsupervised" if unlabelled else "supervised"), ceiling
-        )
+        learned = learner(shots, mode or ("unsupervised" if unlabelled else "supervised"), ceiling)
     except ValueError as error:
         raise SpecError(f"the task's exact learner cannot read these shots: {error}") from error
 

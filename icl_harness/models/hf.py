@@ -13,38 +13,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
-from icl_harness.models.local import asks
+from icl_harness.models.likeliest import likeliest, need_choices
+from icl_harness.models.local import grouping
 from icl_harness.models.local.args import one_line
 from icl_harness.models.local.chat import Chat, open_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
+from icl_harness.models.local.grouping import Group, Tail
 from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.local.batches import Done
+    from icl_harness.models.local.decode import Generated
+    from icl_harness.models.local.row_batches import Done
 
 MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwise
 SMALL_MODEL = 20_000_000  # parameters
 MAX_SAMPLES = 16  # of one text that share the prefill of its own tokens
 NO_MEMORY = "out of memory, even for this query alone; fewer shots or a smaller dtype would fit"
-Weights = dict[
-    int, float | None
-]  # choice -> log-likelihood in nats; None where there was no memory for it
+# choice -> log-likelihood in nats; None where there was no memory for it
+Weights = dict[int, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A text to go on from, as it is fed, and who asks it."""
+    """A text to go on from, as it is fed, and the requests for it."""
 
-    item: asks.Item
+    group: Group
     twig: Twig
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the model reads for a node: the node of plain text in a tree of tokens, and each query's
+    tail behind it.
+    """
+
+    tree: TokenTree
+    node: Node
+    tail: Callable[[Query], Tail]
 
 
 class HfModel(Model):
@@ -103,9 +116,11 @@ class HfModel(Model):
         """Return the exact tokens of the prefix plus `query`; of a chat all that stands before the
         answer.
         """
-        tree, at, behind = self._read(node)
-        text = behind(query)
-        return len(tree.branches(at, [text])[0]) if text else tree.count(at)
+        reading = self._read(node)
+        tail = reading.tail(Query(id="", text=query))
+        if not tail.text:
+            return reading.tree.count(reading.node)
+        return len(grouping.tail_branches(reading.tree, reading.node, [tail])[0])
 
     async def answers(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
@@ -117,7 +132,7 @@ class HfModel(Model):
         not have, or where the chat template has no place for a turn or changes its words.
         """
         if (chat := self._chat_of(node)) is not None:
-            chat.check(node, [query.text for query in queries])
+            chat.check(node, queries)
         solve = self._generated if sampling.scoring == "generate" else self._chosen
         batches = solve(node, queries, sampling)
         while True:
@@ -174,167 +189,170 @@ class HfModel(Model):
             raise SpecError(f"{self.id} takes no turns of a chat. Use --format text.")
         return self._chat if node.role or self._options.chat_template else None
 
-    def _read(
-        self, node: Node, *, answered: bool = False
-    ) -> tuple[TokenTree, Node, Callable[[str], str]]:
-        """Return what the model reads for a prefix: a tree, the node in it, and what it makes of a
-        query's text.
-        """
+    def _read(self, node: Node, *, answered: bool = False) -> _Reading:
+        """Return what the model reads for a prefix. `answered`: what follows is a given answer."""
         chat = self._chat_of(node)
         if chat is None:
-            return self._tree, node, str
-        return self._chats, chat.text(node), partial(chat.behind, node, answered=answered)
+            return _Reading(self._tree, node, grouping.text_tail)
+        tail = partial(chat.behind, node, answered=answered)
+        return _Reading(self._chats, chat.text(node), tail)
 
     def _generated(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> Iterator[list[Answer]]:
         """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
-        from icl_harness.models.local.batches import in_batches
+        from icl_harness.models.local.row_batches import in_batches
 
         rows: list[_Row] = []
         limit = self._options.batch_size or MAX_BATCH
-        tree, at, behind = self._read(node)
-        ids, greedy = tree.ids(at), sampling.temperature == 0
-        for item in asks.group(tree, at, queries, lambda query: query.text, behind):
-            misfit = asks.misfit(
-                len(item.branch), sampling.max_tokens, self.capabilities.context_window
-            )
+        reading = self._read(node)
+        ids = reading.tree.ids(reading.node)
+        greedy = sampling.temperature == 0
+        window = self.capabilities.context_window
+        groups = grouping.group(reading.tree, reading.node, queries, grouping.by_tail, reading.tail)
+        for group in groups:
+            misfit = grouping.misfit(len(group.branch), sampling.max_tokens, window)
             if misfit is not None:
-                yield item.missing(*misfit)
+                yield group.missing(*misfit)
                 continue
-            branch = item.branch.opened(ids)
-            n = len(item.asks) if greedy else min(MAX_SAMPLES, limit)
-            pieces = [item.asks[i : i + n] for i in range(0, len(item.asks), n)]
-            rows += [_Row(asks.Item(branch, same), Twig.chain(branch)) for same in pieces]
-        copies = 1 if greedy else max((len(row.item.asks) for row in rows), default=1)
+            twig = Twig.chain(group.branch.opened(ids))
+            at_once = len(group) if greedy else min(MAX_SAMPLES, limit)
+            for start in range(0, len(group), at_once):
+                same = group.queries[start : start + at_once]
+                rows.append(_Row(group.with_queries(same), twig))
+        copies = 1 if greedy else max((len(row.group) for row in rows), default=1)
         solve = partial(self._written, sampling)
         n_new = sampling.max_tokens
         for done in in_batches(
             self._prefix, ids, rows, limit, solve, _halves, n_new=n_new, copies=copies
         ):
-            yield _told(done, kept=self._keeps)
+            yield _written_answers(done, kept=self._keeps)
 
-    def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[Any]:
-        """Return for each row what was generated for each who asks."""
-        from icl_harness.models.local.decode import Ask, generate
+    def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[list[Generated]]:
+        """Return for each row what was generated for each request."""
+        from icl_harness.models.local.decode import Continuation, generate
 
         only = 1 if sampling.temperature == 0 else None
-        seeds = [[query.seed for query in row.item.asks[:only]] for row in batch]
+        seeds = [[query.seed for query in row.group.queries[:only]] for row in batch]
         wanted = [
-            Ask(i, seed, batch[i].item.branch.own[-1])
-            for i in range(len(batch))
+            Continuation(i, seed, row.twig.own[-1])
+            for i, row in enumerate(batch)
             for seed in seeds[i]
         ]
         twigs = [row.twig for row in batch]
         made = iter(generate(self._prefix, twigs, wanted, sampling, self._ends, self._texts))
-        told = [[next(made) for _ in own] for own in seeds]
-        return [
-            one * (len(row.item.asks) // len(one)) for row, one in zip(batch, told, strict=True)
-        ]
+        found: list[list[Generated]] = []
+        for row, own in zip(batch, seeds, strict=True):
+            texts = [next(made) for _ in own]
+            found.append(texts * (len(row.group) // len(texts)))
+        return found
 
     def _chosen(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> Iterator[list[Answer]]:
         """Weigh the choices of each distinct query, which is fed once for all of them."""
-        from icl_harness.models.local.batches import in_batches
         from icl_harness.models.local.decode import weigh
+        from icl_harness.models.local.row_batches import in_batches
 
-        asks.need_choices(queries, sampling)
-        tree, at, behind = self._read(node, answered=True)
-        ids = tree.ids(at)
-        key = lambda query: (query.text, query.choices, query.continuations)  # noqa: E731
-        items = asks.group(tree, at, queries, key, behind)
-        trim = (
-            str if tree is self._tree else str.lstrip
-        )  # an answer that is a turn begins with a word
-        asked = [(behind(item.asks[0].text), item.asks[0].continuations) for item in items]
-        branches = iter(
-            tree.branches(at, [text + trim(end) for text, ends in asked for end in ends])
-        )
+        need_choices(queries, sampling)
+        reading = self._read(node, answered=True)
+        tree, window = reading.tree, self.capabilities.context_window
+        ids = tree.ids(reading.node)
+        groups = grouping.group(tree, reading.node, queries, grouping.by_choices, reading.tail)
+        # an answer that is a turn begins with a word
+        trim = str if tree is self._tree else str.lstrip
+        branches = grouping.choice_branches(tree, reading.node, groups, trim)
         rows: list[Candidate] = []
-        for i, item in enumerate(items):
-            choices = [next(branches) for _ in item.asks[0].continuations]
-            misfit = asks.misfit(max(map(len, choices)), 0, self.capabilities.context_window)
+        for i, (group, choices) in enumerate(zip(groups, branches, strict=True)):
+            misfit = grouping.misfit(max(map(len, choices)), 0, window)
             if misfit is None:
                 try:
-                    row = candidate(i, ids, item.branch, choices)
+                    row = candidate(i, ids, group.branch, choices)
                     rows += small(row) if self._prefix.trees else chains(row)
                 except ValueError as error:
-                    misfit = ("failed", f"query {item.asks[0].id}: {error}")
+                    misfit = ("failed", f"query {group.queries[0].id}: {error}")
             if misfit is not None:
-                yield item.missing(*misfit)
+                yield group.missing(*misfit)
         wanted = max((len(row.wanted) for row in rows), default=1)
-        weights: list[Weights] = [{} for _ in items]
+        tally = _Tally(groups, self._keeps, sampling.scoring == "choices-normalised")
         limit = self._options.batch_size or MAX_BATCH
         solve = partial(weigh, self._prefix)
         for done in in_batches(self._prefix, ids, rows, limit, solve, split, wanted=wanted):
-            yield _tally(
-                items,
-                weights,
-                done,
-                kept=self._keeps,
-                normalised=sampling.scoring == "choices-normalised",
-            )
+            yield tally.add(done)
 
 
 def _halves(row: _Row) -> list[_Row]:
-    """Return a row as two, each with half of those who ask it; none where only one does."""
-    asked, branch = row.item.asks, row.item.branch
-    parts = (asked[: len(asked) // 2], asked[len(asked) // 2 :])
-    return [_Row(asks.Item(branch, part), row.twig) for part in parts] if len(asked) > 1 else []
+    """Return a row as two, each with half of its requests; none where there is only one."""
+    queries = row.group.queries
+    if len(queries) == 1:
+        return []
+    parts = (queries[: len(queries) // 2], queries[len(queries) // 2 :])
+    return [_Row(row.group.with_queries(part), row.twig) for part in parts]
 
 
-def _told(done: Done, *, kept: bool) -> list[Answer]:
+def _written_answers(done: Done, *, kept: bool) -> list[Answer]:
     """Return the answers of a batch; its results are a list of `Generated` per row, one for each
-    who asks.
+    request.
 
     `kept`: what a row shares with its node was not fed for it.
     """
     if done.results is None:
-        return [answer for row in done.rows for answer in row.item.missing("failed", NO_MEMORY)]
+        return [a for row in done.rows for a in row.group.missing("failed", NO_MEMORY)]
     seconds = done.seconds / len(done.rows)
     answers: list[Answer] = []
-    for row, told in zip(done.rows, done.results, strict=True):
-        n, n_cached = len(row.item.branch), row.item.branch.n_shared if kept else 0
-        for query, one in zip(row.item.asks, told, strict=True):
-            usage = Usage(prompt_tokens=n, cached_tokens=n_cached, completion_tokens=one.n_tokens)
-            answers.append(
-                Answer(
-                    query_id=query.id,
-                    sample=query.sample,
-                    text=one.text,
-                    usage=usage,
-                    latency_s=seconds,
-                )
+    for row, texts in zip(done.rows, done.results, strict=True):
+        twig = row.twig
+        for query, one in zip(row.group.queries, texts, strict=True):
+            usage = Usage(
+                prompt_tokens=twig.n_shared + len(twig.own),
+                cached_tokens=twig.n_shared if kept else 0,
+                completion_tokens=one.n_tokens,
             )
+            answer = Answer(query_id=query.id, sample=query.sample, text=one.text, usage=usage)
+            answers.append(replace(answer, latency_s=seconds))
     return answers
 
 
-def _tally(
-    items: list[asks.Item], weights: list[Weights], done: Done, *, kept: bool, normalised: bool
-) -> list[Answer]:
-    """Note the weights of a batch; return the answers of the queries that have all of theirs."""
-    answers: list[Answer] = []
-    for row, told in zip(done.rows, done.results or itertools.repeat({}), strict=False):
-        item, known = items[row.item], weights[row.item]
-        for choice, pairs in row.reads.items():
-            nats = told.get(choice)  # None where there was no memory for it
-            known[choice] = None if nats is None else nats / (len(pairs) if normalised else 1)
-        if len(known) == len(item.asks[0].choices):
-            answers += _elected(
-                item, known, row.twig.n_shared if kept else 0, done.seconds / len(done.rows)
-            )
-    return answers
+class _Tally:
+    """The log-likelihoods of choices as batches bring them; a query is answered once it has all of
+    its own.
+    """
+
+    def __init__(self, groups: Sequence[Group], kept: bool, normalised: bool) -> None:
+        self._groups = groups
+        self._kept = kept
+        self._normalised = normalised
+        self._weights: list[Weights] = [{} for _ in groups]
+
+    def add(self, done: Done) -> list[Answer]:
+        """Note what a batch found; return the answers of the queries that are complete."""
+        answers: list[Answer] = []
+        seconds = done.seconds / len(done.rows)
+        results: Iterable[dict[int, float]] = done.results or itertools.repeat({})
+        for row, found in zip(done.rows, results, strict=False):
+            known = self._weights[row.item]
+            for choice, pairs in row.reads.items():
+                nats = found.get(choice)  # None where there was no memory for it
+                n_tokens = len(pairs) if self._normalised else 1
+                known[choice] = None if nats is None else nats / n_tokens
+            group = self._groups[row.item]
+            if len(known) == len(group.queries[0].choices):
+                n_cached = row.twig.n_shared if self._kept else 0
+                answers += _elected(group, known, n_cached, seconds)
+        return answers
 
 
-def _elected(item: asks.Item, weights: Weights, n_cached: int, seconds: float) -> list[Answer]:
-    """Return the likeliest choice for everyone who asks."""
-    told = {choice: weights[i] for i, choice in enumerate(item.asks[0].choices)}
-    known = {choice: nats for choice, nats in told.items() if nats is not None}
-    if len(known) < len(told):
-        return item.missing("failed", NO_MEMORY)
-    usage = Usage(prompt_tokens=len(item.branch), cached_tokens=n_cached, completion_tokens=0)
-    return item.answers(text=asks.likeliest(known), usage=usage, latency_s=seconds, logprobs=known)
+def _elected(group: Group, weights: Weights, n_cached: int, seconds: float) -> list[Answer]:
+    """Return the likeliest choice for every request."""
+    by_choice = {choice: weights[i] for i, choice in enumerate(group.queries[0].choices)}
+    known = {choice: nats for choice, nats in by_choice.items() if nats is not None}
+    if len(known) < len(by_choice):
+        return group.missing("failed", NO_MEMORY)
+    usage = Usage(prompt_tokens=len(group.branch), cached_tokens=n_cached, completion_tokens=0)
+    best = likeliest(known)
+    return group.answers(
+        Answer(query_id="", text=best, usage=usage, latency_s=seconds, logprobs=known)
+    )
 
 
 @contextlib.contextmanager

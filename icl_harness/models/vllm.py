@@ -27,9 +27,11 @@ from icl_harness.models.base import (
     Usage,
     truncate_at_stop,
 )
-from icl_harness.models.local import asks, trie
+from icl_harness.models.likeliest import likeliest, need_choices
+from icl_harness.models.local import grouping, trie
 from icl_harness.models.local.args import one_line
 from icl_harness.models.local.choices import candidate
+from icl_harness.models.local.grouping import Group
 from icl_harness.models.local.tokens import Branch, Ids, TokenTree
 from icl_harness.prompts.tree import Node, Query
 
@@ -50,8 +52,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the engine said to a request. `seconds`: its share of the call's wall time."""
+class Output:
+    """What the engine returned for a request. `seconds`: its share of the call's wall time."""
 
     ids: list[int]
     logprobs: Mapping[int, float]  # of the first new token, where they were asked for
@@ -62,18 +64,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An item, what to ask the engine for it, and how to read the answers from what it told."""
+    """A group of requests alike, what to ask the engine for it, and how to read its outputs."""
 
-    item: asks.Item
+    group: Group
     requests: list[Request]
-    read: Callable[[Sequence[Told]], list[Answer]]
+    read: Callable[[Sequence[Output]], list[Answer]]
 
 
 class VllmModel(Model):
     """A causal language model on vLLM, from a folder or the hub; it needs a CUDA GPU.
 
     `model_args` are those of `--model-arg`, as strings: `vllm_open.Options` lists them. Raises
-    `ModelError`. A sample has its ask's own seed. Whether its logits are the same to the last bit
+    `ModelError`. A sample has its request's own seed. Whether its logits are the same to the last bit
     in another batch is vLLM's affair (its VLLM_BATCH_INVARIANT=1 sees to that, where the GPU can).
     """
 
@@ -113,10 +115,12 @@ class VllmModel(Model):
         jobs = self._generated if sampling.scoring == "generate" else self._chosen
         shared = ids.tolist()  # once: all prompts hold the same int objects
         for call in in_calls(jobs(node, ids, queries, sampling), MAX_IDS):
-            told = iter(self._call(shared, [request for job in call for request in job.requests]))
-            yield [
-                answer for job in call for answer in read(job, [next(told) for _ in job.requests])
-            ]
+            requests = [request for job in call for request in job.requests]
+            outputs = iter(self._call(shared, requests))
+            answers: list[Answer] = []
+            for job in call:
+                answers += read(job, [next(outputs) for _ in job.requests])
+            yield answers
             await asyncio.sleep(0)
 
     def describe(self) -> dict[str, Any]:
@@ -134,21 +138,20 @@ class VllmModel(Model):
     def _generated(
         self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling
     ) -> Iterator[Job]:
-        """Yield a job per distinct text at temperature 0, else per ask."""
+        """Yield a job per distinct text at temperature 0, else per request."""
         from icl_harness.models.local.vllm_open import generating
 
-        for item in asks.group(self._tree, node, queries, lambda query: query.text):
-            misfit = asks.misfit(
-                len(item.branch), sampling.max_tokens, self.capabilities.context_window
-            )
+        window, greedy = self.capabilities.context_window, sampling.temperature == 0
+        for group in grouping.group(
+            self._tree, node, queries, grouping.by_tail, grouping.text_tail
+        ):
+            misfit = grouping.misfit(len(group.branch), sampling.max_tokens, window)
             if misfit is not None:
-                yield lost(item, *misfit)
+                yield lost(group, *misfit)
                 continue
-            branch = item.branch.opened(ids)
-            for same in (
-                [item.asks] if sampling.temperature == 0 else [[query] for query in item.asks]
-            ):
-                one = asks.Item(branch, same)
+            branch = group.branch.opened(ids)
+            for same in [group.queries] if greedy else [[query] for query in group.queries]:
+                one = Group(group.tail, branch, same)
                 request = Request(branch, generating(sampling, same[0].seed))
                 yield Job(one, [request], partial(self._written, one, sampling))
 
@@ -158,51 +161,41 @@ class VllmModel(Model):
         """Yield a job per distinct query with its choices."""
         from icl_harness.models.local.vllm_open import weighing
 
-        asks.need_choices(queries, sampling)
-        items = asks.group(
-            self._tree,
-            node,
-            queries,
-            lambda query: (query.text, query.choices, query.continuations),
-        )
-        texts = [item.asks[0].text + end for item in items for end in item.asks[0].continuations]
-        branches = iter(self._tree.branches(node, texts))
-        for i, item in enumerate(items):
-            choices = [next(branches) for _ in item.asks[0].continuations]
-            misfit = asks.misfit(max(map(len, choices)), 0, self.capabilities.context_window)
+        need_choices(queries, sampling)
+        window = self.capabilities.context_window
+        normalised = sampling.scoring == "choices-normalised"
+        groups = grouping.group(self._tree, node, queries, grouping.by_choices, grouping.text_tail)
+        branches = grouping.choice_branches(self._tree, node, groups)
+        for i, (group, choices) in enumerate(zip(groups, branches, strict=True)):
+            misfit = grouping.misfit(max(map(len, choices)), 0, window)
             if misfit is not None:
-                yield lost(item, *misfit)
+                yield lost(group, *misfit)
                 continue
             try:
-                odds = trie.ask_apart(candidate(i, ids, item.branch, choices), MAX_WANTED)
+                odds = trie.ask_apart(candidate(i, ids, group.branch, choices), MAX_WANTED)
             except ValueError as error:
-                yield lost(item, "failed", f"query {item.asks[0].id}: {error}")
+                yield lost(group, "failed", f"query {group.queries[0].id}: {error}")
                 continue
             requests = [
                 Request(question.branch, weighing(question.wanted)) for question in odds.questions
             ]
-            yield Job(
-                item,
-                requests,
-                partial(_weighed, item, odds, sampling.scoring == "choices-normalised"),
-            )
+            yield Job(group, requests, partial(_weighed, group, odds, normalised))
 
-    def _written(self, item: asks.Item, sampling: Sampling, told: Sequence[Told]) -> list[Answer]:
+    def _written(self, group: Group, sampling: Sampling, outputs: Sequence[Output]) -> list[Answer]:
         """Return the answers of a text that was generated. Its text reads as after the prompt's
         last token.
         """
-        [one] = told
-        [text] = self._texts.of([item.branch.own[-1]], [one.ids])
+        [one] = outputs
+        [text] = self._texts.of([group.branch.own[-1]], [one.ids])
         usage = Usage(
-            prompt_tokens=len(item.branch),
+            prompt_tokens=len(group.branch),
             cached_tokens=one.cached_tokens,
             completion_tokens=len(one.ids),
         )
-        return item.answers(
-            text=truncate_at_stop(text, sampling.stop), usage=usage, latency_s=one.seconds
-        )
+        text = truncate_at_stop(text, sampling.stop)
+        return group.answers(Answer(query_id="", text=text, usage=usage, latency_s=one.seconds))
 
-    def _call(self, ids: list[int], requests: Sequence[Request]) -> list[Told]:
+    def _call(self, ids: list[int], requests: Sequence[Request]) -> list[Output]:
         """Ask the engine, which blocks until it has answered them all. `ids` are the node's."""
         if not requests:
             return []
@@ -224,12 +217,12 @@ class VllmModel(Model):
                 f"{self.id}: vLLM stopped ({type(error).__name__}): {one_line(error)}"
             ) from error
         seconds = (time.perf_counter() - started) / len(requests)
-        return [_told(output, seconds) for output, _ in zip(outputs, requests, strict=True)]
+        return [_output(output, seconds) for output, _ in zip(outputs, requests, strict=True)]
 
 
-def lost(item: asks.Item, status: Status, error: str) -> Job:
-    """Return the job of an item that there is no use in asking the engine for."""
-    return Job(item, [], lambda told: item.missing(status, error))
+def lost(group: Group, status: Status, error: str) -> Job:
+    """Return the job of a group that there is no use in asking the engine for."""
+    return Job(group, [], lambda outputs: group.missing(status, error))
 
 
 def in_calls(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
@@ -249,38 +242,40 @@ def in_calls(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
         yield call
 
 
-def read(job: Job, told: Sequence[Told]) -> list[Answer]:
+def read(job: Job, outputs: Sequence[Output]) -> list[Answer]:
     """Return the answers of a job; they are missing where the engine gave up on one of its
     requests.
     """
-    if any(one.failed for one in told):
-        return job.item.missing("failed", "vLLM gave up on this request")
-    return job.read(told)
+    if any(one.failed for one in outputs):
+        return job.group.missing("failed", "vLLM gave up on this request")
+    return job.read(outputs)
 
 
 def _weighed(
-    item: asks.Item, odds: trie.Trie, normalised: bool, told: Sequence[Told]
+    group: Group, odds: trie.Trie, normalised: bool, outputs: Sequence[Output]
 ) -> list[Answer]:
-    """Return the likeliest choice for everyone who asks. The first question's prompt is the query's
+    """Return the likeliest choice for every request. The first question's prompt is the query's
     own.
     """
-    nats = odds.weigh([one.logprobs for one in told], normalised=normalised)
-    weights = dict(zip(item.asks[0].choices, nats, strict=True))
-    n = len(item.branch)
-    usage = Usage(prompt_tokens=n, cached_tokens=min(n, told[0].cached_tokens), completion_tokens=0)
-    seconds = sum(one.seconds for one in told)
-    return item.answers(
-        text=asks.likeliest(weights), usage=usage, latency_s=seconds, logprobs=weights
+    nats = odds.weigh([one.logprobs for one in outputs], normalised=normalised)
+    weights = dict(zip(group.queries[0].choices, nats, strict=True))
+    n = len(group.branch)
+    n_cached = min(n, outputs[0].cached_tokens)
+    usage = Usage(prompt_tokens=n, cached_tokens=n_cached, completion_tokens=0)
+    seconds = sum(one.seconds for one in outputs)
+    best = likeliest(weights)
+    return group.answers(
+        Answer(query_id="", text=best, usage=usage, latency_s=seconds, logprobs=weights)
     )
 
 
-def _told(output: Any, seconds: float) -> Told:
+def _output(output: Any, seconds: float) -> Output:
     """Read vLLM's `RequestOutput`."""
     [one] = output.outputs
     first = one.logprobs[0] if one.logprobs else {}
-    return Told(
+    return Output(
         ids=list(one.token_ids),
-        logprobs={token: told.logprob for token, told in first.items()},
+        logprobs={token: logprob.logprob for token, logprob in first.items()},
         cached_tokens=output.num_cached_tokens or 0,
         seconds=seconds,
         failed=one.finish_reason in ("abort", "error"),

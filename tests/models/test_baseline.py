@@ -14,7 +14,7 @@ import pytest
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Sampling
 from icl_harness.models.baseline import NAMES, open_baseline
-from icl_harness.prompts.tree import Node, Query, Shot
+from icl_harness.prompts.tree import Edge, Node, Query, Shot
 
 PARTS = ("train", "test")
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -226,12 +226,26 @@ def test_numbers_are_read_as_numbers_and_not_as_words():
 def test_a_node_is_fitted_once():
     model = open_baseline("knn", id="baseline/knn")
     fitted, fit = [], model._fit
-    model._fit = lambda node: fitted.append(node) or fit(node)
+    model._fit = lambda shots, mode: fitted.append(list(shots)) or fit(shots, mode)
     first, second = node_of([("u", "a"), ("v", "b")]), node_of([("u", "b"), ("v", "a")])
     for node in (first, first, second):
         ask(model, node, ["u"])
-    assert fitted == [first, second]
+    assert fitted == [first.shots, second.shots]
     assert ask(model, first, []) == []
+
+
+@pytest.mark.parametrize("name", ["majority", "knn", "logreg"])
+def test_a_querys_own_shots_are_learned_with_those_of_the_node(name):
+    """As of one prompt that holds them all, and only by that query."""
+    pairs = [("red ball", "a"), ("blue sea", "b"), ("blue sky", "b"), ("red brick", "a")]
+    whole = node_of(pairs + [("green leaf", "c"), ("green tree", "c"), ("green pea", "c")])
+    node = whole.path[len(pairs)]
+    own = tuple(Edge(text=node.segment, shot=node.shot) for node in whole.path[len(pairs) + 1 :])
+    model = open_baseline(name, id=f"baseline/{name}")
+    [with_own] = ask(model, node, ["green grass"], own=own)
+    [flat], [without] = ask(model, whole, ["green grass"]), ask(model, node, ["green grass"])
+    assert with_own.text == flat.text == "c"
+    assert without.text in "ab"
 
 
 def test_answers_carry_their_query_and_no_token_counts():

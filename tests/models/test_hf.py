@@ -1,15 +1,18 @@
 """Local models against plain transformers on whole prompts: same ids, same logits, same text."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import transformers as tf
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
@@ -17,10 +20,11 @@ from icl_harness.errors import ModelError, SpecError
 from icl_harness.models import hf
 from icl_harness.models.base import Answer, Sampling, truncate_at_stop
 from icl_harness.models.hf import HfModel
-from icl_harness.models.local import choices, decode, kv, shared
+from icl_harness.models.local import choices, decode, kv
+from icl_harness.models.local.copied import CopiedPrefix
 from icl_harness.models.local.tokens import Branch, common
-from icl_harness.prompts.tree import Node, Query
-from tests.tiny_models import MODELS, save_tiny_model
+from icl_harness.prompts.tree import Edge, Node, Query
+from tests.tiny_models import MODELS, build_tokenizer, save_tiny_model
 
 PAIRS = [
     *((kind, "byte_bpe") for kind in MODELS),
@@ -193,7 +197,7 @@ def test_small_trees_and_chains_hold_every_choice_once_and_as_it_was(ends, most)
         assert sorted(choice for part in parts for choice in part.reads) == list(range(len(ends)))
         for part in parts:
             longest = max(len(part.twig.line(pairs[-1][0])) for pairs in part.reads.values())
-            assert len(part.twig.own) <= max(most, longest)
+            assert len(part.twig.own) <= max(whole.twig.n_stem + most, longest)
             for choice, pairs in part.reads.items():
                 line = [part.twig.own[i] for i in part.twig.line(pairs[-1][0])]
                 assert line == [50, 51, *ends[choice][:-1]]
@@ -280,8 +284,8 @@ def test_samples_follow_the_models_distribution(opened):
         logits = reference(model)(torch.tensor([whole_ids(model, node.text + " a")])).logits[0, -1]
     expected = (logits / 2.0).softmax(-1)
     branch = model._tree.branches(node, [" a"])[0].opened(model._tree.ids(node))
-    asks = [decode.Ask(0, query.seed, branch.own[-1]) for query in queries]
-    points = decode._uniforms(asks, Sampling(max_tokens=1, temperature=2.0))[:, 0]
+    wanted = [decode.Continuation(0, query.seed, branch.own[-1]) for query in queries]
+    points = decode._uniforms(wanted, Sampling(max_tokens=1, temperature=2.0))[:, 0]
     got = (
         np.bincount(decode._choose(logits.expand(2000, -1), points, 2.0), minlength=len(expected))
         / 2000
@@ -370,13 +374,111 @@ def test_every_shot_of_a_draw_is_prefilled_exactly_once(tmp_path):
         assert model.n_prefilled - before == model.count_tokens(node) + blocks
 
 
-def test_long_prefills_go_in_chunks_and_change_nothing(opened, monkeypatch):
+def test_long_prefills_go_in_chunks_and_change_nothing(opened):
     model, node = opened("gemma3"), grow(Node("Label.\n\n"), shots(12))
     whole = ask(model, node, queries_of(3), Sampling(max_tokens=6))
-    monkeypatch.setattr(shared, "CHUNK", 7)
-    model._prefix.forget()
-    pieces = ask(model, node, queries_of(3), Sampling(max_tokens=6))
+    with in_chunks(model, 7):
+        pieces = ask(model, node, queries_of(3), Sampling(max_tokens=6))
     assert [a.text for a in whole.values()] == [a.text for a in pieces.values()]
+
+
+def save_recurrent(folder: Path):
+    """Write a model that cannot crop its states; return its tokenizer."""
+    config = tf.Lfm2Config(
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, layer_types=["conv", "full_attention"], pad_token_id=None, bos_token_id=None,
+        eos_token_id=None, initializer_range=0.3,
+    )  # fmt: skip
+    return save_config(folder, config)
+
+
+def save_without_cache(folder: Path):
+    """Write a model that does not go on from a cache; return its tokenizer."""
+    config = tf.MambaConfig(
+        vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=1.0
+    )
+    return save_config(folder, config)
+
+
+def save_config(folder: Path, config):
+    tok = build_tokenizer("byte_bpe")
+    config.vocab_size = len(tok)
+    torch.manual_seed(0)
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return tok
+
+
+@contextlib.contextmanager
+def in_chunks(model: HfModel, chunk: int):
+    """Have a model begin anew and feed few tokens at a time."""
+    before, model._prefix.chunk = model._prefix.chunk, chunk
+    model._prefix.forget()
+    try:
+        yield
+    finally:
+        model._prefix.chunk = before
+
+
+def with_own_edges(rng, nodes: list[Node], query: Query) -> tuple[Node, Query]:
+    """Cut a path at random: what stands behind the cut becomes the query's own edges."""
+    at = int(rng.integers(1, len(nodes) + 1))
+    own = tuple(Edge(text=node.segment) for node in nodes[at:])
+    return nodes[at - 1], replace(query, own=own)
+
+
+@pytest.mark.parametrize("branches", ["shared", "copied", "recomputed", "whole"])
+@pytest.mark.parametrize("chunk", [5, kv.CHUNK])
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6))
+def test_queries_with_own_edges_are_answered_as_the_same_texts_flattened(
+    tmp_path_factory, branches, chunk, seed
+):
+    """Likelihoods, greedy texts and samples, of paths that are cut wherever chance would."""
+    model = model_that(branches, tmp_path_factory)
+    rng = np.random.default_rng(seed)
+    nodes = grow(Node("Label the reviews.\n\n"), shots(int(rng.integers(1, 7)))).path
+    some = queries_of(4, choices=("p", "n"), continuations=(" positive", " negative or so"))
+    below: dict[str, tuple[Node, list[Query]]] = {}
+    for query in some:
+        node, cut = with_own_edges(rng, nodes, query)
+        below.setdefault(node.hash, (node, []))[1].append(cut)
+    for sampling in (
+        Sampling(scoring="choices"),
+        Sampling(max_tokens=4),
+        Sampling(max_tokens=4, temperature=1.0),
+    ):
+        with in_chunks(model, chunk):
+            flat = ask(model, nodes[-1], some, sampling)
+            for node, queries in below.values():
+                for key, answer in ask(model, node, queries, sampling).items():
+                    assert answer.text == flat[key].text
+                    assert answer.usage.prompt_tokens == flat[key].usage.prompt_tokens
+                    if answer.logprobs:
+                        assert answer.logprobs == pytest.approx(flat[key].logprobs, abs=1e-4)
+
+
+_MODELS: dict[str, HfModel] = {}
+
+
+def model_that(branches: str, tmp_path_factory) -> HfModel:
+    """Open a tiny model that goes on from a prefix in one of the four ways."""
+    if branches in _MODELS:
+        return _MODELS[branches]
+    folder = tmp_path_factory.mktemp(branches)
+    if branches == "recomputed":
+        save_recurrent(folder)
+    elif branches == "whole":
+        save_without_cache(folder)
+    else:
+        save_tiny_model(folder, "gemma3" if branches == "copied" else "llama")
+    model = HfModel(str(folder))
+    if branches == "copied":
+        model._model.set_attn_implementation("eager")
+        model._prefix = CopiedPrefix(kv.Runner(model._model))
+    assert model._prefix.way == branches
+    _MODELS[branches] = model
+    return model
 
 
 def test_batches_are_halved_when_memory_ends_and_nothing_is_lost(opened, monkeypatch):
@@ -489,19 +591,7 @@ def test_two_models_asked_in_turn_leave_the_threads_as_they_were(opened):
 
 
 def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
-    import transformers as tf
-
-    from tests.tiny_models import build_tokenizer
-
-    tok = build_tokenizer("byte_bpe")
-    config = tf.Lfm2Config(
-        vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, layer_types=["conv", "full_attention"], pad_token_id=None, bos_token_id=None,
-        eos_token_id=None, initializer_range=0.3,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    tok.save_pretrained(tmp_path)
+    tok = save_recurrent(tmp_path)
     model = HfModel(str(tmp_path))
     node = Node("Label the reviews.\n\n")
     for k in (2, 5):
@@ -532,20 +622,7 @@ def test_a_recurrent_model_recomputes_what_it_cannot_crop(tmp_path):
 
 
 def test_a_model_that_does_not_go_on_from_a_cache_is_fed_whole_and_says_so(tmp_path):
-    import transformers as tf
-
-    from tests.tiny_models import build_tokenizer
-
-    tok = build_tokenizer("byte_bpe")
-    config = tf.MambaConfig(
-        vocab_size=len(tok),
-        hidden_size=32,
-        num_hidden_layers=2,
-        state_size=4,
-        initializer_range=1.0,
-    )
-    tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    tok.save_pretrained(tmp_path)
+    tok = save_without_cache(tmp_path)
     model = HfModel(str(tmp_path))
     told = model.describe()
     assert told["branches"] == "whole"

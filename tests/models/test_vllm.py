@@ -13,22 +13,24 @@ import pytest
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models import open_model, vllm
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.local import asks, vllm_open
+from icl_harness.models.local import vllm_open
+from icl_harness.models.local.grouping import Group, Tail
 from icl_harness.models.local.tokens import Branch
 from icl_harness.prompts.tree import Query
 
 
 def job(*lengths: int) -> vllm.Job:
-    item = asks.Item(Branch(0, [1]), [Query(id="q", text="a"), Query(id="q", text="a", sample=1)])
+    queries = [Query(id="q", text="a"), Query(id="q", text="a", sample=1)]
+    group = Group(Tail("", "a"), Branch(0, [1]), queries)
     return vllm.Job(
-        item,
+        group,
         [vllm.Request(Branch(n - 1, [1]), {}) for n in lengths],
-        lambda told: item.answers(text="x"),
+        lambda outputs: group.answers(Answer(query_id="", text="x")),
     )
 
 
-def told(**fields) -> vllm.Told:
-    return vllm.Told(
+def output(**fields) -> vllm.Output:
+    return vllm.Output(
         **{"ids": [1], "logprobs": {}, "cached_tokens": 0, "seconds": 0.5, "failed": False} | fields
     )
 
@@ -135,14 +137,14 @@ def test_a_nodes_jobs_go_in_one_call_unless_their_prompts_are_very_long():
     assert list(vllm.in_calls([], 10)) == []
 
 
-def test_what_the_engine_gave_up_on_is_missing_for_everyone_who_asks():
-    assert [a.text for a in vllm.read(job(1, 2), [told(), told()])] == ["x", "x"]
-    answers = vllm.read(job(1, 2), [told(), told(failed=True)])
+def test_what_the_engine_gave_up_on_is_missing_for_every_request():
+    assert [a.text for a in vllm.read(job(1, 2), [output(), output()])] == ["x", "x"]
+    answers = vllm.read(job(1, 2), [output(), output(failed=True)])
     assert [(a.status, a.sample) for a in answers] == [("failed", 0), ("failed", 1)]
 
 
-def test_what_does_not_fit_is_told_without_asking_the_engine():
-    lost = vllm.lost(job().item, "overflow", "too long")
+def test_what_does_not_fit_is_answered_without_asking_the_engine():
+    lost = vllm.lost(job().group, "overflow", "too long")
     assert lost.requests == []
     answers: list[Answer] = vllm.read(lost, [])
     assert [(a.status, a.error) for a in answers] == [("overflow", "too long")] * 2

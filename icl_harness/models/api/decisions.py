@@ -22,7 +22,7 @@ from icl_harness.models.api.backend import ApiModel
 from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.faults import Fault, Reply, one_line
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole
-from icl_harness.models.local.asks import likeliest, need_choices
+from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.prompts.tree import Node, Query
 
 MOST_QUESTIONS = 400  # in one request, by the openai SDK

@@ -44,8 +44,8 @@ class Fork:
 
     `past(layer)`: the prefix's keys and values, (1, heads, tokens, width), of which all rows see
     the first `n_past`. `queries`, `keys`: the positions of the tokens fed, (rows, fed), and of all
-    own tokens, (rows, own). `mask`: which own tokens each fed one sees, (rows, fed, own); None:
-    those up to itself, or all where fed is 1. `wanted`: rows and columns of the tokens whose logits
+    own tokens so far, (rows, own), of which those fed are the last. `mask`: which own tokens each
+    fed one sees, (rows, fed, own); None: those up to itself, or all where fed is 1. `wanted`: rows and columns of the tokens whose logits
     are asked for; the last layer need not do others. `layers` hold the keys that this forward shows
     the model; a layer that keeps none reads another's (Gemma 3n).
     """
@@ -126,7 +126,7 @@ def attend(
     past = _past(fork, module.layer_idx, key, rule) if rule.start < fork.n_past else None
     if fork.wanted is not None and module.layer_idx == len(fork.layers) - 1 and query.shape[2] > 1:
         return _last(fork, rule, query, (key, value), past, scale, softcap, s_aux), None
-    parts = [_over_own(query, key, value, rule.own, scale, softcap)]
+    parts = _over_own(query, key, value, rule.own, scale, softcap)
     if past is not None:
         parts.append(_over_past(query, *past, rule.past, scale, softcap))
     return _merged(parts, s_aux).to(query.dtype).transpose(1, 2).contiguous(), None
@@ -162,9 +162,11 @@ def _last(
     )  # filled up with the first
     places[rows[order], nth] = columns[order]
     some = query.gather(2, places[:, None, :, None].expand(-1, heads, -1, width))
-    mask = _up_to_itself(fed, query.device).expand(n_rows, -1, -1) if rule.own is None else rule.own
+    mask = rule.own
+    if mask is None:
+        mask = _up_to_itself(fed, own[0].shape[2], query.device).expand(n_rows, -1, -1)
     seen = mask.gather(1, places[:, :, None].expand(-1, -1, mask.shape[2]))
-    parts = [_over_own(some, *own, seen, scale, softcap)]
+    parts = _over_own(some, *own, seen, scale, softcap)
     if past is not None:
         far = (
             None
@@ -181,8 +183,9 @@ def _each_row(places: Tensor) -> Tensor:
     return torch.arange(len(places), device=places.device)[:, None].expand_as(places)
 
 
-def _up_to_itself(n: int, device: torch.device) -> Tensor:
-    return torch.ones(n, n, dtype=torch.bool, device=device).tril()[None]
+def _up_to_itself(fed: int, own: int, device: torch.device) -> Tensor:
+    """Which of `own` tokens the last `fed` of them see: (1, fed, own)."""
+    return torch.ones(fed, own, dtype=torch.bool, device=device).tril(own - fed)[None]
 
 
 def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
@@ -190,7 +193,9 @@ def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
     if len(parts) == 1 and s_aux is None:
         return parts[0][0]
     sums = [lse for _, lse in parts]
-    total = torch.logaddexp(sums[0], sums[1]) if len(sums) > 1 else sums[0]
+    total = sums[0]
+    for lse in sums[1:]:
+        total = torch.logaddexp(total, lse)
     if s_aux is not None:
         total = torch.logaddexp(total, s_aux.float()[None, :, None])
     out = parts[0][0].float() * (sums[0] - total).exp_().unsqueeze(-1)
@@ -201,21 +206,40 @@ def _merged(parts: Sequence[Weighed], s_aux: Tensor | None) -> Tensor:
 
 def _over_own(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: Any
+) -> list[Weighed]:
+    """Attend to the rows' own tokens; in two parts where some of them were fed before."""
+    fed = query.shape[2]
+    before = key.shape[2] - fed
+    if mask is not None or fed == 1 or before == 0:
+        causal = mask is None and fed > 1
+        return [_over_some(query, key, value, mask, scale, softcap, causal=causal)]
+    earlier = (key[:, :, :before], value[:, :, :before])
+    now = (key[:, :, before:], value[:, :, before:])
+    return [
+        _over_some(query, *earlier, None, scale, softcap, causal=False),
+        _over_some(query, *now, None, scale, softcap, causal=True),
+    ]
+
+
+def _over_some(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: Any,
+    *,
+    causal: bool,
 ) -> Weighed:
-    causal = mask is None and query.shape[2] > 1
-    if not softcap and query.shape[2] >= FEW and _fused(query, value, masked=mask is not None):
+    fed = query.shape[2]
+    if not softcap and fed >= FEW and _fused(query, value, masked=mask is not None):
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         return _flash(query, key, value, scale, causal=causal, mask=mask)
-    return _plain(
-        query,
-        key,
-        value,
-        _up_to_itself(key.shape[2], key.device) if causal else mask,
-        scale,
-        softcap,
-    )
+    if causal:
+        mask = _up_to_itself(fed, fed, key.device)
+    return _plain(query, key, value, mask, scale, softcap)
 
 
 def _over_past(
@@ -325,7 +349,7 @@ def _evaluated(fork: Fork, rule: Callable[..., Any] | None, device: torch.device
 
     near = sees(queries[:, :, None], keys[:, None, :])
     if own is None and queries.shape[1] > 1:
-        own = _up_to_itself(queries.shape[1], device)
+        own = _up_to_itself(queries.shape[1], keys.shape[1], device)
     own = near if own is None else near & own
     places = torch.arange(fork.n_past, device=device)
     first, last = int(queries.min()), int(queries.max())

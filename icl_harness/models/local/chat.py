@@ -24,7 +24,8 @@ from typing import Any
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.local.args import one_line
-from icl_harness.prompts.tree import Node, pieces
+from icl_harness.models.local.grouping import Tail
+from icl_harness.prompts.tree import Edge, Node, Prompt, Query, pieces
 
 Render = Callable[
     [Sequence[tuple[str, str]]], str
@@ -105,30 +106,42 @@ class Chat:
         """Return the node of the text that stands before whatever follows `node`."""
         return self._at(node)[0]
 
-    def behind(self, node: Node, query: str, *, answered: bool = False) -> str:
+    def behind(self, node: Node, query: Query, *, answered: bool = False) -> Tail:
         """Return what stands between the text of `node` and the answer to `query`: that of a shot,
         where `answered` (some templates begin the answers that they are given otherwise than those
         that they ask for).
         """
-        at = self._at(node)[1]
-        added, at = self._write(at, "user", (at.blank if self._one_turn else "") + query)
+        own, at = self._own(self._at(node)[1], query.own)
+        added, at = self._write(at, "user", (at.blank if self._one_turn else "") + query.text)
         joint = self._joint(at.role, "assistant" if answered and not self._one_turn else "")
-        return added + at.held.rstrip(joint.before) + joint.text
+        return Tail(own, added + at.held.rstrip(joint.before) + joint.text)
 
-    def check(self, node: Node, queries: Sequence[str]) -> None:
-        """Have the template itself write every edge and every query once. Raises `SpecError` where
-        it differs.
+    def check(self, node: Node, queries: Sequence[Query]) -> None:
+        """Have the template itself write every edge and every query once, own edges among them.
+        Raises `SpecError` where it differs.
         """
         if not queries:
             return
         path = node.path
-        todo = [
-            (short, query) for query in queries[:1] for short in _short_chats(path, self._checked)
-        ]
-        todo += [(path[0], query) for query in queries if query not in self._checked]
-        for place, query in todo:
-            self._compare(place, query)
-        self._checked.update(queries, (edge.hash for edge in path))
+        for short in _short_chats(path, self._checked):
+            self._compare(short, queries[0].text)
+        self._checked.update(edge.hash for edge in path)
+        for query in queries:
+            own = Prompt(path[0], query).leaf.path
+            for short in _short_chats(own, self._checked):
+                self._compare(short, query.text)
+            self._checked.update(edge.hash for edge in own)
+            if query.text not in self._checked:
+                self._compare(path[0], query.text)
+                self._checked.add(query.text)
+
+    def _own(self, at: _Place, edges: Sequence[Edge]) -> tuple[str, _Place]:
+        """Return what a query's own edges add to the text, and where the chat is then."""
+        texts: list[str] = []
+        for edge in edges:
+            text, at = self._add(at, "user" if self._one_turn else edge.role, edge.text)
+            texts.append(text)
+        return "".join(texts), at
 
     def _compare(self, node: Node, query: str) -> None:
         try:
@@ -137,7 +150,8 @@ class Chat:
             raise SpecError(
                 f"the chat template refuses this prompt: {one_line(error)} {self._remedy}"
             ) from error
-        if wanted != self.text(node).text + self.behind(node, query):
+        tail = self.behind(node, Query(id="", text=query))
+        if wanted != self.text(node).text + tail.text:
             raise SpecError(
                 "the chat template does not leave the words of the prompt as they are (many cut what stands before "
                 f"</think>), so that the model would not read these shots. {self._remedy}"

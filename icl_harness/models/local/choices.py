@@ -70,11 +70,13 @@ def split(row: Candidate) -> list[Candidate]:
 
 
 def small(row: Candidate, most: int = 256) -> list[Candidate]:
-    """Return a candidate as trees of about `most` tokens, as each token is weighed against all
-    others of its row.
+    """Return a candidate as trees of about `most` tokens behind their stem, as each token is weighed
+    against all others of its row.
     """
-    if len(row.twig.own) <= most:
+    n_stem = row.twig.n_stem
+    if len(row.twig.own) - n_stem <= most:
         return [row]
+    most += n_stem
     parts: list[
         tuple[dict[int, int], list[int]]
     ] = []  # places in the whole tree -> in the part, and choices

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner
+from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner, in_order
 from icl_harness.models.local.tokens import Ids, Twig, common
 
 
@@ -92,8 +92,8 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 class CopiedPrefix(Prefix):
     """One path, one row."""
 
-    def __init__(self, runner: Runner) -> None:
-        super().__init__(runner)
+    def __init__(self, runner: Runner, chunk: int = CHUNK) -> None:
+        super().__init__(runner, chunk)
         self.way = "recomputed" if runner.rigid else "copied"
 
     def forget(self) -> None:
@@ -120,8 +120,8 @@ class CopiedPrefix(Prefix):
             else:
                 self.cache.crop(kept - len(self.ids))
                 self.ids = ids[:kept]
-        for start in range(kept, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
+        for start in range(kept, len(ids), self.chunk):
+            chunk = ids[start : start + self.chunk]
             positions = np.arange(start, start + len(chunk))[None]
             try:
                 self.runner.forward(
@@ -155,13 +155,14 @@ class CopiedRows(Rows):
     """Rows that all end in one column; twigs must be chains.
 
     A row with fewer own tokens than the longest is fed the prefix's last ones again, in the place
-    of padding; only where the prefix is too short for that is it padded, on the left.
+    of padding; only where the prefix is too short for that is it padded, on the left. Long rows are
+    fed in chunks.
     """
 
     def __init__(self, prefix: CopiedPrefix, twigs: Sequence[Twig], wanted: Places) -> None:
         if not all(twig.is_chain for twig in twigs):
             raise ValueError("a row with its own copy of the prefix is one chain of tokens")
-        self._runner = prefix.runner
+        self._runner, self._chunk = prefix.runner, prefix.chunk
         lengths = np.array([twig.n_shared + len(twig.own) for twig in twigs])
         fed = max(1, *(len(twig.own) for twig in twigs))
         cached = np.maximum(lengths - fed, 0)
@@ -176,8 +177,31 @@ class CopiedRows(Rows):
         self._mask = np.arange(columns + fed) >= (columns + fed - lengths)[:, None]
         self._next = lengths  # the position of each row's next token
         positions = np.maximum(lengths[:, None] + np.arange(-fed, 0), 0)
-        places = [fed - len(twigs[row].own) + token for row, token in zip(*wanted, strict=True)]
-        self.logits = self._forward(tokens, positions, (list(wanted[0]), places))
+        rows, places = wanted
+        at = [fed - len(twigs[row].own) + token for row, token in zip(rows, places, strict=True)]
+        self.logits = self._feed(tokens, positions, columns, (np.array(rows), np.array(at)))
+
+    def _feed(
+        self, tokens: NDArray[np.int64], positions: NDArray[np.int64], columns: int, wanted: Any
+    ) -> torch.Tensor:
+        """Feed tokens behind `columns` that are there, a chunk at a time; return the logits behind
+        the wanted places.
+        """
+        rows, places = wanted
+        mask, n = self._mask, tokens.shape[1]
+        found: list[torch.Tensor] = []
+        order: list[NDArray[np.int64]] = []
+        for start in range(0, n, self._chunk):
+            end = min(start + self._chunk, n)
+            here = np.flatnonzero((places >= start) & (places < end))
+            some: Places = ([0], [0])
+            if len(here):
+                some = (rows[here].tolist(), (places[here] - start).tolist())
+            self._mask = mask[:, : columns + end]
+            logits = self._forward(tokens[:, start:end], positions[:, start:end], some)
+            found.append(logits[: len(here)])
+            order.append(here)
+        return in_order(found, order)
 
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
         """Feed one more token to each row, shape (rows,); return the next one's logits (rows,

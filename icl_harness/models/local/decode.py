@@ -64,9 +64,9 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One answer wanted: from the twig at `row`, with the ask's own seed; `before` is the prompt's
-    last id.
+class Continuation:
+    """One answer wanted: from the twig at `row`, with the request's own seed; `before` is the
+    prompt's last id.
     """
 
     row: int
@@ -88,19 +88,19 @@ class Generated:
 def generate(
     prefix: Prefix,
     twigs: Sequence[Twig],
-    asks: Sequence[Ask],
+    wanted: Sequence[Continuation],
     sampling: Sampling,
     ends: Sequence[int],
     texts: Texts,
 ) -> list[Generated]:
-    """Return one answer per ask. Every twig is fed once, however many asks it has; `ends` are end
-    tokens' ids.
+    """Return one answer per continuation. Every twig is fed once, however many go on from it;
+    `ends` are end tokens' ids.
     """
-    rows, logits = _opened(prefix, twigs, asks, sampling.max_tokens - 1)
-    at = np.arange(len(asks))  # the ask that each row of the batch answers
-    points = _uniforms(asks, sampling)
-    new = np.zeros((len(asks), sampling.max_tokens), np.int64)
-    n_new, done = np.zeros(len(asks), np.int64), np.zeros(len(asks), bool)
+    rows, logits = _opened(prefix, twigs, wanted, sampling.max_tokens - 1)
+    at = np.arange(len(wanted))  # the continuation that each row of the batch is
+    points = _uniforms(wanted, sampling)
+    new = np.zeros((len(wanted), sampling.max_tokens), np.int64)
+    n_new, done = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     for step in range(sampling.max_tokens):
         tokens = _choose(logits, None if points is None else points[at, step], sampling.temperature)
         new[at, step] = tokens
@@ -108,7 +108,7 @@ def generate(
         done[at] |= np.isin(tokens, ends)
         if step + 1 == sampling.max_tokens:
             break
-        _mark_stopped(done, at, asks, new[:, : step + 1], sampling.stop, texts)
+        _mark_stopped(done, at, wanted, new[:, : step + 1], sampling.stop, texts)
         going = np.flatnonzero(~done[at])
         if len(going) == 0:
             break
@@ -116,23 +116,24 @@ def generate(
             rows.select(going)
             at, tokens = at[going], tokens[going]
         logits = rows.step(tokens)
-    told = texts.of(
-        [ask.before for ask in asks], [row[:n].tolist() for row, n in zip(new, n_new, strict=True)]
+    made = texts.of(
+        [one.before for one in wanted],
+        [row[:n].tolist() for row, n in zip(new, n_new, strict=True)],
     )
     return [
         Generated(truncate_at_stop(text, sampling.stop), int(n))
-        for text, n in zip(told, n_new, strict=True)
+        for text, n in zip(made, n_new, strict=True)
     ]
 
 
 def _opened(
-    prefix: Prefix, twigs: Sequence[Twig], asks: Sequence[Ask], more: int
+    prefix: Prefix, twigs: Sequence[Twig], wanted: Sequence[Continuation], more: int
 ) -> tuple[Rows, torch.Tensor]:
-    """Feed the twigs; return a row per ask and its first logits (asks, vocabulary). `more`: tokens
-    that may follow.
+    """Feed the twigs; return a row per continuation and its first logits (wanted, vocabulary).
+    `more`: tokens that may follow.
     """
     rows = prefix.rows(twigs, (range(len(twigs)), [len(twig.own) - 1 for twig in twigs]), more)
-    source = np.array([ask.row for ask in asks])
+    source = np.array([one.row for one in wanted])
     if np.array_equal(source, np.arange(len(twigs))):
         return rows, rows.logits
     if more:
@@ -140,13 +141,13 @@ def _opened(
     return rows, rows.logits[torch.as_tensor(source, device=rows.logits.device)]
 
 
-def _uniforms(asks: Sequence[Ask], sampling: Sampling) -> NDArray[np.float64] | None:
-    """One number in [0, 1) per ask and step, from the ask's seed alone: whoever shares its batch
-    changes nothing.
+def _uniforms(wanted: Sequence[Continuation], sampling: Sampling) -> NDArray[np.float64] | None:
+    """One number in [0, 1) per continuation and step, from its own seed alone: whoever shares its
+    batch changes nothing.
     """
     if sampling.temperature == 0:
         return None
-    return np.stack([np.random.default_rng(ask.seed).random(sampling.max_tokens) for ask in asks])
+    return np.stack([np.random.default_rng(one.seed).random(sampling.max_tokens) for one in wanted])
 
 
 def _choose(
@@ -166,13 +167,13 @@ def _choose(
 def _mark_stopped(
     done: NDArray[np.bool_],
     at: NDArray[np.int64],
-    asks: Sequence[Ask],
+    wanted: Sequence[Continuation],
     new: NDArray[np.int64],
     stop: tuple[str, ...],
     texts: Texts,
 ) -> None:
-    """Mark the asks whose text holds a stop string. Only the last tokens are read, then the whole
-    where they hit.
+    """Mark the continuations whose text holds a stop string. Only the last tokens are read, then
+    the whole where they hit.
     """
     going = [i for i in at.tolist() if not done[i]]
     if not stop or not going:
@@ -180,10 +181,12 @@ def _mark_stopped(
     window = max(
         len(s.encode()) for s in stop
     )  # a stop string that ends in the newest token began this far back
-    before = [int(new[i, -window - 1]) if new.shape[1] > window else asks[i].before for i in going]
+    before = [
+        int(new[i, -window - 1]) if new.shape[1] > window else wanted[i].before for i in going
+    ]
     ends = texts.of(before, new[going, -window:].tolist())
     hits = [i for i, text in zip(going, ends, strict=True) if any(s in text for s in stop)]
-    whole = texts.of([asks[i].before for i in hits], new[hits].tolist()) if hits else []
+    whole = texts.of([wanted[i].before for i in hits], new[hits].tolist()) if hits else []
     for i, text in zip(hits, whole, strict=True):
         done[i] = any(s in text for s in stop)
 
@@ -204,8 +207,8 @@ def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[dict[int, float]]:
         for token, new in pairs
     ]
     slot, token = torch.tensor(where, device=logits.device).T
-    told = iter((logits[slot, token] - norm[slot]).double().tolist())
+    nats = iter((logits[slot, token] - norm[slot]).double().tolist())
     return [
-        {choice: sum(next(told) for _ in pairs) for choice, pairs in row.reads.items()}
+        {choice: sum(next(nats) for _ in pairs) for choice, pairs in row.reads.items()}
         for row in rows
     ]

@@ -26,7 +26,7 @@ from icl_harness.errors import ModelError
 from icl_harness.models.base import KvCache
 from icl_harness.models.local.tokens import Ids, Twig
 
-CHUNK = 1024  # tokens per forward of a prefill: bounds the activations
+CHUNK = 1024  # tokens of a row per forward: bounds the activations
 Places = tuple[Sequence[int], Sequence[int]]  # rows, and a token of each
 
 
@@ -115,8 +115,9 @@ class Prefix(ABC):
     trees = False
     bytes_per_token = 0
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, chunk: int = CHUNK) -> None:
         self.runner = runner
+        self.chunk = chunk  # tokens of a row per forward
         self.n_prefilled = 0
         self.forget()
 
@@ -164,3 +165,11 @@ class Rows(ABC):
     @abstractmethod
     def select(self, rows: NDArray[np.int64]) -> None:
         """Go on with `rows` (indices; repeats allowed) only."""
+
+
+def in_order(found: Sequence[torch.Tensor], order: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+    """Join the logits of chunks; `order` says which of all that were wanted each chunk held."""
+    if len(found) == 1:
+        return found[0]
+    back = np.argsort(np.concatenate(order))
+    return torch.cat(list(found))[torch.as_tensor(back, device=found[0].device)]

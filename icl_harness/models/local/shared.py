@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from icl_harness.models.base import KvCache
 from icl_harness.models.local import attention
-from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner
+from icl_harness.models.local.kv import CHUNK, Places, Prefix, Rows, Runner, in_order
 from icl_harness.models.local.kv_disk import Blocks
 from icl_harness.models.local.tokens import Ids, Twig, common
 
@@ -133,8 +135,8 @@ class SharedPrefix(Prefix):
     way = "shared"
     _blocks: Blocks | None = None
 
-    def __init__(self, runner: Runner) -> None:
-        super().__init__(runner)
+    def __init__(self, runner: Runner, chunk: int = CHUNK) -> None:
+        super().__init__(runner, chunk)
         self.trees = not runner.level
         self._devices: dict[
             int, torch.device
@@ -162,8 +164,8 @@ class SharedPrefix(Prefix):
             for end, pairs in self._blocks.load(ids, len(self.ids)):
                 self._take(ids[:end], pairs)
         known = len(self.ids)
-        for start in range(known, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
+        for start in range(known, len(ids), self.chunk):
+            chunk = ids[start : start + self.chunk]
             self._turn_back(start)
             self._feed(chunk, start)
             self.ids = ids[: start + len(chunk)]
@@ -215,7 +217,7 @@ class SharedPrefix(Prefix):
 
 class SharedRows(Rows):
     """Rows of which only their own tokens are fed, kept and padded; all begin at the same token of
-    the path.
+    the path. Long rows are fed in chunks.
     """
 
     def __init__(
@@ -223,9 +225,8 @@ class SharedRows(Rows):
     ) -> None:
         self._prefix, self._runner = prefix, prefix.runner
         self._n_past = min(twig.n_shared for twig in twigs)
-        again = [
-            twig.n_shared - self._n_past for twig in twigs
-        ]  # tokens of the path that a row is fed, too
+        # tokens of the path that a row is fed, too
+        again = [twig.n_shared - self._n_past for twig in twigs]
         lengths = np.array([n + len(twig.own) for n, twig in zip(again, twigs, strict=True)])
         self._fed = int(lengths.max())
         tokens = np.zeros((len(twigs), self._fed), np.int64)
@@ -236,15 +237,35 @@ class SharedRows(Rows):
                 depths[i, n : lengths[i]] = n + _depths(twig.parents)
         self._lengths, self._n_more = lengths, 0
         self._positions = self._n_past + depths
-        room += self._fed
+        self._crowns = [_Crown.of(twig, n) for twig, n in zip(twigs, again, strict=True)]
         layers = [
-            _Layer(room, n_past=self._n_past, whole=True) for _ in range(self._runner.n_layers)
+            _Layer(room + self._fed, n_past=self._n_past, whole=True)
+            for _ in range(self._runner.n_layers)
         ]
         self._cache = Cache(layers=layers)
-        mask = None if all(twig.is_chain for twig in twigs) else _ancestors(twigs, again, self._fed)
         rows, places = wanted
         columns = [again[row] + place for row, place in zip(rows, places, strict=True)]
-        self.logits = self._forward(tokens, self._positions, mask, (list(rows), columns))
+        self.logits = self._feed(tokens, np.array(rows), np.array(columns))
+
+    def _feed(
+        self, tokens: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Feed columns of tokens, a chunk at a time; return the logits behind the wanted places."""
+        found: list[torch.Tensor] = []
+        order: list[NDArray[np.int64]] = []
+        for start in range(0, self._fed, self._prefix.chunk):
+            end = min(start + self._prefix.chunk, self._fed)
+            here = np.flatnonzero((columns >= start) & (columns < end))
+            wanted: Places = ([0], [0])
+            if len(here):
+                wanted = (rows[here].tolist(), (columns[here] - start).tolist())
+            mask = _sees(self._crowns, start, end)
+            logits = self._forward(
+                tokens[:, start:end], self._positions[:, :end], mask, wanted, n_fed=end - start
+            )
+            found.append(logits[: len(here)])
+            order.append(here)
+        return in_order(found, order)
 
     def step(self, tokens: NDArray[np.int64]) -> torch.Tensor:
         """Feed one more token to each row; return the next one's logits. A row that steps is a
@@ -256,9 +277,8 @@ class SharedRows(Rows):
         columns = np.arange(self._fed + self._n_more)
         padded = (columns >= self._lengths[:, None]) & (columns < self._fed)
         mask = ~padded[:, None] if padded.any() else None
-        return self._forward(
-            np.asarray(tokens)[:, None], at, mask, (range(len(tokens)), [0] * len(tokens))
-        )
+        wanted = (range(len(tokens)), [0] * len(tokens))
+        return self._forward(np.asarray(tokens)[:, None], self._positions, mask, wanted, n_fed=1)
 
     def select(self, rows: NDArray[np.int64]) -> None:
         """Go on with `rows` (indices; repeats allowed) only; copies their own tokens, not the path."""
@@ -267,15 +287,29 @@ class SharedRows(Rows):
             layer.buffers = tuple(b[torch.as_tensor(rows, device=b.device)] for b in layer.buffers)
 
     @torch.inference_mode()
-    def _forward(self, tokens: Any, positions: Any, mask: Any, wanted: Any) -> torch.Tensor:
+    def _forward(
+        self,
+        tokens: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        mask: NDArray[np.bool_] | None,
+        wanted: Places,
+        *,
+        n_fed: int,
+    ) -> torch.Tensor:
+        """Feed tokens, whose positions are the last `n_fed` of all own ones so far."""
         runner = self._runner
+        own = runner.tensor(positions)
         fork = attention.Fork(
-            past=self._prefix.past, layers=self._cache.layers, n_past=self._n_past, queries=runner.tensor(positions),
-            keys=runner.tensor(self._positions), mask=None if mask is None else torch.as_tensor(mask),
+            past=self._prefix.past,
+            layers=self._cache.layers,
+            n_past=self._n_past,
+            queries=own[:, -n_fed:],
+            keys=own,
+            mask=None if mask is None else torch.as_tensor(mask),
             wanted=(runner.tensor(wanted[0]), runner.tensor(wanted[1])),
-        )  # fmt: skip
+        )
         with attention.forked(fork):
-            return runner.forward(tokens, self._cache, positions, wanted=wanted)
+            return runner.forward(tokens, self._cache, positions[:, -n_fed:], wanted=wanted)
 
 
 def _depths(parents: Sequence[int]) -> NDArray[np.int64]:
@@ -286,17 +320,49 @@ def _depths(parents: Sequence[int]) -> NDArray[np.int64]:
     return np.array(depths)
 
 
-def _ancestors(twigs: Sequence[Twig], again: Sequence[int], fed: int) -> NDArray[np.bool_]:
-    """Return which tokens each token of a row follows, itself among them: (rows, fed, fed)."""
-    known: dict[tuple[int, ...], NDArray[np.bool_]] = {}  # most queries have the same choices
-    mask = np.tile(np.tri(fed, dtype=bool), (len(twigs), 1, 1))
-    for i, (twig, n) in enumerate(zip(twigs, again, strict=True)):
-        if twig.parents not in known:
-            seen = np.eye(len(twig.parents), dtype=bool)
-            for token, parent in enumerate(twig.parents):
-                if parent >= 0:
-                    seen[token] |= seen[parent]
-            known[twig.parents] = seen
-        own = slice(n, n + len(twig.own))
-        mask[i, own, own] = known[twig.parents]
+@dataclass(frozen=True, slots=True)
+class _Crown:
+    """Where a row forks: its first `start` columns are a chain, and `seen` (n, n) says which of the
+    n tokens behind them each of these follows, itself among them.
+    """
+
+    start: int
+    seen: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, twig: Twig, again: int) -> _Crown:
+        """Return the crown of a row whose first `again` columns are the path's."""
+        n = twig.n_stem
+        if n == len(twig.own):
+            return cls(again + n, None)
+        return cls(again + n, _ancestors(tuple(p - n for p in twig.parents[n:])))
+
+
+@lru_cache(64)
+def _ancestors(parents: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which tokens of a crown each of its tokens follows; most queries have the same."""
+    seen = np.eye(len(parents), dtype=bool)
+    for token, parent in enumerate(parents):
+        if parent >= 0:
+            seen[token] |= seen[parent]
+    return seen
+
+
+def _sees(crowns: Sequence[_Crown], start: int, end: int) -> NDArray[np.bool_] | None:
+    """Return which columns up to `end` the tokens of columns `start` to `end` see, (rows, fed,
+    end); None where these are all up to their own.
+    """
+    forks = [crown.seen is not None and crown.start < end for crown in crowns]
+    if not any(forks):
+        return None
+    chain = np.tri(end - start, end, start, dtype=bool)
+    mask = np.tile(chain, (len(crowns), 1, 1))
+    for i, crown in enumerate(crowns):
+        if crown.seen is None or not forks[i]:
+            continue
+        low = max(start, crown.start)
+        first, last = low - crown.start, min(end - crown.start, len(crown.seen))
+        if first < last:
+            high = crown.start + last
+            mask[i, low - start : high - start, crown.start : high] = crown.seen[first:last, :last]
     return mask

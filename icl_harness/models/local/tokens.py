@@ -85,7 +85,15 @@ class Twig:
     @property
     def is_chain(self) -> bool:
         """Whether every token follows the one before it."""
-        return self.parents == tuple(range(-1, len(self.own) - 1))
+        return self.n_stem == len(self.own)
+
+    @property
+    def n_stem(self) -> int:
+        """Return how many tokens stand before the first fork: a chain, each followed by the next
+        and by nothing else.
+        """
+        n = next((i for i, p in enumerate(self.parents) if p != i - 1), len(self.own))
+        return min([n, *(parent + 1 for parent in self.parents[n:])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +172,14 @@ class TokenTree:
         """Return the ids of the node's whole text, shape (count,). O(length): ask once per node."""
         return self._edge(node).ids
 
-    def branches(self, node: Node, texts: Sequence[str]) -> list[Branch]:
-        """Return, for each text, the branch whose ids are those of the node's text followed by it."""
+    def branches(self, node: Node, texts: Sequence[str], own: str = "") -> list[Branch]:
+        """Return, for each text, the branch whose ids are those of the node's text followed by it.
+
+        `own` stands before each of the texts, and is tokenised once.
+        """
+        if own:
+            leaf = node.child(own)
+            return [self._from_parent(leaf, branch) for branch in self.branches(leaf, texts)]
         edge = self._edge(node)
         if self._fast is None:
             return [_diverge(edge.ids, self._whole(node.text + text)) for text in texts]
@@ -189,6 +203,14 @@ class TokenTree:
             else:
                 found.append(Branch(edge.n - n + splice[0], ids[splice[1] :]))
         return found
+
+    def _from_parent(self, leaf: Node, branch: Branch) -> Branch:
+        """Return a branch of `leaf` as one of the node before it."""
+        edge = self._edge(leaf)
+        if branch.n_shared <= edge.n_kept:
+            return branch
+        before = edge.own[: branch.n_shared - edge.n_kept]
+        return Branch(edge.n_kept, [*before, *branch.own])
 
     def _edge(self, node: Node) -> _Edge:
         todo: list[Node] = []

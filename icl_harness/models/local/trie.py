@@ -1,7 +1,7 @@
-"""The choices of a query as questions for next tokens, for engines that tell those cheaply.
+"""The choices of a query as questions for next tokens, for engines that give those cheaply.
 
 In: the tree of a query's choices (choices.py). Out: questions, each a prompt and the next tokens
-whose log-probability is wanted of it; then, from what was told, each choice's log-likelihood. A
+whose log-probability is wanted of it; then, from the engine's answers, each choice's log-likelihood. A
 question's prompt begins with the node's ids, so that a prefix cache serves all of it but the last
 few tokens; the likelihoods of prompt tokens, which would take one prompt per choice, are what
 engines turn their prefix cache off for.
@@ -26,7 +26,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """`questions`, shortest prompt first; `paths`: for each choice, which question tells which of
+    """`questions`, shortest prompt first; `paths`: for each choice, which question gives which of
     its tokens.
     """
 
@@ -34,13 +34,13 @@ class Trie:
     paths: list[list[tuple[int, int]]]
 
     def weigh(
-        self, told: Sequence[Mapping[int, float]], *, normalised: bool = False
+        self, logprobs: Sequence[Mapping[int, float]], *, normalised: bool = False
     ) -> list[float]:
         """Return each choice's log-likelihood in nats, per token if `normalised`.
 
-        `told`: for each question, token -> log-probability.
+        `logprobs`: for each question, token -> log-probability.
         """
-        sums = [sum(told[question][token] for question, token in path) for path in self.paths]
+        sums = [sum(logprobs[question][token] for question, token in path) for path in self.paths]
         return [
             nats / len(path) if normalised else nats
             for nats, path in zip(sums, self.paths, strict=True)
@@ -57,14 +57,14 @@ def ask_apart(row: Candidate, most: int) -> Trie:
             wanted.setdefault(before, {})[token] = None
     lines = {before: [row.twig.own[i] for i in row.twig.line(before)] for before in wanted}
     questions: list[Question] = []
-    told_by: dict[tuple[int, int], int] = {}  # what stands before, and the token
+    question_of: dict[tuple[int, int], int] = {}  # what stands before, and the token
     for before in sorted(wanted, key=lambda before: len(lines[before])):
         tokens = list(wanted[before])
         for part in (tokens[i : i + most] for i in range(0, len(tokens), most)):
-            told_by |= {(before, token): len(questions) for token in part}
+            question_of |= {(before, token): len(questions) for token in part}
             questions.append(Question(Branch(row.twig.n_shared, lines[before]), part))
     paths = [
-        [(told_by[before, token], token) for before, token in row.reads[choice]]
+        [(question_of[before, token], token) for before, token in row.reads[choice]]
         for choice in sorted(row.reads)
     ]
     return Trie(questions, paths)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from icl_harness.models.local.copied import CopiedPrefix
-from icl_harness.models.local.kv import Prefix, Runner
+from icl_harness.models.local.kv import CHUNK, Prefix, Runner
 from icl_harness.models.local.shared import SharedPrefix, attention_of
 from icl_harness.models.local.tokens import Branch, Twig
 from icl_harness.models.local.whole import WholePrefix
@@ -26,9 +26,9 @@ from icl_harness.models.local.whole import WholePrefix
 _PATH, _TWIG = 21, 5  # tokens of the trial
 
 
-def open_prefix(model: Any) -> tuple[Prefix, str]:
+def open_prefix(model: Any, chunk: int = CHUNK) -> tuple[Prefix, str]:
     """Return an empty prefix of the fastest way that is exact for this model, and why it is no
-    faster one ("").
+    faster one (""). It feeds `chunk` tokens of a row at a time.
     """
     runner = Runner(model)
     expected = _plain_logits(runner)
@@ -41,12 +41,12 @@ def open_prefix(model: Any) -> tuple[Prefix, str]:
                 else "its attention does not go through transformers' interface"
             )
             if not why:
-                prefix = SharedPrefix(runner)
+                prefix = SharedPrefix(runner, chunk)
                 why = _unlike(prefix, expected)
             if not why:
                 switched.keep()
                 return prefix, ""
-    copied = CopiedPrefix(runner)
+    copied = CopiedPrefix(runner, chunk)
     wrong = _unlike(copied, expected)
     return (
         (WholePrefix(runner), f"it does not go on from a cache: {wrong}")

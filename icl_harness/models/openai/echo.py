@@ -29,7 +29,7 @@ from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.fan_out import fan_out
 from icl_harness.models.api.faults import Fault, Reply, one_line
 from icl_harness.models.base import Answer, Sampling, Usage, sum_usage
-from icl_harness.models.local.asks import likeliest, need_choices
+from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local.choices import Candidate, candidate
 from icl_harness.models.local.tokens import Branch
 from icl_harness.models.openai.chat import read_usage

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from icl_harness.errors import SpecError
 from icl_harness.models.api.body import HOLE, turns
 from icl_harness.models.local.chat import Chat, open_chat
+from icl_harness.models.local.grouping import tail_branches
 from icl_harness.models.local.tokens import TokenTree
-from icl_harness.prompts.tree import Node, pieces
+from icl_harness.prompts.tree import Edge, Node, Query, pieces
 from tests.models.local.chats import (
     CHANNELS,
     CUTTING,
@@ -38,8 +39,16 @@ def chat_of(kind: str, template: str) -> Chat:
 
 
 def ids_in(tree: TokenTree, chat: Chat, node: Node, query: str) -> list[int]:
-    [branch] = tree.branches(chat.text(node), [chat.behind(node, query)])
+    return ids_with(tree, chat, node, Query(id="", text=query))
+
+
+def ids_with(tree: TokenTree, chat: Chat, node: Node, query: Query) -> list[int]:
+    [branch] = tail_branches(tree, chat.text(node), [chat.behind(node, query)])
     return tree.ids(chat.text(node))[: branch.n_shared].tolist() + branch.own
+
+
+def queries(*texts: str) -> list[Query]:
+    return [Query(id=text, text=text) for text in texts]
 
 
 blanks = st.sampled_from(["", " ", "\n", "\n\n", " \t\n", "\u00a0"])
@@ -56,11 +65,36 @@ def test_ids_are_those_of_the_whole_chat_in_the_template(kind, template, preambl
     tree, query = TokenTree(tokenizer, spelt_out=True), f"Q{query}"
     nodes = grown(preamble if template != "channels" else f"S{preamble}", shots)
     for node in nodes:
-        chat.check(node, [query])
+        chat.check(node, queries(query))
         assert ids_in(tree, chat, node, query) == ids_of(tokenizer, messages_of(node, query))
     for node, longer in pairwise(nodes):  # what stood before shots are added stands there still
         assert chat.text(longer).text.startswith(chat.text(node).text)
         assert chat.text(node) in chat.text(longer).path
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(preamble=words, shots=some_shots, query=words)
+def test_own_edges_are_read_as_turns_of_the_same_chat(template, preamble, shots, query):
+    """Wherever the shared node ends, the ids are those of the whole chat."""
+    tokenizer, chat = (made("llama3", TEMPLATES[template]) for made in (tokenizer_of, chat_of))
+    tree, query = TokenTree(tokenizer, spelt_out=True), f"Q{query}"
+    nodes = grown(preamble if template != "channels" else f"S{preamble}", shots)
+    wanted = ids_of(tokenizer, messages_of(nodes[-1], query))
+    for shared in nodes:
+        below = nodes[-1].path[len(shared.path) :]
+        own = tuple(Edge(text=node.segment, role=node.role) for node in below)
+        one = Query(id="q", text=query, own=own)
+        chat.check(shared, [one])
+        assert ids_with(tree, chat, shared, one) == wanted
+
+
+def test_own_edges_that_a_template_cuts_are_refused() -> None:
+    chat = chat_of("llama3", CUTTING)
+    asked = Node("Label.").child("How was it?", role="user")
+    own = (Edge(text="x</think>good", role="assistant"),)
+    with pytest.raises(SpecError, match="does not leave the words"):
+        chat.check(asked, [Query(id="q", text="Q", own=own)])
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -81,13 +115,13 @@ def test_a_template_whose_turns_do_not_stay_takes_no_chat(why):
 def test_words_that_a_template_cuts_are_refused_and_never_read_otherwise():
     chat = chat_of("llama3", CUTTING)
     node = Node("Label.", role="system").child("a film", role="user")
-    chat.check(node.child("it was good", role="assistant"), ["Q", "R"])
+    chat.check(node.child("it was good", role="assistant"), queries("Q", "R"))
     thought = node.child("<think>good?</think> good", role="assistant")
-    for place, queries in ((thought, ["Q"]), (node, ["Q", "a</think>b"])):
+    for place, texts in ((thought, ["Q"]), (node, ["Q", "a</think>b"])):
         with pytest.raises(
             SpecError, match=r"does not leave the words .* as they are .* Use --format text\.$"
         ):
-            chat.check(place, queries)
+            chat.check(place, queries(*texts))
 
 
 def test_words_that_a_template_refuses_are_refused_in_its_own_words():
@@ -96,19 +130,19 @@ def test_words_that_a_template_refuses_are_refused_in_its_own_words():
         'bos_token }}{% if "X" in messages[-1].content %}{{ raise_exception("no X") }}{% endif %}',
     )
     chat, node = chat_of("llama3", picky), Node("Label.", role="system")
-    chat.check(node, ["Q"])
+    chat.check(node, queries("Q"))
     with pytest.raises(
         SpecError, match=r"^the chat template refuses this prompt: no X\. Use --format text\.$"
     ):
-        chat.check(node, ["Q", "QX"])
+        chat.check(node, queries("Q", "QX"))
 
 
 def test_an_answer_that_is_cut_is_found_behind_a_question_that_was_checked():
     chat = chat_of("llama3", CUTTING)
     asked = Node("Label.", role="system").child("another film", role="user")
-    chat.check(asked, ["Q"])
+    chat.check(asked, queries("Q"))
     with pytest.raises(SpecError, match="does not leave the words"):
-        chat.check(asked.child("</think>good", role="assistant"), ["Q"])
+        chat.check(asked.child("</think>good", role="assistant"), queries("Q"))
 
 
 @pytest.mark.parametrize("at", [0, 7, 8, 30, 59])
@@ -116,14 +150,14 @@ def test_an_answer_that_is_cut_is_found_behind_a_question_that_was_checked():
 def test_a_word_that_is_cut_is_found_wherever_it_stands_and_whatever_was_checked_before(at, k):
     chat = open_chat(tokenizer_of("llama3", CUTTING), one_turn=False)
     plain = grown("Label.", [(f"film {i}", "good") for i in range(60)])
-    chat.check(plain[k], ["Q"])
+    chat.check(plain[k], queries("Q"))
     thought = grown(
         "Label.", [(f"film {i}", "</think>good" if i == at else "good") for i in range(60)]
     )
-    chat.check(thought[at], ["Q"])
+    chat.check(thought[at], queries("Q"))
     with pytest.raises(SpecError, match="does not leave the words"):
-        chat.check(thought[-1], ["Q"])
-    chat.check(plain[-1], ["Q"])
+        chat.check(thought[-1], queries("Q"))
+    chat.check(plain[-1], queries("Q"))
 
 
 def test_a_chat_that_grows_is_checked_in_time_of_its_length():
@@ -147,10 +181,10 @@ def test_a_chat_that_grows_is_checked_in_time_of_its_length():
     ]  # at 100 turns fall out of step with edges
     before, nodes = counting.n_turns, grown("Label.", shots)
     for k in (0, 1, 4, 16, 64, 256):
-        chat.check(nodes[k], [f"Q{i}" for i in range(20)])
+        chat.check(nodes[k], queries(*(f"Q{i}" for i in range(20))))
     assert 2 * 256 < counting.n_turns - before < 3 * 256
-    chat.check(nodes[-1], [f"Q{i}" for i in range(20)])
-    chat.check(nodes[100], ["Q3"])
+    chat.check(nodes[-1], queries(*(f"Q{i}" for i in range(20))))
+    chat.check(nodes[100], queries("Q3"))
     assert counting.n_turns - before < 3 * 256
     assert counting.most < 24  # some templates take the square of it
 
@@ -159,7 +193,7 @@ def test_a_chat_that_begins_where_no_template_lets_it_is_refused():
     with pytest.raises(
         SpecError, match=r"no place for a turn of the user's at the beginning.* Use --format text"
     ):
-        chat_of("llama3", CHANNELS).behind(Node(" \n", role="system"), "Q")
+        chat_of("llama3", CHANNELS).behind(Node(" \n", role="system"), Query(id="", text="Q"))
 
 
 def test_a_template_that_asks_for_the_date_is_told_the_same_one_always():
@@ -169,6 +203,6 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_one_always():
     )
     node = Node("Label.", role="system")
     chat = chat_of("llama3", dated)
-    chat.check(node, ["Q"])
+    chat.check(node, queries("Q"))
     text = chat.text(node).text
     assert text == "26 Jul 2024|2024-07-26<|begin|><|header|>system<|header|>\n\nLabel."

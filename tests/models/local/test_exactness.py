@@ -43,10 +43,19 @@ def models(kind: str, dtype: torch.dtype = torch.float32, spread: float = 0.2):
 
 
 @cache
-def prefix_of(kind: str, way: str, dtype: torch.dtype = torch.float32, spread: float = 0.2):
+def prefix_of(
+    kind: str,
+    way: str,
+    dtype: torch.dtype = torch.float32,
+    spread: float = 0.2,
+    chunk: int = kv.CHUNK,
+):
     ours, plain = models(kind, dtype, spread)
     if way == "copied":
-        return CopiedPrefix(Runner(plain))
+        return CopiedPrefix(Runner(plain), chunk)
+    if chunk != kv.CHUNK:
+        prefix_of(kind, way)  # switches the model's attention
+        return SharedPrefix(Runner(ours), chunk)
     prefix, why = open_prefix(ours)
     assert (prefix.way, why) == ("shared", "")
     return prefix
@@ -151,11 +160,19 @@ def test_in_half_precision_they_are_within_a_hundredth(kind):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt_oss"])
-def test_chunks_of_a_prefill_and_pieces_of_the_scores_change_nothing(kind, monkeypatch):
-    monkeypatch.setattr("icl_harness.models.local.shared.CHUNK", 7)
+def test_pieces_of_the_scores_change_nothing(kind, monkeypatch):
     monkeypatch.setattr(attention, "SCORES", 64)
-    monkeypatch.setattr(attention, "_fused", lambda query, value: False)
-    walk(prefix_of(kind, "shared"), models(kind)[1], 3, turns=5, check=close)
+    monkeypatch.setattr(attention, "_fused", lambda query, value, **_: False)
+    walk(prefix_of(kind, "shared", chunk=7), models(kind)[1], 3, turns=5, check=close)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("way", ["shared", "copied"])
+def test_long_paths_and_rows_are_fed_in_chunks_and_change_nothing(way, kind):
+    """Three tokens at a time: chains, trees that fork inside a chunk and across several."""
+    prefix, plain = prefix_of(kind, way, chunk=3), models(kind)[1]
+    for seed in range(6):
+        walk(prefix, plain, seed, turns=3, check=close)
 
 
 def test_a_window_is_masked_and_not_only_ignored():
@@ -238,4 +255,4 @@ def test_a_forward_that_fails_leaves_a_path_that_goes_on(monkeypatch):
     close(
         prefix.rows([Twig.chain(Branch(80, [9]))], ([0], [0])).logits[0], expected(plain, [*ids, 9])
     )
-    assert kv.CHUNK > 50
+    assert prefix.chunk > 50

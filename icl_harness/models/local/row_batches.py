@@ -111,8 +111,9 @@ def _n_fitting(
         )
     on_cuda = prefix.runner.device.type == "cuda"
     space = int(SHARE * _free_bytes(prefix.runner.device))
-    fed = max(len(twig.own) for twig in twigs[:most]) + DRIFT
-    kept = fed + n_new
+    own = max(len(twig.own) for twig in twigs[:most]) + DRIFT
+    fed = min(own, prefix.chunk)
+    kept = own + n_new
     if prefix.way == "whole":
         fed = kept = max(twig.n_shared + len(twig.own) for twig in twigs[:most]) + n_new
     elif prefix.way != "shared":
@@ -125,7 +126,7 @@ def _n_fitting(
         + copies * wanted * _row(prefix)
     )
     n = min(len(twigs), most, space // per_row)
-    return max(1, n if on_cuda else min(n, FED // fed))
+    return max(1, n if on_cuda else min(n, FED // own))
 
 
 def _free_bytes(device: torch.device) -> int:
