@@ -238,7 +238,7 @@ def test_a_node_is_fitted_once():
 def test_a_querys_own_shots_are_learned_with_those_of_the_node(name):
     """As of one prompt that holds them all, and only by that query."""
     pairs = [("red ball", "a"), ("blue sea", "b"), ("blue sky", "b"), ("red brick", "a")]
-    whole = node_of(pairs + [("green leaf", "c"), ("green tree", "c"), ("green pea", "c")])
+    whole = node_of([*pairs, ("green leaf", "c"), ("green tree", "c"), ("green pea", "c")])
     node = whole.path[len(pairs)]
     own = tuple(Edge(text=node.segment, shot=node.shot) for node in whole.path[len(pairs) + 1 :])
     model = open_baseline(name, id=f"baseline/{name}")
