@@ -2,18 +2,17 @@
 
     IclError                 one line: what is wrong, where, the rule, the remedy
     ├── SpecError            the request itself: unknown task, mode, variant; shots beyond the pool
-    ├── DataError            rows: a missing, empty or malformed file; a leak between pool and queries
+    ├── DataError            rows: a missing, empty or malformed file; a pool with a query in it
     ├── TemplateError        a prompt template: a missing block, an undefined variable
     ├── ModelError           a model that cannot be opened: unknown id, no key, not a model
     ├── StoreError           a run folder: unwritable, foreign, made by another spec
     └── ProviderError        one request to a model
         ├── ContextOverflow  the prompt is longer than the model's context window
-        ├── AccountError     key, quota or permission: asking again cannot help, the run stops
-        ├── BudgetSpent      the next request could pass --max-cost: the run stops
-        └── WorkerLost       the worker that was asked died: another is asked
+        ├── AccountError     key, quota or permission: a retry cannot help, the run stops
+        ├── BudgetSpent      the next request could exceed --max-cost: the run stops
+        └── WorkerLost       the worker died: another takes the request
 
-An error carries the exit code of the command line and whether running the same command again can
-help.
+An error carries the command line's exit code, and whether running the same command again can help.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from collections.abc import Iterable
 
 
 class IclError(Exception):
-    """Base of all errors that are the user's to mend."""
+    """Base of all errors that the user can fix."""
 
     exit_code: int = 2
     resumable: bool = False
 
 
 class SpecError(IclError):
-    """The request cannot be carried out as asked."""
+    """The request cannot be carried out."""
 
 
 class DataError(IclError):
-    """Rows cannot be read, or would make the numbers untrue."""
+    """Rows cannot be read, or would make the numbers wrong."""
 
 
 class TemplateError(IclError):
@@ -50,7 +49,7 @@ class StoreError(IclError):
 
 
 class ProviderError(IclError):
-    """A request to a model failed; running again asks it again."""
+    """A request to a model failed; running again repeats it."""
 
     exit_code = 1
     resumable = True
@@ -65,16 +64,14 @@ class AccountError(ProviderError):
 
 
 class BudgetSpent(ProviderError):
-    """The dollars that the run may spend are spent."""
+    """The next request could cost more than is left of the budget."""
 
 
 class WorkerLost(ProviderError):
-    """A worker, or its machine, died before it had answered; another can answer."""
+    """A worker, or its machine, died before it answered; another can answer."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Nearest: a, b."`` (empty where nothing is near) for a message about an unknown
-    name.
-    """
+    """Return ``" Nearest: a, b."`` for a message about an unknown name, empty where none is."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Nearest: {', '.join(close)}." if close else ""

@@ -1,10 +1,15 @@
-"""Examples: the problems of a task, and the checks that keep pool and queries apart."""
+"""Examples: the problems of a task, and the checks that keep pool and queries apart.
+
+In: the fields of one problem, or many problems. Out: checked examples, or one line about what is
+wrong with them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +21,9 @@ from icl_harness.errors import DataError
 class Example:
     """One problem. `choices` are all answers that may be given; empty where the answer is free.
 
-    `cluster` names what examples have in common that makes their scores depend on each other (a
-    document that several questions are about, say). Numbers given as texts become texts. Raises `DataError` for anything else that is no text.
+    `cluster` names what makes the scores of several examples depend on each other, such as the
+    document that they all ask about. Numbers become texts. Raises `DataError` where anything else
+    is not text.
     """
 
     id: str
@@ -28,24 +34,32 @@ class Example:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "input", "target", "rationale", "cluster"):
+        for name in ("id", "input", "target"):
+            object.__setattr__(self, name, _text(getattr(self, name), name))
+        for name in ("rationale", "cluster"):
             value = getattr(self, name)
-            if name not in ("rationale", "cluster") or value is not None:
+            if value is not None:
                 object.__setattr__(self, name, _text(value, name))
         if not self.id:
             raise DataError(
-                f"an example has no id (input {self.input[:40]!r}). Every example needs a stable id."
+                f"an example has no id (input {self.input[:40]!r}). Every example needs a stable"
+                " id."
             )
-        if not isinstance(self.choices, tuple) or not all(
-            isinstance(choice, str) for choice in self.choices
-        ):
+        if self.choices != ():
+            self._check_choices()
+
+    def _check_choices(self) -> None:
+        choices = self.choices
+        is_tuple = isinstance(choices, tuple)
+        if not is_tuple or not all(isinstance(choice, str) for choice in choices):
             raise DataError(
-                f"example {self.id}: the choices are {shown(self.choices)}; they must be a tuple of strings."
+                f"example {self.id}: the choices are {shown(choices)}; they must be a tuple of"
+                " strings."
             )
-        if self.choices and self.target not in self.choices:
+        if self.target not in choices:
             raise DataError(
-                f"example {self.id}: target {self.target!r} is not among its {len(self.choices)} choices "
-                f"({', '.join(self.choices[:4])}, …)."
+                f"example {self.id}: target {self.target!r} is not among its {len(choices)}"
+                f" choices ({', '.join(choices[:4])}, …)."
             )
 
 
@@ -54,7 +68,7 @@ def _text(value: Any, name: str) -> str:
         return str(value)
     if not isinstance(value, str):
         raise DataError(f"the {name} is {json.dumps(value, default=repr)[:40]}; it must be text.")
-    if any("\ud800" <= c <= "\udfff" for c in ("" if value.isascii() else value)):
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise DataError(f"the {name} holds half a surrogate pair, which is not text.")
     return value
 
@@ -64,13 +78,13 @@ def shown(value: object) -> str:
     return " ".join(repr(value).split())[:40]
 
 
-# Words, and what some problems wholly consist of: brackets, operators, the sign of a number.
+# Words, and what some problems consist of alone: brackets, operators, the sign of a number.
 _WORDS = re.compile(r"\w+|[()\[\]{}<>+*/=^&|~%\\]|(?<!\w)-(?=\d)")
 
 
 def normalised(text: str) -> str:
-    """Return `text` in the form in which leaks are looked for: its case-folded words, brackets and
-    operators.
+    """Return the form of a text in which leaks are found: its words, brackets and operators,
+    case-folded.
     """
     return " ".join(_WORDS.findall(text.casefold())) or text.strip()
 
@@ -88,8 +102,8 @@ def content_hash(examples: Iterable[Example]) -> str:
 
 def check_unique(examples: Sequence[Example], where: str) -> None:
     """Raise `DataError` naming the ids that occur more than once."""
-    seen: set[str] = set()
-    twice = sorted({e.id for e in examples if e.id in seen or seen.add(e.id)})  # type: ignore[func-returns-value]
+    counts = Counter(example.id for example in examples)
+    twice = sorted(id for id, count in counts.items() if count > 1)
     if twice:
         raise DataError(
             f"{where}: {len(twice)} ids occur more than once: {_few(twice)}. Ids must be unique."
@@ -97,19 +111,24 @@ def check_unique(examples: Sequence[Example], where: str) -> None:
 
 
 def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:
-    """Return (pool id, query id) of every pool example whose normalised input is that of a query."""
-    asked = {normalised(q.input): q.id for q in queries}
-    return [(p.id, asked[key]) for p in pool if (key := normalised(p.input)) in asked]
+    """Return (pool id, query id) of every pool example whose normalised input is a query's."""
+    query_ids = {normalised(query.input): query.id for query in queries}
+    pairs = []
+    for example in pool:
+        query_id = query_ids.get(normalised(example.input))
+        if query_id is not None:
+            pairs.append((example.id, query_id))
+    return pairs
 
 
 def check_disjoint(pool: Sequence[Example], queries: Sequence[Example], where: str) -> None:
     """Raise `DataError` with the ids where the pool contains a query."""
     pairs = leaked(pool, queries)
     if pairs:
-        shown = _few([f"{p} = {q}" for p, q in pairs])
+        ids = _few([f"{pool_id} = {query_id}" for pool_id, query_id in pairs])
         raise DataError(
-            f"{where}: the pool contains {len(pairs)} of the queries (pool id = query id: {shown}). "
-            "Remove them from the pool: a shot must never show a query."
+            f"{where}: the pool contains {len(pairs)} of the queries (pool id = query id: {ids})."
+            " Remove them from the pool: a shot must never show a query."
         )
 
 

@@ -224,7 +224,7 @@ class Spec(Settings):
 
 
 def default_folder(spec: Spec) -> Path:
-    """Return `results/<tasks>-<models>-<hash of the spec>`: the same command finds its run again."""
+    """Return `results/<tasks>-<models>-<hash>`, so that the same command finds its run again."""
     digest = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*spec.tasks[:3], *spec.models[:2]))
     return Path("results") / f"{name[:60]}-{digest}"
