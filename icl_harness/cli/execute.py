@@ -16,10 +16,12 @@ from icl_harness.plan.asker import make_plan, spent_usd
 from icl_harness.plan.estimate import Plan, refuse_cost
 from icl_harness.report.run import Run
 from icl_harness.runner.banks import check_banks
+from icl_harness.runner.concurrency import run_async
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.overflow import refuse_overflow
 from icl_harness.runner.spec import Spec, default_folder
-from icl_harness.runner.walk import Watch, refuse_overflow, run_async, run_experiment
+from icl_harness.runner.walk import Watch, run_experiment
 from icl_harness.store.records import RunStore
 
 

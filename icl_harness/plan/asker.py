@@ -1,37 +1,49 @@
-"""Planning: the walk of a run that asks nothing.
+"""Planning: asking the schedules of a run what they request, and sending nothing.
 
-In: an experiment, and its run folder if there is one. Out: a `Plan`. The walk is the run's own:
-prompts, groups, what a window leaves of the shots, what was answered already, here or in an earlier
-cell. Tokens are counted as counting.py says, dollars as foresight.py does. Left out: requests that
-fail; looking for the shots that fit, where only the provider can tell; what Gemini's caches cost by
-the hour. The shots of a bank that is yet to be made are taken to be as long as the gold answers.
+In: an experiment, and its run folder if there is one. Out: a `Plan`. Prompts, groups, what a window
+leaves of the shots, what was answered already, here or in an earlier cell, are the run's own.
+Where a schedule reads answers that are still to come, unsolved ones stand in for them. Left out:
+requests that fail; looking for the shots that fit, where only the provider can tell; what Gemini's
+caches cost by the hour. The shots of a bank that is yet to be made are taken to be as long as the
+gold answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.counting import Count, Counter
-from icl_harness.models.api.foresight import Foresight
+from icl_harness.models.api.counting import Count
 from icl_harness.models.api.limiter import Rates
-from icl_harness.models.base import Model, Sampling
+from icl_harness.models.base import Model
 from icl_harness.plan.estimate import GOLD, Plan, Planned
-from icl_harness.prompts.modes import PromptPath
-from icl_harness.prompts.tree import Node
-from icl_harness.runner.asking import Asked, fit, make_asked, make_cell
-from icl_harness.runner.banks import bank_asks, bank_name, bank_usd, known_bank
+from icl_harness.plan.pricing import (
+    Costs,
+    forecast_of,
+    is_api,
+    is_unpriced,
+    most_answer_tokens,
+    window_of,
+)
+from icl_harness.prompts.tree import Node, Prompt
+from icl_harness.runner.attempts import outcomes
+from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
+from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment, Line, stand_in
-from icl_harness.runner.groups import Ask
-from icl_harness.store.bank import Bank, read_attempts
+from icl_harness.runner.groups import Key, Request
+from icl_harness.runner.overflow import Fitting, longest_first
+from icl_harness.runner.schedule import Bundle, Scope
+from icl_harness.runner.scopes import bank_scope, cell_of, line_scope
+from icl_harness.store.bank import Bank
 from icl_harness.store.header import RUN_FILE
-from icl_harness.store.records import RunStore
+from icl_harness.store.records import Cell, Outcome, RunStore
+
+ROUNDING = 1e-6  # of a token
 
 
 async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = False) -> Plan:
@@ -44,13 +56,12 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
     with contextlib.ExitStack() as stack:
         store = None
         if (folder / RUN_FILE).exists():
-            store = stack.enter_context(
-                contextlib.closing(RunStore.open(folder, experiment.header()))
-            )
+            store = RunStore.open(folder, experiment.header())
+            stack.enter_context(contextlib.closing(store))
         planner = _Planner(experiment, folder, store)
         try:
             for line in experiment.lines():
-                if not apis_only or isinstance(experiment.model(line), ApiModel):
+                if not apis_only or is_api(experiment.model(line)):
                     await planner.plan(line)
         finally:
             await planner.close()
@@ -70,163 +81,170 @@ def spent_usd(experiment: Experiment, store: RunStore) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ahead:
-    """A line that is planned. `stood_in`: its bank is yet to be made, gold answers stand in for the
-    model's own.
+    """A line that is planned. `shows_gold`: its bank is yet to be made, gold answers stand in for
+    the model's own.
     """
 
     line: Line
-    model: Model
-    asked: Asked
-    counter: Counter
-    foresight: Foresight | None
-    stood_in: bool
+    costs: Costs
+    fitting: Fitting
+    shows_gold: bool
 
-    async def count(self, k: int, asks: Sequence[Ask]) -> Count | None:
-        """Return the tokens of `k` shots and of requests behind them."""
-        return await self.counter.count(self.asked.path.node(k), [ask.query.text for ask in asks])
+    @property
+    def model(self) -> Model:
+        return self.costs.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A bundle of a cell: the requests that are left of it, and the shots that they get; None
+    where it is skipped.
+    """
+
+    cell: Cell
+    bundle: Bundle
+    shots: int | None
+    requests: Sequence[Request]
+
+    def at(self, shots: int) -> _Part:
+        """Return the same with another shot count."""
+        return replace(self, shots=shots, requests=self.bundle.same(self.requests, shots))
 
 
 class _Planner:
-    """What the walk has come to so far."""
+    """What the plan has come to so far."""
 
     def __init__(self, experiment: Experiment, folder: Path, store: RunStore | None) -> None:
         self.rows: list[Planned] = []
         self.unpriced: list[str] = []
         self._experiment, self._folder, self._store = experiment, folder, store
-        self._models: dict[int, tuple[Model, Counter, Foresight | None]] = {}
+        self._costs: dict[int, Costs] = {}
+        self._fittings: dict[int, Fitting] = {}
         self._banks: set[str] = set()
-        self._asks: dict[tuple[str, str, str, str, int], Asked] = {}
-        self._known: dict[
-            tuple[str, str, str, str], set[str]
-        ] = {}  # greedy prompts: what their node was asked
+        # at temperature 0: the texts that are requested behind a node
+        self._known: dict[tuple[str, str, str, str], set[str]] = {}
 
     async def plan(self, line: Line) -> None:
         """Add the rows of a line."""
-        experiment, model = self._experiment, self._experiment.model(line)
-        counter, foresight = self._of(model)
-        bank = known_bank(experiment, self._folder, line) if line.needs_bank else None
-        stood_in = line.needs_bank and bank is None
-        if stood_in:
-            await self._plan_bank(line, model)
-            bank = Bank(
-                tuple(map(stand_in, experiment.dataset(line.task, line.variant, line.draw).pool))
-            )
-            foresight = _foresee(model)  # these prompts are no other line's
-        asked = self._asked(line, model, experiment.path(line, bank))
-        ahead = _Ahead(
-            line=line, model=model, asked=asked, counter=counter, foresight=foresight, stood_in=stood_in
-        )  # fmt: skip
-        cells = {shots: self._pending(ahead, shots) for shots in experiment.spec.shots}
-        await self._count_all(
-            ahead, sorted({k for k, asks in cells.values() if asks and k is not None})
-        )
+        experiment = self._experiment
+        ahead, bank = await self._look_ahead(line)
+        scope = line_scope(experiment, line, experiment.path(line, bank))
+        parts: list[_Part] = []
+        for shots in experiment.spec.shots:
+            parts += self._parts(ahead, scope, shots)
+        await self._count_nodes(ahead, parts)
         most = max(experiment.spec.shots)
-        for shots, (k, asks) in cells.items():
-            row = await self._plan_cell(ahead, shots, None if k is None else min(k, most), asks)
+        for part in parts:
+            if part.shots is not None and part.shots > most:
+                part = part.at(most)
+            row = await self._plan_part(ahead, part)
             if row.fits is False and row.shots_used is not None:
                 most = row.shots_used
-            gold = stood_in and row.shots_used and row.counted
-            self.rows.append(replace(row, counted=row.counted + GOLD) if gold else row)
+            if ahead.shows_gold and row.shots_used and row.counted:
+                row = replace(row, counted=row.counted + GOLD)
+            self.rows.append(row)
 
     def notes(self) -> list[str]:
         """Return what the counting has to say."""
-        notes = [note for _, counter, _ in self._models.values() for note in counter.notes]
+        notes = []
+        for costs in self._costs.values():
+            notes += costs.counter.notes
         scoring = self._experiment.spec.scoring
-        if scoring != "generate" and any(foresight for *_, foresight in self._models.values()):
+        if scoring != "generate" and any(costs.forecast for costs in self._costs.values()):
             notes.append(
-                f"scoring {scoring} is planned as one request per query; a provider may take more or fewer"
+                f"scoring {scoring} is planned as one request per query; a provider may take more "
+                "or fewer"
             )
         return notes
 
     async def close(self) -> None:
         """Close the connections that counting opened; they belong to this event loop."""
-        for model, _, _ in self._models.values():
-            if isinstance(model, ApiModel):
-                await model.close()
+        for costs in self._costs.values():
+            if is_api(costs.model):
+                await costs.model.close()
 
-    def _asked(self, line: Line, model: Model, path: PromptPath) -> Asked:
-        """Return what a line asks; the texts are the same in every draw of the same examples, so
-        they are made once.
-        """
-        key = (
-            line.model,
-            line.task.name,
-            line.variant,
-            line.mode,
-            line.draw if line.task.per_draw else 0,
-        )
-        if key not in self._asks:
-            self._asks[key] = make_asked(self._experiment, line, model, path)
-        return replace(self._asks[key], path=path)
+    async def _look_ahead(self, line: Line) -> tuple[_Ahead, Bank | None]:
+        """Return what is known of a line, and its bank or what stands in for it."""
+        experiment, model = self._experiment, self._experiment.model(line)
+        costs, bank, shows_gold = self._costs_of(model), None, False
+        if line.needs_bank:
+            bank = known_bank(experiment, self._folder, line)
+            shows_gold = bank is None
+        if shows_gold:
+            await self._plan_bank(line, costs)
+            pool = experiment.dataset(line.task, line.variant, line.draw).pool
+            bank = Bank(tuple(map(stand_in, pool)))
+            costs = replace(costs, forecast=forecast_of(model))  # these prompts are no other line's
+        fitting = self._fittings.setdefault(id(model), Fitting(model, experiment.spec.on_overflow))
+        return _Ahead(line=line, costs=costs, fitting=fitting, shows_gold=shows_gold), bank
 
-    def _of(self, model: Model) -> tuple[Counter, Foresight | None]:
-        if id(model) not in self._models:
-            self._models[id(model)] = model, Counter(model), _foresee(model)
-        return self._models[id(model)][1:]
+    def _costs_of(self, model: Model) -> Costs:
+        if id(model) not in self._costs:
+            self._costs[id(model)] = Costs.of(model)
+        return self._costs[id(model)]
 
-    async def _plan_bank(self, line: Line, model: Model) -> None:
-        name, (counter, foresight) = bank_name(line), self._of(model)
+    async def _plan_bank(self, line: Line, costs: Costs) -> None:
+        """Add the rows of a line's bank, unless another line has."""
+        experiment, name = self._experiment, bank_name(line)
         if name in self._banks:
             return
         self._banks.add(name)
-        asked = bank_asks(
-            self._experiment, line, read_attempts((self._folder / name).with_suffix(".partial"))
-        )
-        if asked.queries:
-            count = await counter.count(asked.node, [query.text for query in asked.queries])
-            row = replace(self._blank(line, asked.node.n_shots, asked.node.n_shots), draw=None)
-            row = replace(row, requests=len(asked.queries), **_window(model))
-            row = self._fill(row, model, foresight, asked.node, count, asked.sampling)
-            self.rows.append(
-                replace(row, fits=row.longest <= row.window if row.longest and row.window else None)
-            )
+        scope, done = bank_scope(experiment, line), outcomes(left_attempts(self._folder, line))
+        read = _Answers(done)
+        for bundle in experiment.bank_schedule(line)(scope, len(scope.path.shots), read):
+            shots = bundle.most_shots
+            requests = read.left(bundle.requests(shots))
+            if not requests:
+                continue
+            count = await costs.counter.count(bundle.node(shots), _texts(requests))
+            row = replace(_blank(line, shots, shots), draw=None, requests=len(requests))
+            row = self._fill(_with_window(row, costs.model), costs, bundle, shots, count)
+            if row.longest and row.window:
+                row = replace(row, fits=row.longest <= row.window)
+            self.rows.append(row)
 
-    def _pending(self, ahead: _Ahead, shots: int) -> tuple[int | None, Sequence[Ask]]:
-        """Return how many shots a cell gets, and the requests that the store does not hold the
-        answers of.
-        """
-        spec, store, asked, line = self._experiment.spec, self._store, ahead.asked, ahead.line
-        cell, asks, found = make_cell(spec, line, shots), asked.asks, dict[int, int]()
-        if store is not None:
-            done, found = store.done(cell), store.answers_by_shots(cell)
-            asks = [ask for ask in asks if any((q.id, q.sample) not in done for q in ask.members)]
-        if not asks:
-            return min(shots, len(asked.path.shots)), asks
-        k = fit(ahead.model, asked.path, shots, asked.reserved, str(line), spec.on_overflow)
-        return (k if k is None or not found else min(k, max(found))), asks
+    def _parts(self, ahead: _Ahead, scope: Scope, shots: int) -> Iterator[_Part]:
+        """Yield what a cell requests, less what the store holds the answers of."""
+        line, store = ahead.line, self._store
+        cell = cell_of(self._experiment.spec, line, shots)
+        read = _Answers({} if store is None else store.outcomes(cell))
+        for bundle in self._experiment.schedule(line)(scope, shots, read):
+            k: int | None = bundle.most_shots
+            requests = read.left(longest_first(ahead.model, bundle, bundle.most_shots))
+            if requests:
+                k = ahead.fitting.shots(bundle, str(line))
+                if k is not None:
+                    k = min(k, read.most_shots(k))
+                    requests = bundle.same(requests, k)
+            yield _Part(cell=cell, bundle=bundle, shots=k, requests=requests)
 
-    async def _count_all(self, ahead: _Ahead, shots: Sequence[int]) -> None:
+    async def _count_nodes(self, ahead: _Ahead, parts: Sequence[_Part]) -> None:
         """Have the nodes of a line counted at the same time; each is then known."""
-        asks = ahead.asked.asks[:1]
-        try:
+        firsts = {part.shots: part for part in reversed(parts) if part.requests}
+        with first_error():
             async with asyncio.TaskGroup() as group:
-                for k in shots:
-                    group.create_task(ahead.count(k, asks))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+                for shots in sorted(k for k in firsts if k is not None):
+                    node, texts = firsts[shots].bundle.node(shots), _texts(firsts[shots].requests)
+                    group.create_task(ahead.costs.counter.count(node, texts[:1]))
 
-    async def _plan_cell(
-        self, ahead: _Ahead, shots: int, k: int | None, asks: Sequence[Ask]
-    ) -> Planned:
-        asked, row = ahead.asked, self._blank(ahead.line, shots, k)
-        wanted = min(shots, len(asked.path.shots))
-        if not asks:
+    async def _plan_part(self, ahead: _Ahead, part: _Part) -> Planned:
+        row = _blank(ahead.line, part.cell.shots, part.shots)
+        if not part.requests:
             return row
-        row = replace(row, **_window(ahead.model))
-        if k is None:
+        row = _with_window(row, ahead.model)
+        if part.shots is None:
             return replace(row, fits=False)
-        count = await ahead.count(k, asks)
+        wanted, node = part.bundle.most_shots, part.bundle.node(part.shots)
+        count = await ahead.costs.counter.count(node, _texts(part.requests))
         if row.told_by == "price table" and row.window and count is not None:
-            left = _fitting(
-                asked,
-                k,
-                count,
-                row.window - max(count.queries) - _room(ahead.model, asked.sampling),
-            )
-            row = replace(row, fits=left >= wanted, shots_used=self._by_policy(k, left))
+            room = row.window - most_answer_tokens(ahead.model, part.bundle.sampling)
+            left = _fitting(part, part.shots, count, room)
+            row = replace(row, fits=left >= wanted, shots_used=self._by_policy(part.shots, left))
         elif row.window:
-            row = replace(row, fits=k == wanted)
-        return row if row.shots_used is None else await self._ask(row, ahead, row.shots_used, asks)
+            row = replace(row, fits=part.shots == wanted)
+        if row.shots_used is None:
+            return row
+        return await self._ask(row, ahead, part.at(row.shots_used))
 
     def _by_policy(self, k: int, left: int) -> int | None:
         """Return how many shots a cell of `k` gets where the provider will take `left`. With the
@@ -237,90 +255,128 @@ class _Planner:
             return k
         return left if policy == "drop" and left >= 0 else None
 
-    async def _ask(self, row: Planned, ahead: _Ahead, k: int, asks: Sequence[Ask]) -> Planned:
-        """Return the row of a cell, less what is copied from earlier answers to the same prompts."""
-        line, asked, node = ahead.line, ahead.asked, ahead.asked.path.node(k)
-        if asked.sampling.temperature == 0 and (k == 0 or not ahead.stood_in):
-            key = (line.model, line.task.name, line.variant, node.hash)
-            cell = make_cell(self._experiment.spec, line, row.shots)
-            if key not in self._known:
-                self._known[key] = (
-                    set(self._store.answered(cell, node)) if self._store is not None else set()
-                )
-            known = self._known[key]
-            asks = [ask for ask in asks if ask.query.text not in known]
-            known.update(ask.query.text for ask in asks)
-        if not asks:
+    async def _ask(self, row: Planned, ahead: _Ahead, part: _Part) -> Planned:
+        """Return the row of a cell, less what is copied from earlier answers to identical requests."""
+        bundle, shots, requests = part.bundle, part.shots or 0, part.requests
+        if bundle.sampling.temperature == 0 and (shots == 0 or not ahead.shows_gold):
+            requests = self._new(part.cell, bundle.node(shots), requests)
+        if not requests:
             return row
-        row = replace(row, requests=len(asks))
-        return self._fill(
-            row, ahead.model, ahead.foresight, node, await ahead.count(k, asks), asked.sampling
-        )
+        count = await ahead.costs.counter.count(bundle.node(shots), _texts(requests))
+        row = replace(row, requests=len(requests))
+        return self._fill(row, ahead.costs, bundle, shots, count)
 
-    def _blank(self, line: Line, shots: int, k: int | None) -> Planned:
-        return Planned(
-            task=line.task.name, model=line.model, mode=line.mode, variant=line.variant, shots=shots, draw=line.draw,
-            requests=0, shots_used=k,
-        )  # fmt: skip
+    def _new(self, cell: Cell, node: Node, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests to which neither the store nor an earlier cell has the answer."""
+        leaves = [Prompt(node, request.query).leaf for request in requests]
+        pairs = list(zip(leaves, requests, strict=True))
+        new = [
+            (leaf, request)
+            for leaf, request in pairs
+            if request.query.text not in self._known_texts(cell, leaf)
+        ]
+        for leaf, request in new:
+            self._known_texts(cell, leaf).add(request.query.text)
+        return [request for _, request in new]
+
+    def _known_texts(self, cell: Cell, leaf: Node) -> set[str]:
+        key = (cell.model, cell.task, cell.variant, leaf.hash)
+        if key not in self._known:
+            store = self._store
+            self._known[key] = set() if store is None else set(store.answered(cell, leaf))
+        return self._known[key]
 
     def _fill(
-        self, row: Planned, model: Model, foresight: Foresight | None, node: Node, count: Count | None,
-        sampling: Sampling,
-    ) -> Planned:  # fmt: skip
+        self, row: Planned, costs: Costs, bundle: Bundle, shots: int, count: Count | None
+    ) -> Planned:
         """Return a row with the tokens and dollars of its requests."""
-        room = _room(model, sampling)
+        model, forecast, node = costs.model, costs.forecast, bundle.node(shots)
+        room = most_answer_tokens(model, bundle.sampling)
         row = replace(row, completion_tokens=row.requests * room)
-        if isinstance(model, ApiModel) and model.price is None and model.id not in self.unpriced:
+        if is_unpriced(model) and model.id not in self.unpriced:
             self.unpriced.append(model.id)
         if count is None:
             return row
         row = replace(row, longest=count.prefix + max(count.queries) + room, counted=count.how)
-        if foresight is None:
-            return replace(row, prompt_tokens=row.requests * count.prefix + sum(count.queries))
-        row = replace(row, **vars(foresight.ask(node, count, room)))
+        if forecast is None:
+            prompts = row.requests * count.prefix + sum(count.queries)
+            return replace(row, prompt_tokens=prompts)
+        row = replace(row, **vars(forecast.ask(node, count, room)))
+        if self._experiment.batch:
+            return row
         tokens = (row.prompt_tokens or 0) + row.completion_tokens
-        if not foresight.paces_cached:
+        if not forecast.paces_cached:
             tokens -= row.cached_tokens or 0
-        return replace(
-            row,
-            seconds=None
-            if self._experiment.batch
-            else _seconds(foresight.rates, row.requests, tokens),
-        )
+        return replace(row, seconds=_seconds(forecast.rates, row.requests, tokens))
 
 
-def _foresee(model: Model) -> Foresight | None:
-    return Foresight(model) if isinstance(model, ApiModel) else None
-
-
-def _fitting(asked: Asked, k: int, count: Count, room: int) -> int:
-    """Return how many of `k` shots fit into the tokens `room`; -1 where not even the prompt without
-    shots does.
+class _Answers:
+    """The answers of a cell so far, as its schedule reads them, and unsolved ones in the place of
+    those that are still to come.
     """
-    most_bytes = room * asked.path.node(k).n_bytes / max(1, count.prefix)
-    return bisect_right(range(k + 1), most_bytes, key=lambda i: asked.path.node(i).n_bytes) - 1
+
+    def __init__(self, done: dict[Key, Outcome]) -> None:
+        self._done = done
+        self._unsolved: dict[Key, Outcome] = {}
+
+    def __call__(self) -> dict[Key, Outcome]:
+        return {**self._unsolved, **self._done}
+
+    def left(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Return the requests that have no answer; unsolved ones stand in for it from now on."""
+        left = [r for r in requests if any(key not in self._done for key in r.keys)]
+        for request in left:
+            for key in request.keys:
+                self._unsolved[key] = Outcome("ok", "", None, 0.0, 0)
+        return left
+
+    def most_shots(self, otherwise: int) -> int:
+        """Return the most shots that an answer used."""
+        used = [one.shots_used for one in self._done.values() if one.status == "ok"]
+        return max(used, default=otherwise)
+
+
+def _texts(requests: Sequence[Request]) -> list[str]:
+    return [request.query.tail for request in requests]
+
+
+def _blank(line: Line, shots: int, k: int | None) -> Planned:
+    return Planned(
+        task=line.task.name,
+        model=line.model,
+        mode=line.mode,
+        variant=line.variant,
+        shots=shots,
+        draw=line.draw,
+        requests=0,
+        shots_used=k,
+    )
+
+
+def _with_window(row: Planned, model: Model) -> Planned:
+    window, told_by = window_of(model)
+    return replace(row, window=window, told_by=told_by)
+
+
+def _fitting(part: _Part, shots: int, count: Count, room: int) -> int:
+    """Return how many of `shots` shots fit into the tokens `room`, taken from those of a byte; -1
+    where not even the prompt without shots does.
+    """
+    bundle, longest = part.bundle, max(count.queries)
+    per_byte = count.prefix / max(1, bundle.node(shots).n_bytes)
+    own_per_byte = longest / max(1, _longest_bytes(part))
+
+    def tokens(k: int) -> int:
+        own = own_per_byte * _longest_bytes(part.at(k)) if bundle.path.selects else longest
+        return math.ceil(per_byte * bundle.node(k).n_bytes + own - ROUNDING)
+
+    return bisect_right(range(shots + 1), room, key=tokens) - 1
+
+
+def _longest_bytes(part: _Part) -> int:
+    return max(len(text.encode()) for text in _texts(part.requests))
 
 
 def _seconds(rates: Rates, requests: int, tokens: int) -> float | None:
     times = [60 * n / rate for n, rate in ((requests, rates.rpm), (tokens, rates.tpm)) if rate]
     return max(times, default=None)
-
-
-def _room(model: Model, sampling: Sampling) -> int:
-    """Return the tokens that an answer may take."""
-    if sampling.scoring != "generate":
-        return 0
-    return model.limit(sampling) if isinstance(model, ApiModel) else sampling.max_tokens
-
-
-def _window(model: Model) -> dict[str, Any]:
-    """Return the model's context window and who tells it."""
-    if model.capabilities.context_window is not None:
-        told_by = "user" if isinstance(model, ApiModel) else "model"
-        return {"window": model.capabilities.context_window, "told_by": told_by}
-    known = (
-        model.price.context_window
-        if isinstance(model, ApiModel) and model.price is not None
-        else None
-    )
-    return {} if known is None else {"window": known, "told_by": "price table"}

@@ -28,8 +28,9 @@ from icl_harness.models.workers import Workers
 from icl_harness.prompts.modes import Mode, PromptPath, ShotSource, gold_shots
 from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
-from icl_harness.prompts.tree import Shot
+from icl_harness.prompts.tree import Query, Shot
 from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
+from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import Attempt, Bank
 from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, load_examples
@@ -90,6 +91,7 @@ class Experiment:
         self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
+        self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
         self.tasks = list(
             {task.name: task for name in spec.tasks for task in find_tasks(name)}.values()
         )
@@ -184,6 +186,29 @@ class Experiment:
         """
         found = self.dataset(task, variant, draw).queries
         return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
+
+    def rendered_queries(
+        self, line: Line, path: PromptPath, k: int, *, weighed: bool
+    ) -> list[Query]:
+        """Return the queries of a line as they stand behind `k` shots of its path, with the
+        continuations of their choices where these are weighed. Texts that no draw, model or shot
+        count changes are rendered once.
+        """
+        examples = self.queries(line.task, line.variant, line.draw)
+        key = (line.task.name, line.variant, line.mode, weighed)
+        if line.task.per_draw or path.selects:
+            return [path.query(example, k, weighed=weighed) for example in examples]
+        if key not in self._rendered:
+            self._rendered[key] = [path.query(example, weighed=weighed) for example in examples]
+        return self._rendered[key]
+
+    def schedule(self, line: Line) -> Schedule:
+        """Return what the cells of a line request, in which order."""
+        return every_query
+
+    def bank_schedule(self, line: Line) -> Schedule:
+        """Return what the bank of a line requests, in which order."""
+        return every_query
 
     def n_queries(self, task: Task) -> int:
         """Return how many queries each cell of a task asks."""

@@ -1,9 +1,9 @@
 """Several queries in one request: they are numbered, and so are their answers.
 
-In: the queries of a cell. Out: what is asked (`Ask`), and each query's own answer out of the reply.
-After Jiang et al. 2024, "Many-Shot In-Context Learning in Multimodal Foundation Models" (batched
-queries). One query a request is asked as it is. Left out: asking again for an answer that a reply
-lacks.
+In: the queries of a cell. Out: the requests that are sent (`Request`), and each query's own answer
+out of the reply. After Jiang et al. 2024, "Many-Shot In-Context Learning in Multimodal Foundation
+Models" (batched queries). One query a request is sent as it is. Left out: another request for an
+answer that a reply lacks.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole, truncate_at_stop
 from icl_harness.prompts.tree import Query
 
 INSTRUCTION = (
-    "Answer each of the {n} numbered queries below. Begin each answer on a line of its own, with the number of its "
-    'query and a colon, as in "1: …". Give one answer to each, and nothing else.'
+    "Answer each of the {n} numbered queries below. Begin each answer on a line of its own, with "
+    'the number of its query and a colon, as in "1: …". Give one answer to each, and nothing else.'
 )
 ENDING = "Answers:\n"
 NUMBER_TOKENS = 8  # what an answer's number and line break may take
+
+Key = tuple[str, int]  # the id of a query and the number of its sample
 
 # The number that begins an answer: "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x", "### 1) x".
 _NUMBER = re.compile(
@@ -33,10 +36,8 @@ _NUMBER = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
-    """One request: what is asked, and the queries that it stands for; itself alone, where it is no
-    group.
-    """
+class Request:
+    """What is sent, and the queries that it stands for: itself alone, where it is no group."""
 
     query: Query
     members: tuple[Query, ...]
@@ -46,15 +47,33 @@ class Ask:
         """Whether the answers stand under numbers."""
         return self.query is not self.members[0]
 
+    @property
+    def key(self) -> Key:
+        """Return what tells the request from the others of its cell."""
+        return self.query.id, self.query.sample
 
-def make_asks(queries: Sequence[Query], n: int) -> list[Ask]:
-    """Return the requests for all queries of a cell, `n` in each; the last may hold fewer."""
+    @property
+    def keys(self) -> list[Key]:
+        """Return what tells the members from the other queries of the cell."""
+        return [(query.id, query.sample) for query in self.members]
+
+
+def make_requests(queries: Sequence[Query], n: int) -> list[Request]:
+    """Return the requests for all queries of a cell, `n` in each; the last may hold fewer.
+
+    Raises `SpecError` where queries that are to share a request have own edges.
+    """
     if n == 1:
-        return [Ask(query=query, members=(query,)) for query in queries]
+        return [Request(query=query, members=(query,)) for query in queries]
+    if any(query.own for query in queries):
+        raise SpecError(
+            "--queries-per-request: queries that are each shown other shots cannot share a "
+            "request. Leave it out, or the variant that selects the shots."
+        )
     return [_group(queries[i : i + n]) for i in range(0, len(queries), n)]
 
 
-def _group(members: Sequence[Query]) -> Ask:
+def _group(members: Sequence[Query]) -> Request:
     numbered = [f"{i}: {query.text.strip()}" for i, query in enumerate(members, 1)]
     text = "\n\n".join([INSTRUCTION.format(n=len(members)), *numbered, ENDING])
     first = members[0]
@@ -64,7 +83,7 @@ def _group(members: Sequence[Query]) -> Ask:
         sample=first.sample,
         seed=first.seed,
     )
-    return Ask(query=query, members=tuple(members))
+    return Request(query=query, members=tuple(members))
 
 
 def group_sampling(sampling: Sampling, n: int) -> Sampling:
@@ -77,17 +96,17 @@ def group_sampling(sampling: Sampling, n: int) -> Sampling:
 
 
 def split_answer(
-    ask: Ask, answer: Answer, stop: Sequence[str]
+    request: Request, answer: Answer, stop: Sequence[str]
 ) -> Iterator[tuple[Query, Answer, bool]]:
     """Yield (query, its answer, whether it was found under its number) of a reply, in the order of
     the queries.
 
-    What the request took is shared out among them. An answer that was not found is the whole reply.
+    What the request cost is shared out among them. An answer that was not found is the whole reply.
     """
-    n = len(ask.members)
+    n = len(request.members)
     texts = parse_answers(answer.text, n) if answer.text is not None else [None] * n
     usages, lost = share_usage(answer.usage, n), share_whole(answer.n_lost, n)
-    for i, query in enumerate(ask.members):
+    for i, query in enumerate(request.members):
         found = texts[i]
         text = answer.text if found is None else truncate_at_stop(found, stop)
         own = replace(

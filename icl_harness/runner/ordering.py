@@ -1,10 +1,10 @@
-"""Whose turn it is, where several lines are walked at a time.
+"""In which order lines send the same request, where several are walked at a time.
 
-A greedy prompt is asked once a run and copied from then on. One by one, the first line of the grid
-that comes to it asks. So a line waits behind an earlier one that is underway and still has the very
-same prompt before it: zero-shot, above all. It never waits for a later one, so the first line
-underway always goes on. Within a line whose cells are asked at the same time, larger shot counts
-wait for smaller ones in the same way (a bank may hold too few for either).
+At temperature 0 a request is sent once a run and copied from then on. The first cell in grid order
+sends it; later ones copy its answer. So a line waits behind an earlier one that is underway and may
+still send the very same prompt: zero-shot, above all. It never waits for a later one, so the first
+line underway always proceeds. Within a line whose cells are sent at the same time, larger shot
+counts wait for smaller ones in the same way (a bank may hold too few for either).
 """
 
 from __future__ import annotations
@@ -17,83 +17,80 @@ from icl_harness.prompts.tree import Node
 from icl_harness.runner.experiment import Line
 
 
-class Place:
-    """Where a line is: its path, once that is known, and the shot counts of the grid that are still
-    before it.
-    """
+class LineState:
+    """How far a line is: its path, once that is known, and the shot counts that are still to do."""
 
     def __init__(self, line: Line, shots: Sequence[int]) -> None:
         self.line = line
         self.path: PromptPath | None = None  # reinforced: not before the bank is there
         self.shots = tuple(shots)
         self.todo = set(shots)
-        self.most_shots: int | None = None  # that fit, where the provider or an earlier run told it
+        # how many shots fit, where the provider's refusals or an earlier run showed it
+        self.most_shots: int | None = None
         self.searching = asyncio.Lock()  # for that number
 
-    def has_before_it(self, node: Node) -> bool:
-        """Whether this line may still come to a prefix."""
-        k = node.n_shots
+    def may_send(self, node: Node, k: int) -> bool:
+        """Return whether this line may still send requests behind a prefix, with `k` shots."""
         if self.path is None:  # without its bank it shares the prompt without shots alone
             return k == 0 and 0 in self.todo
         # A cell that drops shots comes to a smaller count, but then the next larger cell has been
         # there as well.
-        nearest = next((n for n in self.shots if n >= k), None)
-        return (
-            nearest in self.todo
-            and k <= len(self.path.shots)
-            and self.path.node(k).hash == node.hash
-        )
+        larger = next((n for n in self.shots if n >= k), None)
+        if larger not in self.todo or k > len(self.path.shots):
+            return False
+        return self.path.node(k).hash == node.hash
 
 
-class Turns:
+class GridOrder:
     """The lines that are underway, in the order of the grid."""
 
     def __init__(self) -> None:
-        self._places: list[Place] = []
-        self._moved = asyncio.Condition()
+        self._states: list[LineState] = []
+        self._changed = asyncio.Condition()
 
-    def enter(self, line: Line, shots: Sequence[int]) -> Place:
+    def enter(self, line: Line, shots: Sequence[int]) -> LineState:
         """Add a line with its shot counts, ascending, behind all that are there."""
-        self._places.append(Place(line, shots))
-        return self._places[-1]
+        self._states.append(LineState(line, shots))
+        return self._states[-1]
 
-    async def move(
-        self, place: Place, *, path: PromptPath | None = None, done: int | None = None
+    async def update(
+        self, state: LineState, *, path: PromptPath | None = None, done: int | None = None
     ) -> None:
         """Take note of a line's path, or that it is done with a shot count."""
-        async with self._moved:
-            place.path = path or place.path
-            place.todo -= {done}
-            self._moved.notify_all()
+        async with self._changed:
+            state.path = path or state.path
+            state.todo -= {done}
+            self._changed.notify_all()
 
-    async def leave(self, place: Place) -> None:
+    async def leave(self, state: LineState) -> None:
         """Take note that a line is done."""
-        async with self._moved:
-            self._places.remove(place)
-            self._moved.notify_all()
+        async with self._changed:
+            self._states.remove(state)
+            self._changed.notify_all()
 
-    async def wait(self, place: Place, node: Node, shots: int, *, other_lines: bool = True) -> None:
-        """Return once no earlier line, and none of the line's cells of fewer shots, may still come
-        to a prefix.
+    async def wait(
+        self, state: LineState, node: Node, k: int, shots: int, *, other_lines: bool = True
+    ) -> None:
+        """Return once no earlier line, and none of the line's cells of fewer than `shots` shots,
+        may still send requests behind a prefix with `k` shots.
         """
-        async with self._moved:
-            await self._moved.wait_for(
-                lambda: not self._is_awaited(place, node, shots, other_lines)
-            )
 
-    def _is_awaited(self, place: Place, node: Node, shots: int, other_lines: bool) -> bool:
-        line = place.line
-        if any(node.n_shots <= n < shots for n in place.todo):
+        def is_free() -> bool:
+            return not self._must_wait(state, node, k, shots, other_lines)
+
+        async with self._changed:
+            await self._changed.wait_for(is_free)
+
+    def _must_wait(
+        self, state: LineState, node: Node, k: int, shots: int, other_lines: bool
+    ) -> bool:
+        if any(k <= smaller < shots for smaller in state.todo):
             return True
-        if not other_lines:
-            return False
-        for other in self._places[: self._places.index(place)]:
-            theirs = other.line
-            same = (theirs.model, theirs.task.name, theirs.variant) == (
-                line.model,
-                line.task.name,
-                line.variant,
-            )
-            if same and other.has_before_it(node):
-                return True
-        return False
+        earlier = self._states[: self._states.index(state)] if other_lines else []
+        return any(_shares(other, state) and other.may_send(node, k) for other in earlier)
+
+
+def _shares(one: LineState, other: LineState) -> bool:
+    """Return whether two lines may copy each other's answers."""
+    a, b = one.line, other.line
+    return (a.model, a.task.name, a.variant) == (b.model, b.task.name, b.variant)

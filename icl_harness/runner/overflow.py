@@ -1,50 +1,264 @@
-"""How many whole shots of a prompt fit into a model's context window."""
+"""How many whole shots of a prompt fit into a model's context window.
+
+In: a bundle. Out: the shot count that it is sent with, by the spec's policy. Where the back end
+knows its window and its tokens that is found before anything is sent (`Fitting`); else the
+provider's refusals show it (`ask_bundle`). All answers to a bundle use the same shot count.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from icl_harness.models.base import Model, Sampling
+from icl_harness.errors import SpecError
+from icl_harness.models.base import Answer, Model, Sampling, Usage, spent_tokens
 from icl_harness.prompts.modes import PromptPath
-from icl_harness.prompts.tree import Query
+from icl_harness.runner.asking import CellAsker, n_bytes
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.groups import Request
+from icl_harness.runner.recording import add_usage
+from icl_harness.runner.schedule import Bundle
+from icl_harness.runner.scopes import line_scope
+from icl_harness.runner.spec import OnOverflow
+from icl_harness.store.records import Cell
 
 
-def reserved_tokens(
-    model: Model, path: PromptPath, queries: Sequence[Query], sampling: Sampling
-) -> int:
-    """Return the tokens that the longest query and its answer take behind a prefix; 0 where they
-    are not counted.
-    """
-    if model.capabilities.context_window is None:
-        return 0
-    root = path.node(0)
-    if sampling.scoring == "generate":
-        texts, n_new = [q.text for q in queries], sampling.max_tokens
-    else:
-        texts, n_new = [q.text + max(q.continuations, key=len, default="") for q in queries], 0
-    base, longest = model.count_tokens(root), model.count_longest(root, texts)
-    return 0 if base is None or longest is None else longest - base + n_new
+class Fitting:
+    """Finds what fits before anything is sent, for one model."""
 
+    def __init__(self, model: Model, policy: OnOverflow) -> None:
+        self.model = model
+        self.policy = policy
+        self._reserved: tuple[Sequence[str], int] = ((), 0)  # of the requests that came last
 
-def fitting_shots(model: Model, path: PromptPath, shots: int, reserved: int) -> int | None:
-    """Return the most whole shots, up to `shots`, whose prefix leaves `reserved` tokens in the
-    window; None where not even the prompt without shots fits. `shots` where the model does not tell
-    its window or its tokens.
-    """
-    window = model.capabilities.context_window
+    def shots(self, bundle: Bundle, where: str) -> int | None:
+        """Return with how many shots a bundle is sent: all there are or what the policy leaves;
+        None where it is skipped. Raises `SpecError` with the policy `error`.
+        """
+        wanted = bundle.most_shots
+        fitted = self._fitting_shots(bundle, wanted)
+        if fitted == wanted:
+            return fitted
+        if self.policy == "error":
+            most = "not even the query fits" if fitted is None else f"{fitted:,} shots fit"
+            window = self.model.capabilities.context_window
+            raise SpecError(
+                f"{where}: {bundle.shots:,} shots do not fit into the {window:,} tokens of "
+                f"{self.model.id}; {most}. Ask for fewer, or use --on-overflow drop or skip."
+            )
+        return fitted if self.policy == "drop" else None
 
-    def fits(k: int) -> bool:
+    def _fitting_shots(self, bundle: Bundle, wanted: int) -> int | None:
+        """Return the most whole shots that fit, up to `wanted`; None where not even the prompt
+        without shots does. `wanted` where the model does not know its window or its tokens.
+        """
+        if self._fits(bundle, wanted):
+            return wanted
+        if not self._fits(bundle, 0):
+            return None
+        low, high = 0, wanted  # low fits, high does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._fits(bundle, middle):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _fits(self, bundle: Bundle, k: int) -> bool:
+        window = self.model.capabilities.context_window
         if window is None:
             return True
-        tokens = model.count_tokens(path.node(k))
-        return tokens is None or tokens + reserved <= window
+        tokens = self.model.count_tokens(bundle.node(k))
+        if tokens is None:
+            return True
+        return tokens + self._reserved_tokens(bundle, k) <= window
 
-    if fits(shots):
-        return shots
-    if not fits(0):
-        return None
-    low, high = 0, shots  # low fits, high does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    def _reserved_tokens(self, bundle: Bundle, k: int) -> int:
+        """Return the tokens that the longest request and its answer take behind the prefix."""
+        sampling = bundle.sampling
+        texts = [_longest_text(request, sampling) for request in bundle.requests(k)]
+        if texts != self._reserved[0]:
+            self._reserved = texts, self._longest_tokens(bundle.path, texts)
+        answer = sampling.max_tokens if sampling.scoring == "generate" else 0
+        return self._reserved[1] + answer
+
+    def _longest_tokens(self, path: PromptPath, texts: Sequence[str]) -> int:
+        root = path.node(0)
+        base, longest = self.model.count_tokens(root), self.model.count_longest(root, texts)
+        return 0 if base is None or longest is None else longest - base
+
+
+def _longest_text(request: Request, sampling: Sampling) -> str:
+    """Return what follows the shared prefix: with the longest choice, where choices are scored."""
+    query = request.query
+    if sampling.scoring == "generate":
+        return query.tail
+    return query.tail + max(query.continuations, key=len, default="")
+
+
+def refuse_overflow(experiment: Experiment) -> None:
+    """Raise `SpecError` where a prompt does not fit; those that show a bank's attempts are not
+    known before it is made.
+    """
+    for line in experiment.lines():
+        if line.needs_bank:
+            continue
+        scope = line_scope(experiment, line, experiment.path(line))
+        schedule, fitting = experiment.schedule(line), Fitting(experiment.model(line), "error")
+        for shots in experiment.spec.shots:
+            for bundle in schedule(scope, shots, dict):
+                fitting.shots(bundle, str(line))
+
+
+def longest_first(model: Model, bundle: Bundle, k: int) -> list[Request]:
+    """Return a bundle's requests, where only the provider can tell what fits the longest first."""
+    requests = list(bundle.requests(k))
+    unknown = model.capabilities.context_window is None
+    if requests and (unknown or model.count_tokens(bundle.node(0)) is None):
+        longest = max(requests, key=n_bytes)
+        requests.remove(longest)
+        requests.insert(0, longest)
+    return requests
+
+
+async def ask_bundle(asker: CellAsker, bundle: Bundle, fitting: Fitting) -> None:
+    """Send the requests of a bundle that have no answer yet, with as many shots as fit."""
+    requests = longest_first(asker.model, bundle, bundle.most_shots)
+    shots, rest = -1, asker.pending(requests)
+    if rest:
+        found = fitting.shots(bundle, str(asker.state.line))
+        if found is not None:
+            shots, rest = _resumed(asker, bundle, found, requests)
+    asker.count(queries=_n_members(requests) - _n_members(rest))
+    if rest:
+        await _Search(asker, bundle, fitting.policy).ask(shots, rest)
+
+
+def _n_members(requests: Sequence[Request]) -> int:
+    return sum(len(request.members) for request in requests)
+
+
+def _skip(asker: CellAsker, bundle: Bundle, requests: Sequence[Request]) -> None:
+    error = f"{asker.cell.shots} shots do not fit into the context window"
+    answer = Answer(query_id="", status="overflow", error=error)
+    asker.miss(bundle.node(0), bundle.same(requests, 0), answer)
+
+
+def _resumed(
+    asker: CellAsker, bundle: Bundle, shots: int, requests: Sequence[Request]
+) -> tuple[int, list[Request]]:
+    """Return the shots and the requests with which a bundle goes on where it was left: at most
+    `shots`, and no more than its answers used.
+    """
+    if asker.state.most_shots is not None:
+        shots = min(shots, asker.state.most_shots)
+    pending = asker.pending(requests)
+    left = {request.key for request in pending}
+    answered = [request for request in requests if request.key not in left]
+    used: Collection[int] = _shots_used(asker, asker.cell, answered)
+    if not answered:  # other bundles of the cell may have dropped shots
+        used = asker.store.answers_by_shots(asker.cell)
+    most = max(used, default=shots)
+    if most >= shots:
+        return shots, bundle.same(pending, shots)
+    if len(answered) == 1:  # it was left in the search, which goes on with the same request
+        return shots, bundle.same([*answered, *pending], shots)
+    return most, bundle.same(pending, most)
+
+
+def _shots_used(asker: CellAsker, cell: Cell, requests: Sequence[Request]) -> set[int]:
+    """Return with how many shots requests were answered in a cell."""
+    outcomes = asker.store.outcomes(cell)
+    found = [outcomes.get(key) for request in requests for key in request.keys]
+    return {one.shots_used for one in found if one is not None and one.status == "ok"}
+
+
+class _Search:
+    """Sends a bundle with the most shots that the provider takes."""
+
+    def __init__(self, asker: CellAsker, bundle: Bundle, policy: OnOverflow) -> None:
+        self.asker = asker
+        self.bundle = bundle
+        self.policy = policy
+
+    async def ask(self, shots: int, requests: Sequence[Request]) -> None:
+        """Send requests with `shots` shots; where one is too long, do as the policy says. No shots
+        fit: -1.
+        """
+        asker, bundle = self.asker, self.bundle
+        if shots < 0:
+            _skip(asker, bundle, requests)
+            return
+        too_long = await asker.send(bundle, shots, requests)
+        if too_long is None:
+            return
+        if self.policy == "error":
+            raise SpecError(
+                f"{asker.state.line}: {asker.cell.shots:,} shots do not fit into the context "
+                f"window of {asker.model.id}. Ask for fewer, or use --on-overflow drop or skip."
+            )
+        others = longest_first(asker.model, bundle, shots)
+        others = [request for request in others if request.key != too_long.key]
+        asker.requeue(bundle, others)
+        if self.policy == "skip":
+            _skip(asker, bundle, [too_long, *others])
+        else:
+            await self._ask_with_fewer(shots, [too_long, *others])
+
+    async def _ask_with_fewer(self, too_many: int, requests: Sequence[Request]) -> None:
+        """Send requests with the most shots that the first of them, which was refused, leaves."""
+        asker, state = self.asker, self.asker.state
+        async with state.searching:  # another cell of the line may be, too
+            most = state.most_shots
+            if most is None or most >= too_many:
+                most = await self._find_most(too_many, requests)
+            if most is None:
+                return
+            state.most_shots = most
+        asker.requeue(self.bundle, requests[:1], keep=most)
+        again = asker.pending(self.bundle.same(requests, max(most, 0)))
+        await self.ask(most, again)
+
+    async def _find_most(self, too_many: int, requests: Sequence[Request]) -> int | None:
+        """Return the most whole shots with which the provider takes the first request, which it
+        refused with `too_many`; -1 where it takes none, and None where it fails, and with it the
+        bundle.
+
+        Refusals are free, answers are stored at once: the last one is the cell's, with the cost of
+        all.
+        """
+        asker, refused = self.asker, requests[0]
+        low, high, spent, n_lost = self._known_to_fit(too_many, refused), too_many, Usage(), 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            node = self.bundle.node(middle)
+            (request,) = self.bundle.same([refused], middle)
+            answer = await asker.send_one(self.bundle, middle, request)
+            n_lost += answer.n_lost
+            if answer.status == "overflow":
+                high = middle
+                continue
+            asker.count(tokens=spent_tokens(answer.usage))
+            # Tokens are summed here, dollars by the store.
+            spent = add_usage(spent, answer.usage)
+            usage = replace(spent, cost_usd=answer.usage.cost_usd)
+            asker.add(node, [(request, replace(answer, usage=usage, n_lost=n_lost))])
+            if answer.status == "failed":
+                asker.count(queries=len(refused.members))
+                failed = Answer(query_id="", status="failed", error=answer.error)
+                asker.miss(node, self.bundle.same(requests[1:], middle), failed)
+                return None
+            low, n_lost = middle, 0
+        if not asker.pending([refused]):
+            asker.count(queries=len(refused.members))
+        return low
+
+    def _known_to_fit(self, too_many: int, refused: Request) -> int:
+        """Return the most shots with which a request was answered in a cell of the line; -1 where
+        it never was.
+        """
+        used = {-1}
+        for shots in self.asker.state.shots:
+            used |= _shots_used(self.asker, replace(self.asker.cell, shots=shots), [refused])
+        return max(k for k in used if k < too_many)

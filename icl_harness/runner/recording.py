@@ -1,7 +1,7 @@
 """What an answer becomes: one scored record for each query that it answers.
 
-In: what was asked, the answer, or one that the run was given to the same words. Out: records. Left
-out: storing them.
+In: a request, its answer, or one that the run already has to an identical request. Out: records.
+Left out: storing them.
 """
 
 from __future__ import annotations
@@ -9,87 +9,110 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
+from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query
-from icl_harness.runner.banks import apply_scorer
-from icl_harness.runner.groups import Ask, split_answer
+from icl_harness.runner.groups import Request, split_answer
 from icl_harness.store.records import Record, StoredAnswer
+from icl_harness.tasks.scoring import Score, Scorer
 from icl_harness.tasks.task import Task
 
 
 def scored_records(
-    task: Task, node: Node, ask: Ask, answer: Answer, examples: Mapping[str, Example]
+    task: Task, node: Node, request: Request, answer: Answer, examples: Mapping[str, Example]
 ) -> list[Record]:
     """Return the records of one request's answer; a query whose answer is not found in it has an
     unparsed one.
     """
-    if not ask.is_group:
-        return [_scored(task, Prompt(node, ask.query), answer, examples)]
+    if not request.is_group:
+        return [_scored(task, Prompt(node, request.query), answer, examples)]
     records = []
-    for query, own, found in split_answer(ask, answer, task.stop):
-        prompt = _prompt(node, ask, query)
-        unparsed = own.text is not None and not found
-        records.append(
-            Record(prompt=prompt, answer=own, score=0.0, found=False)
-            if unparsed
-            else _scored(task, prompt, own, examples)
-        )
+    for query, own, found in split_answer(request, answer, task.stop):
+        prompt = _prompt(node, request, query)
+        if own.text is not None and not found:
+            records.append(Record(prompt=prompt, answer=own, score=0.0, found=False))
+        else:
+            records.append(_scored(task, prompt, own, examples))
     return records
 
 
 def copied_records(
     task: Task,
     node: Node,
-    ask: Ask,
+    request: Request,
     known: Mapping[str, Mapping[str, StoredAnswer]],
     examples: Mapping[str, Example],
 ) -> list[Record]:
-    """Return the records of answers that were given to the same request; none where one of them is
-    missing.
+    """Return the records of a request whose answer the run already has; none where a part of it is
+    missing. `known`: query text -> query id -> the answer, behind the same prefix and own edges.
     """
-    rows = known.get(ask.query.text, {})
-    if not ask.is_group:
-        found = rows.get(ask.query.id) or next(iter(rows.values()), None)
+    rows = known.get(request.query.text, {})
+    if not request.is_group:
+        found = rows.get(request.query.id) or next(iter(rows.values()), None)
         if found is None:
             return []
-        record = _scored(task, Prompt(node, ask.query), _copy(ask.query, found, examples), examples)
+        answer = _copy(request.query, found, examples)
+        record = _scored(task, Prompt(node, request.query), answer, examples)
         return [replace(record, reused=True)]
-    if any(query.id not in rows for query in ask.members):
+    if any(query.id not in rows for query in request.members):
         return []
-    return [
-        Record(
-            prompt=_prompt(node, ask, query), answer=_copy(query, rows[query.id], examples),
-            parsed=rows[query.id].parsed, score=rows[query.id].score,
-            reused=True, found=rows[query.id].found,
+    records = []
+    for query in request.members:
+        found = rows[query.id]
+        records.append(
+            Record(
+                prompt=_prompt(node, request, query),
+                answer=_copy(query, found, examples),
+                parsed=found.parsed,
+                score=found.score,
+                reused=True,
+                found=found.found,
+            )
         )
-        for query in ask.members
-    ]  # fmt: skip
+    return records
 
 
-def missing_records(node: Node, ask: Ask, answer: Answer) -> list[Record]:
-    """Return the records of a request that has no answer, with the status and error of one."""
-    return [
-        Record(
-            prompt=_prompt(node, ask, query),
-            answer=replace(answer, query_id=query.id, sample=query.sample),
-        )
-        for query in ask.members
-    ]
+def missing_records(node: Node, request: Request, answer: Answer) -> list[Record]:
+    """Return the records of a request without an answer: with the status and error of `answer`."""
+    records = []
+    for query in request.members:
+        own = replace(answer, query_id=query.id, sample=query.sample)
+        records.append(Record(prompt=_prompt(node, request, query), answer=own))
+    return records
 
 
 def add_usage(one: Usage, other: Usage) -> Usage:
     """Return what two requests took; what is known of neither stays unknown."""
-    both = {
-        f.name: [v for v in (getattr(one, f.name), getattr(other, f.name)) if v is not None]
-        for f in fields(Usage)
-    }
-    return Usage(**{name: sum(values) if values else None for name, values in both.items()})
+    sums = {}
+    for field in fields(Usage):
+        values = [getattr(usage, field.name) for usage in (one, other)]
+        known = [value for value in values if value is not None]
+        sums[field.name] = sum(known) if known else None
+    return Usage(**sums)
 
 
-def _prompt(node: Node, ask: Ask, query: Query) -> Prompt:
-    """Return what a member of a group was asked by: the text is the whole group's."""
-    return Prompt(node, replace(ask.query, id=query.id, sample=query.sample))
+def apply_scorer(task: Task, scorer: Scorer, answer: str, example: Example) -> Score:
+    """Return the score of an answer. Raises `SpecError` in the task's name, as a scorer may be a
+    user's code.
+    """
+    try:
+        score = scorer(answer, example)
+    except Exception as error:
+        raise SpecError(
+            f"task {task.name}: its scorer fails on the answer to {example.id} "
+            f"({type(error).__name__}, {error})."
+        ) from error
+    if not isinstance(score, Score):
+        raise SpecError(
+            f"task {task.name}: its scorer returns a {type(score).__name__}, not a Score."
+        )
+    return score
+
+
+def _prompt(node: Node, request: Request, query: Query) -> Prompt:
+    """Return the prompt that a member of a group was sent in: the text is the whole group's."""
+    return Prompt(node, replace(request.query, id=query.id, sample=query.sample))
 
 
 def _scored(task: Task, prompt: Prompt, answer: Answer, examples: Mapping[str, Example]) -> Record:
@@ -105,14 +128,15 @@ def _scored(task: Task, prompt: Prompt, answer: Answer, examples: Mapping[str, E
 
 
 def _copy(query: Query, known: StoredAnswer, examples: Mapping[str, Example]) -> Answer:
-    """Return an answer that was given to the same words; of its likelihoods that of its own gold
-    answer is known.
+    """Return the answer to an identical request; of its likelihoods that of its own gold answer is
+    known.
     """
-    usage = replace(
-        known.usage, cost_usd=None if known.usage.cost_usd is None else 0.0
-    )  # it was paid for once
-    has_nll = known.gold_nll is not None and known.query_id in examples
-    logprobs = {examples[known.query_id].target: -(known.gold_nll or 0.0)} if has_nll else None
+    usage = known.usage
+    if usage.cost_usd is not None:
+        usage = replace(usage, cost_usd=0.0)  # it was paid for once
+    logprobs = None
+    if known.gold_nll is not None and known.query_id in examples:
+        logprobs = {examples[known.query_id].target: -known.gold_nll}
     return Answer(
         query_id=query.id, sample=query.sample, text=known.answer, usage=usage, logprobs=logprobs
     )

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from icl_harness.models.base import Answer, Sampling, Usage
 from icl_harness.prompts.tree import Query
 from icl_harness.runner.groups import (
-    Ask,
+    Request,
     group_sampling,
-    make_asks,
+    make_requests,
     parse_answers,
     share_usage,
     split_answer,
@@ -37,20 +37,20 @@ texts = st.lists(lines, min_size=1, max_size=3).map("\n".join)
 
 
 def test_queries_are_grouped_as_they_follow_each_other_and_one_alone_is_asked_as_it_is() -> None:
-    asks = make_asks(QUERIES, 3)
-    assert [[q.id for q in ask.members] for ask in asks] == [
+    requests = make_requests(QUERIES, 3)
+    assert [[q.id for q in request.members] for request in requests] == [
         ["q0", "q1", "q2"],
         ["q3", "q4", "q5"],
         ["q6"],
     ]
-    assert len({ask.query.id for ask in asks}) == 3
-    assert all(ask.is_group for ask in asks)
-    assert [ask.query for ask in make_asks(QUERIES, 1)] == QUERIES
-    assert not make_asks(QUERIES, 1)[0].is_group
+    assert len({request.query.id for request in requests}) == 3
+    assert all(request.is_group for request in requests)
+    assert [request.query for request in make_requests(QUERIES, 1)] == QUERIES
+    assert not make_requests(QUERIES, 1)[0].is_group
 
 
 def test_the_queries_of_a_group_stand_numbered_behind_the_instruction() -> None:
-    text = make_asks(QUERIES, 3)[1].query.text
+    text = make_requests(QUERIES, 3)[1].query.text
     assert text.startswith("Answer each of the 3 numbered queries below.")
     assert text.endswith("\n\n1: n 3 ->\n\n2: n 4 ->\n\n3: n 5 ->\n\nAnswers:\n")
 
@@ -134,11 +134,15 @@ def test_shares_sum_to_the_whole_exactly_in_tokens_and_dollars(prompt, reasoning
 
 
 def split(answer: Answer, stop=()) -> list[tuple[str, str | None, bool]]:
-    (ask,) = make_asks(QUERIES[:3], 3)
-    return [(query.id, own.text, found) for query, own, found in split_answer(ask, answer, stop)]
+    (request,) = make_requests(QUERIES[:3], 3)
+    return [
+        (query.id, own.text, found) for query, own, found in split_answer(request, answer, stop)
+    ]
 
 
-def test_an_answer_ends_at_the_tasks_stop_and_one_that_is_not_found_is_the_whole_reply() -> None:
+def test_an_answer_ends_at_the_trequests_stop_and_one_that_is_not_found_is_the_whole_reply() -> (
+    None
+):
     reply = "1:\nfirst\nand more\n3: third"
     assert split(Answer(query_id="g", text=reply), ["\n"]) == [
         ("q0", "first", True),
@@ -148,11 +152,11 @@ def test_an_answer_ends_at_the_tasks_stop_and_one_that_is_not_found_is_the_whole
 
 
 def test_a_group_that_fails_fails_for_all_its_queries() -> None:
-    (ask,) = make_asks(QUERIES[:3], 3)
+    (request,) = make_requests(QUERIES[:3], 3)
     failed = Answer(
         query_id="g", status="failed", error="503", n_lost=4, usage=Usage(prompt_tokens=7)
     )
-    found = [own for _, own, _ in split_answer(ask, failed, ())]
+    found = [own for _, own, _ in split_answer(request, failed, ())]
     assert [(own.query_id, own.status, own.error) for own in found] == [
         (f"q{i}", "failed", "503") for i in range(3)
     ]
@@ -160,6 +164,6 @@ def test_a_group_that_fails_fails_for_all_its_queries() -> None:
     assert [own.usage.prompt_tokens for own in found] == [3, 2, 2]
 
 
-def test_an_ask_of_one_query_is_no_group_even_where_it_looks_alike() -> None:
-    assert not Ask(query=QUERIES[0], members=(QUERIES[0],)).is_group
-    assert make_asks(QUERIES[:1], 4)[0].is_group, "the last of a cell is numbered as all are"
+def test_a_request_of_one_query_is_no_group_even_where_it_looks_alike() -> None:
+    assert not Request(query=QUERIES[0], members=(QUERIES[0],)).is_group
+    assert make_requests(QUERIES[:1], 4)[0].is_group, "the last of a cell is numbered as all are"

@@ -1,0 +1,97 @@
+"""What a cell requests, and in which order: bundles of requests behind one shared node.
+
+In: a scope (prompts, examples, sampling) and a way to read the answers so far. Out: bundles, one
+after the other. The run, the plan, the check of `--on-overflow error` and the bank of reinforced
+mode all request what a schedule yields. Left out: sending (asking.py), what fits into a context
+window (overflow.py).
+
+A schedule is a generator function. Before it yields its next bundle it may read the answers to
+those before, of which the failed are missing. The same answers must make it yield the same bundles,
+so that a run that was stopped goes on where it was: what has an answer is not sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from icl_harness.draws import stable_seed
+from icl_harness.examples import Example
+from icl_harness.models.base import Sampling
+from icl_harness.prompts.modes import PromptPath
+from icl_harness.prompts.tree import Node, Query
+from icl_harness.runner.groups import Key, Request, make_requests
+from icl_harness.store.records import Outcome
+
+Read = Callable[[], Mapping[Key, Outcome]]  # the answers of the cell so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What a schedule makes its bundles of: the same for all shot counts of a line.
+
+    `queries` gives all queries as they stand behind K shots. `samples`: how many answers each is to
+    get; `per_request`: how many queries share a request; `sampling` is that of a request.
+    """
+
+    path: PromptPath
+    examples: Mapping[str, Example]
+    queries: Callable[[int], Sequence[Query]]
+    sampling: Sampling
+    seed: int
+    samples: int = 1
+    per_request: int = 1
+    _made: dict[int, list[Request]] = field(default_factory=dict, repr=False)
+
+    def requests(self, k: int) -> list[Request]:
+        """Return the requests for all queries behind `k` shots, the samples of a query together."""
+        k = k if self.path.selects else 0
+        if k not in self._made:
+            self._made.clear()  # own shots are large: those of one count are kept
+            queries = [
+                self._sampled(query, sample)
+                for query in self.queries(k)
+                for sample in range(self.samples)
+            ]
+            self._made[k] = make_requests(queries, self.per_request)
+        return self._made[k]
+
+    def _sampled(self, query: Query, sample: int) -> Query:
+        seed = stable_seed("query", self.seed, query.id, sample)
+        return replace(query, sample=sample, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A shared node and the requests behind it.
+
+    `shots`: how many it is to show. Where they do not fit into the context window, `node` and
+    `requests` give the same with fewer.
+    """
+
+    path: PromptPath
+    shots: int
+    requests: Callable[[int], Sequence[Request]]
+    sampling: Sampling
+
+    def node(self, k: int) -> Node:
+        """Return the shared prefix at `k` shots."""
+        return self.path.node(k)
+
+    def same(self, requests: Sequence[Request], k: int) -> list[Request]:
+        """Return the requests to the same queries, as they stand behind `k` shots."""
+        by_key = {request.key: request for request in self.requests(k)}
+        return [by_key[request.key] for request in requests]
+
+    @property
+    def most_shots(self) -> int:
+        """Return how many shots there are for it: a bank may hold fewer than `shots`."""
+        return min(self.shots, len(self.path.shots))
+
+
+Schedule = Callable[[Scope, int, Read], Iterator[Bundle]]
+
+
+def every_query(scope: Scope, shots: int, read: Read) -> Iterator[Bundle]:
+    """Yield one bundle: all queries of the scope, independent of each other."""
+    yield Bundle(path=scope.path, shots=shots, requests=scope.requests, sampling=scope.sampling)
