@@ -121,9 +121,8 @@ def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[st
     return pairs
 
 
-def check_disjoint(pool: Sequence[Example], queries: Sequence[Example], where: str) -> None:
-    """Raise `DataError` with the ids where the pool contains a query."""
-    pairs = leaked(pool, queries)
+def refuse_leaks(pairs: Sequence[tuple[str, str]], where: str) -> None:
+    """Raise `DataError` with the ids where there are pool examples that are queries."""
     if pairs:
         ids = _few([f"{pool_id} = {query_id}" for pool_id, query_id in pairs])
         raise DataError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icl_harness.errors import DataError, SpecError, nearest
-from icl_harness.examples import Example, check_disjoint, check_unique, content_hash, leaked, shown
+from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
 from icl_harness.tasks.discovery import (
     Family,
     authors_code,
@@ -85,9 +85,11 @@ def load_examples(
     else:
         pool, queries = _rows(task, data)
     check_unique([*pool, *queries], f"task {task.name}")
-    dropped = {p for p, _ in leaked(pool, queries)} if task.leaks == "drop" else set()
+    leaks = leaked(pool, queries)
+    if task.leaks == "error":
+        refuse_leaks(leaks, f"task {task.name}")
+    dropped = {pool_id for pool_id, _ in leaks}
     pool = [example for example in pool if example.id not in dropped]
-    check_disjoint(pool, queries, f"task {task.name}")
     pool, queries = (
         [_relabelled(example, task, variant) for example in side] for side in (pool, queries)
     )

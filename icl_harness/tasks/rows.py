@@ -19,9 +19,9 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
@@ -57,6 +57,7 @@ class Row(dict[str, Any]):
 MakeExample = Callable[[Row], Example | None]
 
 
+@runtime_checkable
 class Source(Protocol):
     """A place that examples come from."""
 
@@ -143,42 +144,52 @@ def rows(split: str, local: str | None = None) -> Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One side of a `holdout`."""
+class Holdout:
+    """A source that is split into a pool and queries."""
 
     source: Source
     n_queries: int
     n_pool: int | None
     seed: int
-    queries: bool
-    local: str | None = None
+    local: str | None
+    # The side that was not asked for yet: the source is read and split once for both.
+    _other: dict[tuple[object, ...], list[Example]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
-    def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
-        """Read the source, split it, and return this side in the order of the rows; or read the
-        side's own file.
+    def side(self, queries: bool, make: MakeExample, task: str, data: Path | None) -> list[Example]:
+        """Return the pool or the queries, in the order of the rows; of the side's own file, where
+        there are files of both.
         """
-        if data is not None and isinstance(self.source, Rows) and self.source.hub:
-            own = self.local or task
-            if all(_files(data, f"{own}/{split}") for split in SPLITS):
-                return rows(SPLITS[self.queries], f"{own}/{SPLITS[self.queries]}").examples(
-                    make, task, data
-                )
-            whole = self.source.local or f"{task}/{self.source.split}"
-            if not data.is_dir() or not _files(data, whole):
-                _lacks_layouts(task, data, own, whole, self.source.hub)
-        return self._split(self.source.examples(make, task, data))
+        given = (make, task, data)
+        if (queries, *given) in self._other:
+            return self._other.pop((queries, *given))
+        own = self._own_files(task, data)
+        if own is not None:
+            return rows(SPLITS[queries], f"{own}/{SPLITS[queries]}").examples(*given)
+        sides = self._split(self.source.examples(*given))
+        self._other.clear()
+        self._other[not queries, *given] = sides[not queries]
+        return sides[queries]
 
-    def _split(self, examples: list[Example]) -> list[Example]:
+    def _own_files(self, task: str, data: Path | None) -> str | None:
+        """Return where the folder `data` has files of both sides; None where it has the whole."""
+        if data is None or not isinstance(self.source, Rows) or self.source.hub is None:
+            return None
+        own = self.local or task
+        if all(_files(data, f"{own}/{split}") for split in SPLITS):
+            return own
+        whole = self.source.local or f"{task}/{self.source.split}"
+        if not data.is_dir() or not _files(data, whole):
+            _lacks_layouts(task, data, own, whole, self.source.hub)
+        return None
+
+    def _split(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
         import numpy as np
 
-        wanted = self.n_queries
-        if (
-            self.n_pool is not None
-        ):  # fewer rows than both sides ask for: the same proportion of what there is
-            wanted = min(wanted, round(len(examples) * wanted / (wanted + self.n_pool)))
-        groups: dict[
-            str, list[int]
-        ] = {}  # equal inputs stay on one side, or the pool would contain a query
+        wanted = self._n_queries(len(examples))
+        # Equal inputs stay on one side, or the pool would contain a query.
+        groups: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
             groups.setdefault(normalised(example.input), []).append(index)
         shuffled = list(groups.values())
@@ -186,9 +197,31 @@ class Part:
         queries: list[int] = []
         pool: list[int] = []
         for group in (shuffled[i] for i in order):
-            (queries if len(queries) + len(group) <= wanted else pool).extend(group)
-        side = queries if self.queries else pool[: self.n_pool]
-        return [examples[index] for index in sorted(side)]
+            fits = len(queries) + len(group) <= wanted
+            (queries if fits else pool).extend(group)
+        pool = pool[: self.n_pool]
+        return [examples[i] for i in sorted(pool)], [examples[i] for i in sorted(queries)]
+
+    def _n_queries(self, n_rows: int) -> int:
+        """Return how many queries there are; where rows are fewer than both sides ask for, in the
+        same proportion.
+        """
+        if self.n_pool is None:
+            return self.n_queries
+        n_both = self.n_queries + self.n_pool
+        return min(self.n_queries, round(n_rows * self.n_queries / n_both))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One side of a `Holdout`."""
+
+    of: Holdout
+    queries: bool
+
+    def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
+        """Return this side, in the order of the rows. Raises `DataError`."""
+        return self.of.side(self.queries, make, task, data)
 
 
 def _lacks_layouts(task: str, data: Path, own: str, whole: str, source: Hub) -> NoReturn:
@@ -214,10 +247,8 @@ def holdout(
     proportion. In a data folder, a hub set's own DIR/<local>/train and test (`local`: "<task>")
     come before what is to be split.
     """
-    pool_part = Part(
-        source=source, n_queries=queries, n_pool=pool, seed=seed, queries=False, local=local
-    )
-    return pool_part, replace(pool_part, queries=True)
+    whole = Holdout(source=source, n_queries=queries, n_pool=pool, seed=seed, local=local)
+    return Part(of=whole, queries=False), Part(of=whole, queries=True)
 
 
 def file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

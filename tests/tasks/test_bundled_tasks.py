@@ -503,9 +503,14 @@ BROKEN = {
     "not a task": ("from icl_harness import task\n@task\ndef mine():\n    return 3\n", r"returns a int, not a Task"),
     "a slip of the pen": (
         MINE.replace("labels=", "lables="),
-        r"task mine.*: TypeError: .*unexpected keyword argument 'lables'",
+        r"task mine: a task has no field 'lables'\. Nearest: labels, ",
     ),
     "no rows": (MINE.replace('pool=rows("train"),', ""), r"task mine: a task needs either pool, queries and example"),
+    "no scorer": (MINE.replace("scorer=label_match,", ""), r"task mine: a task needs scorer: a function\."),
+    "a variant with a plus": (
+        MINE.replace("scorer=", 'variants=("a+b",), scorer='),
+        r"the task's variants is \('a\+b',\); it must be a tuple of names without spaces, commas, \+ and =\.",
+    ),
     "a reserved field": (MINE.replace('"asked"', '"input"'), r"task mine: fields may not be called 'input'"),
     "a half map": (
         MINE.replace("scorer=", 'label_maps={"x": {"animal": "A"}}, scorer='),

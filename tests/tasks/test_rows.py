@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
-from icl_harness.tasks.rows import Row, file_rows, holdout, hub, rows
+from icl_harness.tasks.rows import MakeExample, Row, file_rows, holdout, hub, rows
 
 
 def make(row: Row) -> Example:
@@ -333,3 +333,33 @@ def test_a_hub_holdout_takes_files_of_each_side_in_any_form(tmp_path: Path) -> N
     pool, queries = holdout(hub("a/b", split="train", local="copies/b"), queries=3)
     assert pool.examples(make, "mine", tmp_path) == [Example(id="train-0", input="a", target="x")]
     assert queries.examples(make, "mine", tmp_path) == [Example(id="test-0", input="b", target="y")]
+
+
+def test_a_source_that_is_held_out_is_read_once_for_both_sides_and_anew_after_that(
+    tmp_path: Path,
+) -> None:
+    class Counted:
+        """The rows of a file, and how often they were read."""
+
+        n_reads = 0
+
+        def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
+            self.n_reads += 1
+            return rows("train").examples(make, task, data)
+
+    def write_rows(words: str) -> None:
+        lines = [json.dumps({"text": word, "label": "x"}) for word in words.split()]
+        write(tmp_path, "mine/train.jsonl", "\n".join(lines))
+
+    source = Counted()
+    pool, queries = holdout(source, queries=2)
+    for n, words in enumerate(("a b c d e", "v w x y z"), start=1):
+        write_rows(words)
+        sides = [part.examples(make, "mine", tmp_path) for part in (pool, queries)]
+        assert source.n_reads == n
+        assert sorted(e.input for side in sides for e in side) == words.split()
+        assert [len(side) for side in sides] == [3, 2]
+    write_rows("f g h")
+    assert len(queries.examples(make, "mine", tmp_path)) == 2
+    assert {e.input for e in queries.examples(make, "mine", tmp_path)} < {"f", "g", "h"}
+    assert source.n_reads == 4
