@@ -110,7 +110,8 @@ def _one_line(settings: type[Settings], fault: ErrorDetails) -> str:
     if field is None:
         return unknown("key", name, tuple(settings.model_fields))
     if fault["type"] == "literal_error":
-        return unknown(name.replace("_", "-").removesuffix("s"), value, _choices(field.annotation))
+        what = name.removesuffix("s") if len(fault["loc"]) > 1 else name  # one of several
+        return unknown(what.replace("_", "-"), value, _choices(field.annotation))
     if fault["type"] == "string_too_short":
         return f"{option_name(name)} is empty; leave it out or give {field.description}."
     shown = value if str(value).strip() else repr(value)

@@ -206,21 +206,20 @@ class Spec(Settings):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Spec:
         """Return the spec that `values` hold, as YAML or Python give them: names in the singular
-        too, lists or texts with commas. `where` opens a message about a name. Raises `SpecError`.
+        too, lists or texts with commas. Raises `SpecError`, which opens with `where`.
         """
-        given: dict[str, Any] = {}
-        for written, value in values.items():
-            name = _field_name(str(written))
-            if name in given:
-                raise SpecError(f"{where}: {written} and {name} are the same: give one.")
-            _refuse_unknown(name, where)
-            given[name] = value
-        return cls(**given)
+        try:
+            return cls(**_by_field(values))
+        except SpecError as error:
+            raise SpecError(f"{where}: {error}") from error
 
     @classmethod
     def load(cls, path: Path, overrides: Mapping[str, Any]) -> Spec:
         """Read a spec from YAML; `overrides` (from the command line) win. Raises `SpecError`."""
-        return cls.from_dict({**_read_yaml(path), **overrides}, str(path))
+        where = str(path)
+        if overrides:
+            where = f"{path} with {', '.join(map(option_name, overrides))}"
+        return cls.from_dict({**_read_yaml(path), **overrides}, where)
 
 
 def default_folder(spec: Spec) -> Path:
@@ -233,23 +232,28 @@ def default_folder(spec: Spec) -> Path:
 _SINGULAR = {"task": "tasks", "model": "models", "mode": "modes", "variant": "variants"}
 
 
-def _field_name(written: str) -> str:
-    name = written.replace("-", "_")
-    return _SINGULAR.get(name, name)
+def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by the names of fields. Raises `SpecError` for a name that is none."""
+    given: dict[str, Any] = {}
+    for written, value in values.items():
+        name = str(written).replace("-", "_")
+        field = _SINGULAR.get(name, name)
+        if field in given:
+            raise SpecError(f"{name} and {field} are the same: give one.")
+        _refuse_unknown(field)
+        given[field] = value
+    return given
 
 
-def _refuse_unknown(name: str, where: str) -> None:
+def _refuse_unknown(name: str) -> None:
     if name in ("dtype", "device_map"):
-        raise SpecError(
-            f"{where}: {name} belongs under model_args, as in model_args: {{{name}: …}}."
-        )
+        raise SpecError(f"{name} belongs under model_args, as in model_args: {{{name}: …}}.")
     if name == "out" or name in Execution.model_fields:
         raise SpecError(
-            f"{where}: {name} does not change what is measured; give it as the option"
-            f" {option_name(name)}."
+            f"{name} does not change what is measured; give it as the option {option_name(name)}."
         )
     if name not in Spec.model_fields:
-        raise SpecError(f"{where}: {unknown('key', name, tuple(Spec.model_fields))}")
+        raise SpecError(unknown("key", name, tuple(Spec.model_fields)))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

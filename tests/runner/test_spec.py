@@ -136,6 +136,15 @@ def test_yaml_and_arguments_give_the_same_spec_and_arguments_win(tmp_path: Path)
     assert Spec.load(file, {"shots": "8"}).shots == (8,)
 
 
+def test_a_fault_in_a_yaml_file_names_the_file_and_what_stands_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text("task: toy\nmodel: demo\ndraws: yes\n")
+    with pytest.raises(SpecError, match=r"grid\.yaml: --draws is True; it takes"):
+        Spec.load(file, {})
+    with pytest.raises(SpecError, match=r"grid\.yaml with --draws, --modes: unknown mode 'x'"):
+        Spec.load(file, {"draws": 2, "modes": "x"})
+
+
 def test_what_a_run_folder_stores_gives_the_spec_again() -> None:
     one = spec(shots="0..64", modes="reinforced", model_args={"dtype": "float32"}, bank_samples=2)
     assert (one.format, one.queries_per_request) == ("text", 1)
