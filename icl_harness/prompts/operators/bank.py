@@ -8,7 +8,7 @@ from icl_harness.prompts.operators.registry import Context, operator
 
 @operator("shots", needs_bank=True)
 def bank(shots: list[Example], context: Context) -> list[Example]:
-    """Show only problems that the model has solved, as reinforced mode does, in the same order.
+    """Show only problems that the model solved, those of reinforced mode in the same order.
 
     In supervised mode with their gold answers: the control of Agarwal et al. 2024, section 3.
     """

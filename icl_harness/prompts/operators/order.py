@@ -11,7 +11,7 @@ from icl_harness.prompts.operators.registry import Context, operator, whole_numb
 
 @operator("shots", argument=whole_number("1"), nested=False)
 def order(shots: list[Example], context: Context, n: int) -> list[Example]:
-    """Put the same K shots into their n-th order; 0 is the draw's own."""
+    """Put the K shots into their n-th order; 0 is the draw's own."""
     if n == 0:
         return shots
     seed = stable_seed("order", context.seed, context.draw, context.task, n)
