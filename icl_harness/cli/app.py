@@ -49,7 +49,8 @@ def run(context: typer.Context) -> None:
     from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.execute import execute
     from icl_harness.cli.progress import progress_bar
-    from icl_harness.cli.tables import HELD, print_curves, tell
+    from icl_harness.cli.tables import print_curves
+    from icl_harness.cli.terminal import HELD, tell
     from icl_harness.report.metric_choice import chosen_metrics
 
     grid: Grid = context.obj
@@ -83,7 +84,7 @@ def plan(
     """
     from icl_harness.cli.execute import plan_run
     from icl_harness.cli.plan_tables import plan_frame, plan_notes, plan_tables
-    from icl_harness.cli.tables import print_tables, tell
+    from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.plan.estimate import refuse_cost
 
     grid: Grid = context.obj
@@ -162,7 +163,8 @@ def compare(
 ) -> None:
     """Show paired differences per shot count, with intervals."""
     from icl_harness.analysis.compare import compare as paired
-    from icl_harness.cli.tables import difference_tables, print_tables
+    from icl_harness.cli.tables import difference_tables
+    from icl_harness.cli.terminal import print_tables
     from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import load_runs
 
@@ -263,11 +265,12 @@ def show(
 def batch(run_folder: OneRun) -> None:
     """Show the state of a run's batches, also while it goes on."""
     from icl_harness.cli.batch_table import NUMBERS, batches
-    from icl_harness.cli.tables import aligned
+    from icl_harness.cli.terminal import print_tables, rows_table, tell
 
     rows, notes = batches(run_folder)
-    for line in (*aligned(rows, NUMBERS), *notes):
-        typer.echo(line)
+    print_tables(rows_table(rows, right=NUMBERS))
+    for note in notes:
+        tell(note)
 
 
 @app.command()
@@ -278,11 +281,12 @@ def caches(
     """List what a run still keeps in a provider's caches. Keeping them costs by the hour."""
     from icl_harness.cli.cache_table import NUMBERS
     from icl_harness.cli.cache_table import caches as kept
-    from icl_harness.cli.tables import aligned
+    from icl_harness.cli.terminal import print_tables, rows_table, tell
 
     rows, notes = kept(run_folder, delete=delete)
-    for line in (*notes, *aligned(rows, NUMBERS)):
-        typer.echo(line)
+    for note in notes:
+        tell(note)
+    print_tables(rows_table(rows, right=NUMBERS))
 
 
 @app.command()
@@ -303,13 +307,10 @@ def tasks(
 ) -> None:
     """List the tasks, or show one."""
     from icl_harness.cli import describe
-    from icl_harness.cli.tables import tell
+    from icl_harness.cli.terminal import print_tables, rows_table
 
     if name is None:
-        rows = list(describe.task_list())
-        width = max(len(task) for task, _ in rows)
-        for task, about in rows:
-            tell(f"{task:<{width}}  {about}", indent=" " * (width + 2))
+        print_tables(rows_table([("task", "what it asks"), *describe.task_list()]), fold=True)
     else:
         page = list(
             describe.task_page(name, data=data, mode=mode, variant=variant)

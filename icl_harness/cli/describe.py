@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +31,8 @@ def task_list() -> Iterator[tuple[str, str]]:
         more = f"; variants {', '.join(others)}" if others else ""
         yield name, f"{_first_line(first)} [{first.metric.name}{_chance(members)}{more}]"
         subsets = ", ".join(task.name for task in members if task.name != name)
-        yield from (("", line) for line in textwrap.wrap(subsets, 76))
+        if subsets:
+            yield "", subsets
 
 
 def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Iterator[str]:
