@@ -21,7 +21,7 @@ from icl_harness.analysis.influence import (
     statistics_of,
 )
 from icl_harness.files import write_atomically
-from icl_harness.store.records import CELL
+from icl_harness.store.cells import CELL
 
 if TYPE_CHECKING:
     import pandas as pd

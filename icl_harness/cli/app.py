@@ -265,10 +265,10 @@ def show(
 def batch(run_folder: OneRun) -> None:
     """Show the state of a run's batches, also while it goes on."""
     from icl_harness.cli.batch_table import NUMBERS, batches
-    from icl_harness.cli.terminal import print_tables, rows_table, tell
+    from icl_harness.cli.terminal import print_rows, tell
 
     rows, notes = batches(run_folder)
-    print_tables(rows_table(rows, right=NUMBERS))
+    print_rows(rows, right=NUMBERS)
     for note in notes:
         tell(note)
 
@@ -281,12 +281,12 @@ def caches(
     """List what a run still keeps in a provider's caches. Keeping them costs by the hour."""
     from icl_harness.cli.cache_table import NUMBERS
     from icl_harness.cli.cache_table import caches as kept
-    from icl_harness.cli.terminal import print_tables, rows_table, tell
+    from icl_harness.cli.terminal import print_rows, tell
 
     rows, notes = kept(run_folder, delete=delete)
     for note in notes:
         tell(note)
-    print_tables(rows_table(rows, right=NUMBERS))
+    print_rows(rows, right=NUMBERS)
 
 
 @app.command()
@@ -307,10 +307,10 @@ def tasks(
 ) -> None:
     """List the tasks, or show one."""
     from icl_harness.cli import describe
-    from icl_harness.cli.terminal import print_tables, rows_table
+    from icl_harness.cli.terminal import print_rows
 
     if name is None:
-        print_tables(rows_table([("task", "what it asks"), *describe.task_list()]), fold=True)
+        print_rows([("task", "what it asks"), *describe.task_list()], fold=True)
     else:
         page = list(
             describe.task_page(name, data=data, mode=mode, variant=variant)

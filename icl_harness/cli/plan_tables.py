@@ -7,10 +7,12 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.cli.terminal import add_row, new_table
 from icl_harness.plan.estimate import Plan, Planned, told
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 DOLLARS = {
     "usd_cached": "$ cached",
@@ -37,13 +39,8 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
-def plan_tables(plan: Plan) -> Iterator[Any]:
-    """Yield a Rich table per task, variant and model: a row per mode and shot count, its draws
-    summed.
-    """
-    from rich.markup import escape
-    from rich.table import Table
-
+def plan_tables(plan: Plan) -> Iterator[Table]:
+    """Yield a table per task, variant and model: a row per mode and shot count, its draws summed."""
     for (task, variant, model), group in groupby(
         plan.rows, lambda row: (row.task, row.variant, row.model)
     ):
@@ -52,26 +49,22 @@ def plan_tables(plan: Plan) -> Iterator[Any]:
         how = "" if variant == "default" else f", {variant}"
         n_draws = len({row.draw for row in rows} - {None})
         summed = f", {n_draws} draws summed" if n_draws > 1 else ""
-        title = escape(f"{task}{how} · {model}{summed}")
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False
+        heading = _heading(priced)
+        table = new_table(
+            f"{task}{how} · {model}{summed}", heading=heading, right=range(1, len(heading))
         )
-        table.add_column("mode")
-        names = ["shots", "requests", "longest", "tokens"]
-        for name in [
-            *names,
-            *(["cached"] if priced else []),
-            "fits",
-            *(DOLLARS.values() if priced else []),
-        ]:
-            table.add_column(name, justify="right")
         last = None
         for mode, shots, some in _by_shots(rows):
-            table.add_row("" if mode == last else mode, shots, *_figures(some, priced))
+            add_row(table, "" if mode == last else mode, shots, *_figures(some, priced))
             last = mode
         if len({(row.mode, row.shots, row.draw is None) for row in rows}) > 1:
-            table.add_row("all", "", *_figures(rows, priced), style="bold")
+            add_row(table, "all", "", *_figures(rows, priced), style="bold")
         yield table
+
+
+def _heading(priced: bool) -> list[str]:
+    names = ["mode", "shots", "requests", "longest", "tokens"]
+    return [*names, "cached", "fits", *DOLLARS.values()] if priced else [*names, "fits"]
 
 
 def _by_shots(rows: Sequence[Planned]) -> Iterator[tuple[str, str, list[Planned]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Tabl
     """
     names = ["task", "variant", "format", "queries_per_request", "model"]
     for _, part in curves.groupby(names, sort=False):
-        first = part.iloc[0]
+        first = part.iloc[0].to_dict()
         modes = list(part.groupby("mode", sort=False))
         heading = ["shots"]
         for mode, _ in modes:
@@ -87,7 +87,9 @@ def difference_tables(found: pd.DataFrame) -> Iterator[Table]:
         names = [*(name for name in names if name != by), "a", "b"]
     heading = ["shots", "difference", "p", "p (Holm)", "pairs", "draws", "queries"]
     for _, part in found.groupby(names, sort=False, dropna=False):
-        table = new_table(_difference_title(part.iloc[0], by), heading=heading, right=[0, *range(2, 7)])
+        table = new_table(
+            _difference_title(part.iloc[0].to_dict(), by), heading=heading, right=[0, *range(2, 7)]
+        )
         for row in part.to_dict("records"):
             add_row(table, *_difference(row, by))
         yield table

@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -31,7 +31,9 @@ def tell(text: str) -> None:
     typer.echo(text.replace(HELD, " "))  # at once, so that a reader who has had enough is noticed
 
 
-def new_table(title: str = "", *, heading: Iterable[str] = (), right: Collection[int] = ()) -> Table:
+def new_table(
+    title: str = "", *, heading: Iterable[str] = (), right: Collection[int] = ()
+) -> Table:
     """Return an empty table; the numbers in its columns `right` end together."""
     from rich.markup import escape
     from rich.table import Table
@@ -41,7 +43,8 @@ def new_table(title: str = "", *, heading: Iterable[str] = (), right: Collection
         box=None, pad_edge=False,
     )  # fmt: skip
     for i, name in enumerate(heading):
-        table.add_column(escape(name), justify="right" if i in right else "left")
+        justify: Literal["right", "left"] = "right" if i in right else "left"
+        table.add_column(escape(name), justify=justify, overflow="fold", no_wrap=i == 0)
     return table
 
 
@@ -52,31 +55,35 @@ def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     table.add_row(*map(escape, cells), style=style)
 
 
-def rows_table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[Table]:
-    """Return a heading and its rows as a table, or none where there is no row."""
-    if not rows:
-        return []
-    heading, *others = rows
-    table = new_table(heading=heading, right=right)
-    for row in others:
-        add_row(table, *row)
-    return [table]
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print tables, each with an empty line after it."""
+    for table in tables:
+        _print(table, fold=False)
+        typer.echo()
 
 
-def print_tables(tables: Iterable[Table], *, fold: bool = False) -> None:
-    """Print tables, each with an empty line after it. `fold`: a terminal that is narrower gets the
-    texts in the cells folded.
+def print_rows(
+    rows: Sequence[Sequence[str]], *, right: Collection[int] = (), fold: bool = False
+) -> None:
+    """Print a heading and its rows as a table; nothing where there are none. `fold`: a narrower
+    terminal gets the texts in the cells folded.
     """
+    if rows:
+        heading, *others = rows
+        table = new_table(heading=heading, right=right)
+        for row in others:
+            add_row(table, *row)
+        _print(table, fold=fold)
+
+
+def _print(table: Table, *, fold: bool) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console()
     shown = console.width
-    is_terminal = console.is_terminal
     console.width = UNLIMITED
-    for table in tables:
-        width = Measurement.get(console, console.options, table).maximum
-        if fold and is_terminal:
-            width = min(width, shown)
-        console.print(table, width=width, soft_wrap=True)
-        console.print()
+    width = Measurement.get(console, console.options, table).maximum
+    if fold and console.is_terminal:
+        width = min(width, shown)
+    console.print(table, width=width, soft_wrap=True)

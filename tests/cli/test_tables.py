@@ -6,7 +6,7 @@ from icl_harness.analysis.compare import compare
 from icl_harness.analysis.curves import curves
 from icl_harness.cli.notes import common_errors, curve_notes, unfinished_note
 from icl_harness.cli.tables import difference_tables
-from icl_harness.cli.terminal import print_tables, rows_table
+from icl_harness.cli.terminal import print_rows
 from tests.analysis.test_curves import missing, record
 
 
@@ -90,12 +90,13 @@ def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
 
 
 def test_columns_are_as_wide_as_their_longest_text_and_numbers_end_together(capsys) -> None:
-    print_tables(rows_table([("name", "MB", "state"), ("b[1]", "12.5", "")], right=[1]))
+    print_rows([("name", "MB", "state"), ("b[1]", "12.5", "")], right=[1])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["name    MB  state", "b[1]  12.5", ""]
-    assert rows_table([]) == []
+    assert lines == ["name    MB  state", "b[1]  12.5"]
+    print_rows([])
+    assert capsys.readouterr().out == ""
 
 
 def test_a_file_or_a_pipe_gets_the_longest_line_whole(capsys) -> None:
-    print_tables(rows_table([("name", "about"), ("toy", "word " * 60)]), fold=True)
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    print_rows([("name", "about"), ("toy", "word " * 60)], fold=True)
+    assert len(capsys.readouterr().out.splitlines()) == 2

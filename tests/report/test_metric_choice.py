@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from icl_harness import Metric, accuracy, macro_f1
+import icl_harness
+from icl_harness import Metric, ScriptedModel, accuracy, macro_f1
 from icl_harness.errors import SpecError
 from icl_harness.report.metric_choice import chosen_metrics
 from tests.conftest import TOY_TASK
@@ -51,6 +52,27 @@ def test_the_metric_that_is_asked_for_takes_the_place_of_all_tasks_own() -> None
     headers = [header(), {"tasks": {"other": {"metric": "chrF++"}}}]
     both = {"toy": macro_f1, "other": macro_f1}
     assert chosen_metrics(headers, "macro_f1") == chosen_metrics(headers, macro_f1) == both
+
+
+def test_a_tasks_own_metric_is_read_from_its_file(toy: Path) -> None:
+    with_own_metric(toy)
+    run = icl_harness.run(
+        "toy", ScriptedModel(lambda text: "even"), out="out", modes=["supervised"], shots=[0],
+        draws=1,
+    )  # fmt: skip
+    assert run.header["tasks"]["toy"]["metric"] == "share right"
+    (metric,) = chosen_metrics([run.header]).values()
+    assert (metric.name, metric.is_mean_score) == ("share right", False)
+    (found,) = run.curves()["value"]
+    assert found == run.curves(accuracy)["value"].iloc[0] == 0.5
+    (toy / "tasks/toy.py").write_text(TOY_TASK)
+    with pytest.raises(
+        SpecError, match=r"'share right' in this run and is 'accuracy' in its task f"
+    ):
+        run.curves()
+    (toy / "tasks/toy.py").unlink()
+    with pytest.raises(SpecError, match=r"'share right' of toy is defined in its task file, which"):
+        run.curves()
 
 
 def test_a_metric_that_a_task_file_got_since_may_be_asked_for_by_name(toy: Path) -> None:
