@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
 demo: .venv/installed
 	$(BIN)/icl run demo.yaml --out results/demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+# All but what is marked slow: under two minutes on two cores.
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -21,8 +21,14 @@ def example(row):
 @task
 def toy() -> Task:
     return Task(
-        pool=rows("train"), queries=rows("test"), example=example, prompts="toy", scorer=label_match,
-        labels=("even", "odd"), label_maps={"flipped": {"even": "odd", "odd": "even"}}, max_tokens=4,
+        pool=rows("train"),
+        queries=rows("test"),
+        example=example,
+        prompts="toy",
+        scorer=label_match,
+        labels=("even", "odd"),
+        label_maps={"flipped": {"even": "odd", "odd": "even"}},
+        max_tokens=4,
     )
 '''
 

@@ -56,8 +56,8 @@ def icl(tmp_path, monkeypatch, capfd):
 
 def test_the_bundled_model_runs_on_real_data(icl, shared_data: Path) -> None:
     code, _, err = icl(
-        "run", *TASKS, "--data", str(shared_data), "--model", "demo", "--modes", "supervised,unsupervised",
-        "--shots", "0,2", "--queries", "2", "--draws", "1", "--out", "out",
+        "run", *TASKS, "--data", str(shared_data), "--model", "demo",
+        "--modes", "supervised,unsupervised", "--shots", "0,2", "--queries", "2", "--draws", "1", "--out", "out",
     )  # fmt: skip
     assert (code, err) == (0, "")
     records, table = icl_harness.Run("out").records(), read_csv(Path("out/curves.csv"))
@@ -77,8 +77,8 @@ def test_reference_learners_rise_with_shots_on_real_data(icl, shared_data: Path)
         part for name in ("knn", "logreg", "majority") for part in ("--model", f"baseline/{name}")
     ]
     code, _, err = icl(
-        "run", "banking77", "trec", "--data", str(shared_data), *models, "--shots", "4,64,512", "--queries", "100",
-        "--draws", "1", "--out", "out",
+        "run", "banking77", "trec", "--data", str(shared_data), *models,
+        "--shots", "4,64,512", "--queries", "100", "--draws", "1", "--out", "out",
     )  # fmt: skip
     assert (code, err) == (0, "")
     table = read_csv(Path("out/curves.csv")).set_index(["task", "model", "shots"])["value"]
@@ -112,7 +112,8 @@ def watch(now):
         os.kill(os.getpid(), signal.SIGKILL)
 
 icl_harness.run(
-    "dialects", ["demo", "baseline/bayes"], out="killed", watch=watch, model_args={{"batch_size": "3"}}, **{GRID!r}
+    "dialects", ["demo", "baseline/bayes"], out="killed", watch=watch,
+    model_args={{"batch_size": "3"}}, **{GRID!r}
 )
 """
 
@@ -143,7 +144,7 @@ def test_the_demo_twice_and_killed_midway_is_the_same_to_the_byte(icl, tmp_path:
 
 
 def drawn(command: list[str], columns: int, stream: str = "stderr") -> str:
-    """Return what a command draws on a terminal, as that stream of its, without control sequences."""
+    """Return what a command draws on a terminal through a stream, without control sequences."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {

@@ -20,11 +20,6 @@ from icl_harness.errors import StoreError
 from icl_harness.store.records import RunStore
 from tests.test_end_to_end import drawn
 
-COLUMNS = (
-    "task,model,mode,variant,format,queries_per_request,shots,metric,value,ci_low,ci_high,n_queries,n_draws,n_ok,n_failed,"
-    "n_refused,n_unparsed,n_overflow,shots_used,prompt_tokens,cached_tokens,cache_write_tokens,completion_tokens,"
-    "reasoning_tokens,cost_usd,n_lost"
-)
 GRID = (
     "run",
     "toy",
@@ -70,7 +65,7 @@ class TestResults:
         assert "shots" in out
         assert "baseline/majority" in out
         assert out.splitlines()[-1].startswith("out/  curves.csv  curves.png  records.db")
-        assert Path("out/curves.csv").read_text().splitlines()[0] == COLUMNS
+        assert pd.read_csv("out/curves.csv")["shots"].tolist() == [0, 2, 8]
         assert Path("out/curves.png").read_bytes().startswith(b"\x89PNG")
 
     def test_two_runs_of_one_grid_give_the_same_csv_to_the_byte(self, icl) -> None:
@@ -190,8 +185,8 @@ class TestResults:
         script = toy / "grouped.py"
         script.write_text(
             "import icl_harness, sys\nfrom icl_harness import ScriptedModel\n"
-            "icl_harness.run('toy', ScriptedModel(lambda p: '1: even'), out='grouped', data='data', shots=[0, 2],"
-            " draws=1, queries_per_request=3)\n"
+            "icl_harness.run('toy', ScriptedModel(lambda p: '1: even'), out='grouped',"
+            " data='data', shots=[0, 2], draws=1, queries_per_request=3)\n"
         )
         subprocess.run([sys.executable, str(script)], check=True)
         out = icl("curves", "grouped")[1]
@@ -206,14 +201,19 @@ class TestResults:
     def test_what_failed_is_told_with_its_commonest_error(self, icl, toy) -> None:
         script = toy / "failing.py"
         script.write_text(
-            "import icl_harness\nfrom icl_harness import ScriptedModel\nfrom icl_harness.errors import ProviderError\n"
-            "def reply(p):\n    raise ProviderError('503\\nfrom it' if p.query.id > 'test102' else 'no route')\n"
-            "icl_harness.run('toy', ScriptedModel(reply), out='failing', data='data', shots=[2], draws=1)\n"
+            "import icl_harness\n"
+            "from icl_harness import ScriptedModel\n"
+            "from icl_harness.errors import ProviderError\n"
+            "def reply(p):\n"
+            "    late = p.query.id > 'test102'\n"
+            "    raise ProviderError('503\\nfrom it' if late else 'no route')\n"
+            "icl_harness.run('toy', ScriptedModel(reply), out='failing', data='data', shots=[2],"
+            " draws=1)\n"
         )
         subprocess.run([sys.executable, str(script)], check=True)
         out = icl("curves", "failing")[1]
-        told = "toy scripted supervised default 2 shots: 12 requests failed (503 from it) and are missing"
-        assert told in out
+        cell = "toy scripted supervised default 2 shots"
+        assert f"{cell}: 12 requests failed (503 from it) and are missing" in out
 
     def test_tasks_lists_and_shows(self, icl) -> None:
         out = icl("tasks")[1]
@@ -231,7 +231,8 @@ class TestResults:
             # a shell's background jobs ignore it
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def reply(p):\n    time.sleep(.02); return ' even'\n"
-            "icl_harness.run('toy', ScriptedModel(reply), out='slow', data='data', shots=[0, 2], draws=2)\n"
+            "icl_harness.run('toy', ScriptedModel(reply), out='slow', data='data', shots=[0, 2],"
+            " draws=2)\n"
         )
         worker = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
         answered = RunStore.open(wait_for(Path("slow")))
@@ -294,6 +295,42 @@ class TestResults:
             == "icl: stopped. All answers so far are kept; run the same command to resume.\n"
         )
         assert worker.returncode == 130
+
+
+def options_of(shown: str) -> dict[str, str]:
+    """Return what a page of help says of each option, in one line."""
+    parts = re.split(r"\n  (?=--)", shown)[1:]
+    lines = (" ".join(part.split()) for part in parts)
+    return {line.split()[0].rstrip(","): line for line in lines}
+
+
+def test_help_names_all_that_python_takes_with_what_is_the_default(icl) -> None:
+    from icl_harness.runner.execution import Execution
+    from icl_harness.runner.spec import Spec
+
+    code, out, _ = icl("run", "--help")
+    measured, carried_out = out.split("How it is carried out:")
+    assert (code, "What is measured:" in measured) == (0, True)
+    shown = options_of(measured)
+    singular = {"models": "--model", "model_args": "--model-arg"}
+    for name in Spec.model_fields.keys() - {"tasks"}:
+        assert singular.get(name, f"--{name.replace('_', '-')}") in shown
+    for option, default in (("--draws", "3"), ("--modes", "supervised"), ("--temperature", "0")):
+        assert f"[{default}]" in shown[option]
+    shown = options_of(carried_out)
+    for name in Execution.model_fields.keys() - {"say"}:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+def test_names_and_shots_may_be_repeated_or_joined_by_commas(icl) -> None:
+    grid = ("run", "toy", "--model", "baseline/majority,baseline/knn", "--data", "data")
+    more = ("--shots", "0,2", "--shots", "4", "--draws", "1", "--out", "out")
+    variants = ("--variant", "default", "--variants", "flipped,noise=0.2")
+    assert icl(*grid, *more, *variants)[0] == 0
+    spec = json.loads(Path("out/run.json").read_text())["spec"]
+    assert spec["models"] == ["baseline/majority", "baseline/knn"]
+    assert spec["variants"] == ["default", "flipped", "noise=0.2"]
+    assert spec["shots"] == [0, 2, 4]
 
 
 MISTAKES = [

@@ -128,7 +128,8 @@ def test_a_spec_is_checked_however_it_is_made_and_never_changes() -> None:
 def test_yaml_and_arguments_give_the_same_spec_and_arguments_win(tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text(
-        "task: toy\nmodel: [demo]\nmodes: supervised, unsupervised\nshots: 0..4\non-overflow: skip\n"
+        "task: toy\nmodel: [demo]\nmodes: supervised, unsupervised\nshots: 0..4\n"
+        "on-overflow: skip\n"
     )
     assert Spec.load(file, {}) == spec(
         modes=["supervised", "unsupervised"], shots=[0, 1, 2, 4], on_overflow="skip"
