@@ -54,7 +54,7 @@ class ScriptedModel(Model):
                 ]
                 continue
             usage = Usage(
-                prompt_tokens=words + len(query.text.split()),
+                prompt_tokens=words + len(query.tail.split()),
                 cached_tokens=0,
                 completion_tokens=len(text.split()),
             )

@@ -35,13 +35,13 @@ from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
 from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment, Line, stand_in
-from icl_harness.runner.groups import Key, Request
+from icl_harness.runner.groups import Request
 from icl_harness.runner.overflow import Fitting, longest_first
-from icl_harness.runner.schedule import Bundle, Scope
+from icl_harness.runner.schedule import AnswersAhead, Bundle, Scope
 from icl_harness.runner.scopes import bank_scope, cell_of, line_scope
 from icl_harness.store.bank import Bank
 from icl_harness.store.header import RUN_FILE
-from icl_harness.store.records import Cell, Outcome, RunStore
+from icl_harness.store.records import Cell, RunStore
 
 ROUNDING = 1e-6  # of a token
 
@@ -190,7 +190,7 @@ class _Planner:
             return
         self._banks.add(name)
         scope, done = bank_scope(experiment, line), outcomes(left_attempts(self._folder, line))
-        read = _Answers(done)
+        read = AnswersAhead(done)
         for bundle in experiment.bank_schedule(line)(scope, len(scope.path.shots), read):
             shots = bundle.most_shots
             requests = read.left(bundle.requests(shots))
@@ -207,7 +207,7 @@ class _Planner:
         """Yield what a cell requests, less what the store holds the answers of."""
         line, store = ahead.line, self._store
         cell = cell_of(self._experiment.spec, line, shots)
-        read = _Answers({} if store is None else store.outcomes(cell))
+        read = AnswersAhead({} if store is None else store.outcomes(cell))
         for bundle in self._experiment.schedule(line)(scope, shots, read):
             k: int | None = bundle.most_shots
             requests = read.left(longest_first(ahead.model, bundle, bundle.most_shots))
@@ -308,32 +308,6 @@ class _Planner:
         if not forecast.paces_cached:
             tokens -= row.cached_tokens or 0
         return replace(row, seconds=_seconds(forecast.rates, row.requests, tokens))
-
-
-class _Answers:
-    """The answers of a cell so far, as its schedule reads them, and unsolved ones in the place of
-    those that are still to come.
-    """
-
-    def __init__(self, done: dict[Key, Outcome]) -> None:
-        self._done = done
-        self._unsolved: dict[Key, Outcome] = {}
-
-    def __call__(self) -> dict[Key, Outcome]:
-        return {**self._unsolved, **self._done}
-
-    def left(self, requests: Sequence[Request]) -> Sequence[Request]:
-        """Return the requests that have no answer; unsolved ones stand in for it from now on."""
-        left = [r for r in requests if any(key not in self._done for key in r.keys)]
-        for request in left:
-            for key in request.keys:
-                self._unsolved[key] = Outcome("ok", "", None, 0.0, 0)
-        return left
-
-    def most_shots(self, otherwise: int) -> int:
-        """Return the most shots that an answer used."""
-        used = [one.shots_used for one in self._done.values() if one.status == "ok"]
-        return max(used, default=otherwise)
 
 
 def _texts(requests: Sequence[Request]) -> list[str]:

@@ -17,7 +17,7 @@ from icl_harness.runner.asking import CellAsker, n_bytes
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.groups import Request
 from icl_harness.runner.recording import add_usage
-from icl_harness.runner.schedule import Bundle
+from icl_harness.runner.schedule import AnswersAhead, Bundle
 from icl_harness.runner.scopes import line_scope
 from icl_harness.runner.spec import OnOverflow
 from icl_harness.store.records import Cell
@@ -107,8 +107,10 @@ def refuse_overflow(experiment: Experiment) -> None:
         scope = line_scope(experiment, line, experiment.path(line))
         schedule, fitting = experiment.schedule(line), Fitting(experiment.model(line), "error")
         for shots in experiment.spec.shots:
-            for bundle in schedule(scope, shots, dict):
-                fitting.shots(bundle, str(line))
+            answers = AnswersAhead({})
+            for bundle in schedule(scope, shots, answers):
+                if answers.left(bundle.requests(bundle.most_shots)):
+                    fitting.shots(bundle, str(line))
 
 
 def longest_first(model: Model, bundle: Bundle, k: int) -> list[Request]:

@@ -23,6 +23,7 @@ from icl_harness.prompts.tree import Node, Query
 from icl_harness.runner.groups import Key, Request, make_requests
 from icl_harness.store.records import Outcome
 
+UNSOLVED = Outcome(status="ok", text="", parsed=None, score=0.0, shots_used=0)
 Read = Callable[[], Mapping[Key, Outcome]]  # the answers of the cell so far
 
 
@@ -87,6 +88,34 @@ class Bundle:
     def most_shots(self) -> int:
         """Return how many shots there are for it: a bank may hold fewer than `shots`."""
         return min(self.shots, len(self.path.shots))
+
+
+class AnswersAhead:
+    """The answers of a cell so far, and unsolved ones in the place of those that are still to come:
+    so a schedule can be read to its end before anything is sent.
+    """
+
+    def __init__(self, done: Mapping[Key, Outcome]) -> None:
+        self._done = done
+        self._unsolved: dict[Key, Outcome] = {}
+
+    def __call__(self) -> dict[Key, Outcome]:
+        """Return what a schedule reads."""
+        return {**self._unsolved, **self._done}
+
+    def left(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests that have no answer; unsolved ones stand in for it from now on."""
+        left = []
+        for request in requests:
+            if any(key not in self._done for key in request.keys):
+                left.append(request)
+                self._unsolved.update(dict.fromkeys(request.keys, UNSOLVED))
+        return left
+
+    def most_shots(self, otherwise: int) -> int:
+        """Return the most shots that an answer used."""
+        used = [one.shots_used for one in self._done.values() if one.status == "ok"]
+        return max(used, default=otherwise)
 
 
 Schedule = Callable[[Scope, int, Read], Iterator[Bundle]]

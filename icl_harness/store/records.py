@@ -65,7 +65,6 @@ SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found,
 FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell
      JOIN texts t ON t.id = r.query_text
 WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok'
-      AND r.sample = 0
 """
 OF_A_QUERY = f"""
 SELECT r.node, t.text, r.status, r.answer, r.parsed, r.score, q.target,
