@@ -100,7 +100,7 @@ def test_what_fails_otherwise_is_told_and_asked_again(icl, wire: Wire) -> None:
         code, out, err = icl(*command(wire, server))
         assert (code, err) == (1, "")
         assert re.search(
-            r"3 requests failed \(400 .+\) and are missing; the same command asks them again", out
+            r"3 requests failed \(400 .+\) and are missing; the same command sends them again", out
         )
         assert read_csv(Path("out/curves.csv"))["n_failed"].sum() == 3
         assert len(server.requests) == N_RECORDS, "none is asked twice in one run"

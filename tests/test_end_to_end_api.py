@@ -161,7 +161,7 @@ def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> 
         code, out, _ = icl(*command)
         assert code == 1
         assert re.search(
-            r"requests failed \(400 .*Invalid value\) and are missing; the same command asks", out
+            r"requests failed \(400 .*Invalid value\) and are missing; the same command sends", out
         )
         n_first, failed = (
             len(server.requests),

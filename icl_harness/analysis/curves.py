@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 POINT = [name for name in CELL if name != "draw"]  # what names a point of a curve
 INTERVAL = ["value", "ci_low", "ci_high"]
 COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_overflow"]
-MEANS = [
-    "shots_used", "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens",
-]  # fmt: skip
+TOKENS = ["prompt", "cached", "cache_write", "completion", "reasoning"]
+MEANS = ["shots_used", *(f"{kind}_tokens" for kind in TOKENS)]
 COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
 
 
@@ -84,13 +83,12 @@ def with_metrics(records: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.Dat
     return records.assign(metric=records["task"].map(names).fillna(records["metric"]))
 
 
-def asked_how(row: Any) -> list[str]:
-    """Return what a heading says of a row's way of asking, where it is not the usual one."""
-    many = row["queries_per_request"]
-    return [
-        *(["chat"] if row["format"] == "chat" else []),
-        *([f"{many} queries a request"] if many > 1 else []),
-    ]
+def unusual_format(row: Mapping[Any, Any]) -> list[str]:
+    """Return how a heading names a row's requests; nothing where each is one query's plain text."""
+    names = ["chat"] if row["format"] == "chat" else []
+    if row["queries_per_request"] > 1:
+        names.append(f"{row['queries_per_request']} queries a request")
+    return names
 
 
 def _numbered(records: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +156,9 @@ def write_csv(table: pd.DataFrame, path: Path | str | TextIO) -> None:
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Return `table` as CSV: at most 6 decimals, whole numbers without a point, missing ones empty."""
+    """Return `table` as CSV: at most 6 decimals, whole numbers without a point, missing ones
+    empty.
+    """
     text = table.copy()
     for name in text.columns:
         if text[name].dtype.kind in "fiu":

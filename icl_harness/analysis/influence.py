@@ -79,8 +79,8 @@ def statistics_of(answers: pd.DataFrame, metric: Metric) -> Statistics:
     task = str(answers["task"].iloc[0])
     if "target" not in answers or answers["target"].isna().any():
         raise SpecError(
-            f"metric {metric.name} needs the target of every answer, and the records of {task} lack "
-            "some: an earlier version made them. `icl rescore RUN` adds them."
+            f"metric {metric.name} needs the target of every answer, and the records of {task} "
+            "lack some: an earlier version made them. `icl rescore RUN` adds them."
         )
     parsed = [None if value != value else value for value in answers["parsed"]]
     keys = list(zip(parsed, answers["target"], answers["score"], strict=True))
@@ -109,12 +109,13 @@ def _matrix(metric: Metric, answers: Iterable[ScoredAnswer]) -> Floats:
     lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1 or lengths == [0]:
         raise SpecError(
-            f"metric {metric.name}: its statistic gives {' or '.join(map(str, lengths))} numbers; it "
-            "must give as many for every answer."
+            f"metric {metric.name}: its statistic gives {' or '.join(map(str, lengths))} numbers; "
+            "it must give as many for every answer."
         )
     if metric.aggregate is None and lengths != [1]:
         raise SpecError(
-            f"metric {metric.name}: its statistic gives {lengths[0]} numbers, so it needs an aggregate."
+            f"metric {metric.name}: its statistic gives {lengths[0]} numbers, so it needs an "
+            "aggregate."
         )
     return np.array(rows)
 
@@ -234,7 +235,7 @@ def _influence(metric: Metric, rows: Floats, cluster: Codes) -> Floats:
 
 
 def _values(metric: Metric, means: Iterable[Floats]) -> list[float]:
-    """Return the value of each mean. Raises `SpecError` where it lies outside the metric's range."""
+    """Return the value of each mean. Raises `SpecError` where one is out of the metric's range."""
     assert metric.aggregate is not None
     quiet = np.errstate(divide="ignore", invalid="ignore")  # where nothing is left: no value
     with quiet, authors_code(f"metric {metric.name}", ": its aggregate failed", SpecError):
@@ -243,7 +244,7 @@ def _values(metric: Metric, means: Iterable[Floats]) -> list[float]:
     for value in values:
         if value < low - ROUNDING or value > high + ROUNDING:
             raise SpecError(
-                f"metric {metric.name} gives {value:.6g}; its range is {low:g} to {high:g}. Correct "
-                "one of them in the task file."
+                f"metric {metric.name} gives {value:.6g}; its range is {low:g} to {high:g}. "
+                "Correct one of them in the task file."
             )
     return values

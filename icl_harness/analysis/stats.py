@@ -135,7 +135,8 @@ def mean_interval(
     other draws; with one query, other draws only. Binary scores get Wilson's interval (1927) with n
     = p (1 - p) / Var(mean) and Student's t for z; where all scores are equal, n is the number of
     queries (nested: of draws). Other scores get mean ± t * se, inside `limits`. In simulation 95 %
-    intervals cover 94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2 logits or more.
+    intervals cover 94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2
+    logits or more.
     """
     spread = _spread(values, draws, queries)
     mean, df, n_units = spread.mean, spread.df, spread.n_units

@@ -7,24 +7,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.analysis.curves import POINT, asked_how
-from icl_harness.store.bank import read_bank
+from icl_harness.analysis.curves import POINT, unusual_format
+from icl_harness.store.bank import Bank, read_bank
 
 if TYPE_CHECKING:
     import pandas as pd
 
+HALF_A_CENT = 0.005  # dollars; less is shown as nothing
+
 
 def unfinished_note(headers: Sequence[dict[str, Any]], n_records: int) -> Iterator[str]:
     """Yield how much of the grids of these runs there is, unless it is all."""
-    n_all = 0
-    for header in headers:
-        spec = header["spec"]
-        cells = [len(spec[name]) for name in ("models", "modes", "variants", "shots")]
-        n_all += math.prod([*cells, spec["draws"]]) * sum(
-            task["n_queries"] for task in header["tasks"].values()
-        )
+    n_all = sum(map(_grid_size, headers))
     if n_records < n_all:
-        yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same icl run goes on"
+        yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same icl run resumes it"
+
+
+def _grid_size(header: Mapping[str, Any]) -> int:
+    """Return how many answers a finished run holds."""
+    spec = header["spec"]
+    n_cells = [len(spec[name]) for name in ("models", "modes", "variants", "shots")]
+    n_queries = sum(int(task["n_queries"]) for task in header["tasks"].values())
+    return math.prod([*n_cells, int(spec["draws"]), int(n_queries)])
 
 
 def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
@@ -32,58 +36,73 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     were left out.
     """
     for file in sorted(path.glob("bank-*.jsonl")):
-        bank = read_bank(file)
-        cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
-        yield f"{file.name}: {bank.n_solved} of {bank.n_problems} solved, {len(bank.attempts):,} attempts{cost}"
+        yield f"{file.name}: {_bank(read_bank(file))}"
     for name, model in header["models"].items():
         if model.get("because"):
-            yield f"{name}: exact, but slower, as its prefixes are {model['branches']} ({model['because']})"
+            how = f"its prefixes are {model['branches']} ({model['because']})"
+            yield f"{name}: exact, but slower, as {how}"
         if model.get("window_held_to"):
-            n = model["window_held_to"]
-            yield f"{name}: window held to {n:,} tokens; beyond, its positions change with the prompt's length"
+            window = f"window held to {model['window_held_to']:,} tokens"
+            yield f"{name}: {window}; beyond, its positions change with the prompt's length"
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
 
 
+def _bank(bank: Bank) -> str:
+    solved = f"{bank.n_solved} of {bank.n_problems} solved"
+    cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
+    return f"{solved}, {len(bank.attempts):,} attempts{cost}"
+
+
 def common_errors(records: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the commonest error of the requests that failed, by cell (`POINT`)."""
+    """Return the commonest error of the requests that failed, by point of a curve (`POINT`)."""
     failed = records[records["status"] == "failed"]
     groups = failed.groupby(POINT, sort=False)["error"] if len(failed) else ()
-    return {cell: " ".join(str(errors.mode().iloc[0]).split())[:200] for cell, errors in groups}
+    return {point: " ".join(str(errors.mode().iloc[0]).split())[:200] for point, errors in groups}
 
 
 def curve_notes(
     curves: pd.DataFrame, errors: Mapping[tuple[Any, ...], str] | None = None
 ) -> Iterator[str]:
     """Yield what a reader of the table must know: failures, overflows, dropped shots, unparsed
-    shares. `errors`: the commonest one of each cell.
+    shares. `errors`: the commonest one of each point.
     """
     for row in curves.to_dict("records"):
-        names = [row["task"], row["model"], row["mode"], row["variant"], *asked_how(row)]
+        names = [row["task"], row["model"], row["mode"], row["variant"], *unusual_format(row)]
         where = f"{' '.join(names)} {row['shots']} shots"
-        if row["n_failed"]:
-            error = (errors or {}).get(tuple(row[name] for name in POINT))
-            why = f" ({error})" if error else ""
-            yield f"{where}: {row['n_failed']} requests failed{why} and are missing; the same command asks them again"
-        if row["n_refused"]:
-            yield f"{where}: {row['n_refused']} requests were refused by the provider or its filter and are missing"
-        if row["n_overflow"]:
-            yield f"{where}: {row['n_overflow']} prompts did not fit the context window and are missing"
-        elif row["shots_used"] < row["shots"]:
-            yield f"{where}: {row['shots_used']:g} shots used"
+        error = (errors or {}).get(tuple(row[name] for name in POINT))
+        yield from (f"{where}: {note}" for note in _point_notes(row, error))
     for (task, model, mode), rows in curves.groupby(["task", "model", "mode"], sort=False):
         if n_unparsed := rows["n_unparsed"].sum():
-            share = f"{n_unparsed / rows['n_ok'].sum():.0%}"
-            yield f"{task} {model} {mode}: {share} of the answers could not be parsed and count as wrong"
-    if (spent := curves["cost_usd"].sum()) >= 0.005:  # half a cent
-        prompts, cached = (
-            (curves[name] * curves["n_ok"]).sum() for name in ("prompt_tokens", "cached_tokens")
-        )
-        share = f", {cached / prompts:.0%} of the prompt tokens read from caches" if prompts else ""
-        yield f"${spent:,.2f} spent on these answers{share}"
+            share = f"{n_unparsed / rows['n_ok'].sum():.0%} of the answers"
+            yield f"{task} {model} {mode}: {share} could not be parsed and count as wrong"
+    if (spent := curves["cost_usd"].sum()) >= HALF_A_CENT:
+        yield f"${spent:,.2f} spent on these answers{_cached(curves)}"
     if n_lost := curves["n_lost"].sum():
         yield (
-            f"{n_lost} requests broke off once they were sent; the provider may have charged for them, cost_usd leaves "
-            "them out"
+            f"{n_lost} requests broke off once they were sent; the provider may have charged for "
+            "them, cost_usd leaves them out"
         )
+
+
+def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
+    if row["n_failed"]:
+        why = f" ({error})" if error else ""
+        failed = f"{row['n_failed']} requests failed{why} and are missing"
+        yield f"{failed}; the same command sends them again"
+    if row["n_refused"]:
+        refused = f"{row['n_refused']} requests were refused by the provider or its filter"
+        yield f"{refused} and are missing"
+    if row["n_overflow"]:
+        yield f"{row['n_overflow']} prompts did not fit the context window and are missing"
+    elif row["shots_used"] < row["shots"]:
+        yield f"{row['shots_used']:g} shots used"
+
+
+def _cached(curves: pd.DataFrame) -> str:
+    """Return which share of the prompt tokens came from caches, where tokens are known."""
+    prompts, cached = (
+        (curves[name] * curves["n_ok"]).sum() for name in ("prompt_tokens", "cached_tokens")
+    )
+    return f", {cached / prompts:.0%} of the prompt tokens read from caches" if prompts else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.analysis.curves import asked_how
+from icl_harness.analysis.curves import unusual_format
 from icl_harness.cli.notes import bank_notes, common_errors, curve_notes, unfinished_note
 from icl_harness.cli.terminal import add_row, new_table, print_tables, tell
 from icl_harness.runner.banks import solved
@@ -29,7 +29,7 @@ def print_curves(runs: Sequence[Any], frame: pd.DataFrame, records: pd.DataFrame
 
 
 def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Table]:
-    """Yield a table per task, model and way of asking: a row per shot count, a column per mode.
+    """Yield a table per task, model and format: a row per shot count, a column per mode.
 
     The reinforced column says how many problems of its banks in the run `folders` are solved, as
     that caps its shots.
@@ -51,8 +51,8 @@ def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Tabl
 
 
 def _where(row: Mapping[Any, Any]) -> str:
-    """Return the task, its variant and the way of asking, where they are not the usual ones."""
-    names = [row["task"], row["variant"], *asked_how(row)]
+    """Return the task, its variant and its format, where they are not the usual ones."""
+    names = [row["task"], row["variant"], *unusual_format(row)]
     return ", ".join(str(name) for name in names if name != "default")
 
 

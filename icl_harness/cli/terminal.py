@@ -25,8 +25,8 @@ def tell(text: str) -> None:
     """Print a line. A narrower terminal gets it folded at words."""
     if sys.stdout.isatty():
         text = textwrap.fill(
-            text, shutil.get_terminal_size().columns, subsequent_indent="  ", break_long_words=False,
-            break_on_hyphens=False,
+            text, shutil.get_terminal_size().columns, subsequent_indent="  ",
+            break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
     typer.echo(text.replace(HELD, " "))  # at once, so that a reader who has had enough is noticed
 

@@ -163,7 +163,8 @@ def _mark_chance(ax: Axes, chance: object, scale: float) -> None:
     level = scale * float(chance)
     ax.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     ax.text(
-        1.01, level, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=MUTED
+        1.01, level, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8,
+        color=MUTED,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How curves look: colours, dashes and markers by model and mode, and the legend that explains them.
+"""How curves look: colours, dashes and markers by model and mode, and the legend for them.
 
 In: the table of `curves`. Out: a `Style` for each (model, mode), and entries of a legend. With one
 model a colour stands for a mode; with several, for a model, and dashes and markers for modes.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from icl_harness.analysis.curves import asked_how
+from icl_harness.analysis.curves import unusual_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def with_formats(curves: pd.DataFrame) -> pd.DataFrame:
     """Return the table with chats and groups of queries named in the model: they are curves of
     their own.
     """
-    names = [" · ".join([row["model"], *asked_how(row)]) for row in curves.to_dict("records")]
+    names = [" · ".join([row["model"], *unusual_format(row)]) for row in curves.to_dict("records")]
     return curves.assign(model=names)
 
 

@@ -7,12 +7,12 @@ that are no function of means, such as a median.
 
 A metric of one's own stands in the task file:
 
-    def tokens(answer: ScoredAnswer) -> list[float]:
-        return [answer.score, len(answer.target.split())]
+    def counts(answer: ScoredAnswer) -> list[float]:
+        is_rare = answer.target in RARE
+        return [is_rare and answer.parsed == answer.target, is_rare]
 
-    per_word = Metric(name="score per word", statistic=tokens, aggregate=lambda mean: mean[0] / mean[1])
-
-    Task(..., metric=per_word)
+    recall = Metric(name="rare recall", statistic=counts, aggregate=lambda mean: mean[0] / mean[1])
+    Task(..., metric=recall)
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Metric:
             raise SpecError(f"metric {self.name}: an aggregate needs a statistic. Give both.")
         if not _is_range(self.range):
             raise SpecError(
-                f"metric {self.name}: its range is {self.range!r}; it must be two numbers, the lower "
-                "one first."
+                f"metric {self.name}: its range is {self.range!r}; it must be two numbers, the "
+                "lower one first."
             )
 
     @property
@@ -106,8 +106,8 @@ def _label_counts(answer: ScoredAnswer) -> list[float]:
     """Return three numbers per label: predicted and true, predicted, true. Raises `SpecError`."""
     if len(answer.labels) > MOST_LABELS:
         raise SpecError(
-            f"{len(answer.labels):,} different labels occur among the answers; macro_f1 is for tasks "
-            "with a fixed set of labels. Take accuracy."
+            f"{len(answer.labels):,} different labels occur among the answers; macro_f1 is for "
+            "tasks with a fixed set of labels. Take accuracy."
         )
     predicted = [float(label == answer.parsed) for label in answer.labels]
     true = [float(label == answer.target) for label in answer.labels]

@@ -37,7 +37,7 @@ def test_failures_are_told_with_the_commonest_error_of_their_cell() -> None:
     first, second = notes(*rows, *others)
     assert first == (
         "banking77 demo supervised default 4 shots: 5 requests failed (connection refused) and are missing; "
-        "the same command asks them again"
+        "the same command sends them again"
     )
     assert f"16 shots: 1 requests failed ({'x' * 200}) and" in second
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
     }
     assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
     [note] = unfinished_note([header, header], 200)
-    assert note == "unfinished: 200 of 360 answers so far; the same icl run goes on"
+    assert note == "unfinished: 200 of 360 answers so far; the same icl run resumes it"
 
 
 def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
