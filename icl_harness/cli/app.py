@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from icl_harness.cli.error_line import STOPPED, print_error
 from icl_harness.cli.options import Grid, GridCommand
-from icl_harness.cli.usage import usage
-from icl_harness.errors import IclError
 from icl_harness.files import write_atomically, written_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from icl_harness.report.run import Run
+    from icl_harness.runner.spec import Spec
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot"
@@ -40,7 +39,6 @@ MetricName = Annotated[
 ]
 CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
 CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
-STOPPED = 130  # the exit code of Ctrl-C
 
 
 @app.command(cls=GridCommand)
@@ -61,14 +59,18 @@ def run(context: typer.Context) -> None:
     frame = table(records, metrics=chosen_metrics([done.header]))
     files = _write_results(done, frame)
     print_curves([done], frame, records)
-    by = "mode" if len(spec.modes) > 1 else "model" if len(spec.models) > 1 else "shots"
-    hints = [
-        f"icl compare {folder} --by {by}".replace(" ", HELD),
-        f"icl export {folder}".replace(" ", HELD),
-    ]
-    tell(f"{folder}/  {files}   ({', '.join(hints)})")
+    hints = [f"icl compare {folder} --by {_comparable(spec)}", f"icl export {folder}"]
+    unbroken = ", ".join(hint.replace(" ", HELD) for hint in hints)
+    tell(f"{folder}/  {files}   ({unbroken})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
+
+
+def _comparable(spec: Spec) -> str:
+    """Return what a run has several of, for the comparison that its last line names."""
+    if len(spec.modes) > 1:
+        return "mode"
+    return "model" if len(spec.models) > 1 else "shots"
 
 
 @app.command(cls=GridCommand)
@@ -104,7 +106,7 @@ def plan(
         refuse_cost(found, how.max_cost, batch=how.batch)
 
 
-def _write_results(done: Any, frame: Any) -> str:
+def _write_results(done: Run, frame: pd.DataFrame) -> str:
     """Write curves.csv and, where a point has a value, curves.png; return what the folder holds."""
     from icl_harness.analysis.curves import write_csv
     from icl_harness.report.plots import plot, save
@@ -263,7 +265,7 @@ def show(
 
 @app.command()
 def batch(run_folder: OneRun) -> None:
-    """Show the state of a run's batches, also while it goes on."""
+    """Show the state of a run's batches, while it runs or later."""
     from icl_harness.cli.batch_table import NUMBERS, batches
     from icl_harness.cli.terminal import print_rows, tell
 
@@ -312,9 +314,7 @@ def tasks(
     if name is None:
         print_rows([("task", "what it asks"), *describe.task_list()], fold=True)
     else:
-        page = list(
-            describe.task_page(name, data=data, mode=mode, variant=variant)
-        )  # whole, or what is wrong alone
+        page = describe.task_page(name, data=data, mode=mode, variant=variant)
         typer.echo("\n".join(page))
 
 
@@ -335,29 +335,4 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        sys.exit(_report(error, arguments))
-
-
-def _report(error: BaseException, arguments: Sequence[str]) -> int:
-    """Print an error in one line and return the exit code: 2 for what the user can mend, 1 for the
-    rest.
-    """
-    if isinstance(error, BrokenPipeError):
-        sys.stderr.close()  # the reader of a pipe has had enough
-        return 0
-    text, code = _message(error, arguments)
-    typer.echo(f"icl: {' '.join(text.split())}", err=True)
-    return code
-
-
-def _message(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "stopped. All answers so far are kept; run the same command to resume.", STOPPED
-    if isinstance(error, IclError):
-        again = " Run the same command again to resume." if error.resumable else ""
-        return f"{error}{again}", error.exit_code
-    if isinstance(error, typer.TyperException):
-        return usage(error, arguments), 2
-    if isinstance(error, OSError):
-        return str(error), 2
-    return f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
+        sys.exit(print_error(error, arguments))
