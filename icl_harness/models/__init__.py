@@ -1,34 +1,44 @@
-"""Models by id, `provider/name`. The seam is in `base`; each provider has one file."""
+"""Models by id, `provider/name`. The seam is in `base`; a provider is a folder here with a record
+of itself in `provider.py`, which is all that must be known of it before one of its models is opened.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import ModelError, SpecError, nearest
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model
+from icl_harness.models.provider import Opening, Provider
 
-PROVIDERS = {
-    "demo": "the bundled model: 'demo'",
-    "hf": "a transformers causal model: 'hf/<folder or hub id>'",
-    "vllm": "a causal model on vLLM, extra vllm: 'vllm/<folder or hub id>'",
-    "openai": "OpenAI, or any compatible server with --base-url: 'openai/<model>'",
-    "anthropic": "Anthropic: 'anthropic/<model>'",
-    "google": "Gemini: 'google/<model>'",
-    "baseline": "a reference learner: 'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'",
-}
-APIS = ("openai/", "anthropic/", "google/")
-MAKERS = {
-    "gpt-": "openai",
-    "o1": "openai",
-    "o3": "openai",
-    "o4": "openai",
-    "claude": "anthropic",
-    "gemini": "google",
-}
-DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
+RESERVED = {"id", "name", "base_url", "kv_cache", "terms"}  # no names of a --model-arg
+
+
+@functools.cache
+def providers() -> dict[str, Provider]:
+    """Return the providers by name, those that run here first. No SDK is imported."""
+    found: list[Provider] = []
+    for folder in pkgutil.iter_modules(__path__, f"{__name__}."):
+        record = f"{folder.name}.provider"
+        if folder.ispkg and importlib.util.find_spec(record) is not None:
+            found += importlib.import_module(record).PROVIDERS
+    return {one.name: one for one in sorted(found, key=lambda one: one.is_api)}
+
+
+def provider_of(model_id: str) -> Provider | None:
+    """Return the provider that an id names; None where it names none."""
+    return providers().get(model_id.partition("/")[0])
+
+
+def is_api(model_id: str) -> bool:
+    """Whether an id is of a model behind an API."""
+    provider = provider_of(model_id)
+    return provider is not None and provider.is_api
 
 
 def open_model(
@@ -46,74 +56,36 @@ def open_model(
 
     Raises `ModelError`: unknown id (lists what there is), no key, a path that is no model.
     """
-    provider, _, name = model_id.partition("/")
-    if provider not in PROVIDERS or (not name) != (provider == "demo"):
-        known = "; ".join(PROVIDERS.values())
-        maker = next((maker for start, maker in MAKERS.items() if model_id.startswith(start)), None)
-        meant = f" Is it {maker}/{model_id}?" if maker else nearest(provider, PROVIDERS)
-        raise ModelError(f"unknown model {model_id!r}.{meant} There are: {known}.")
-    args = dict(model_args or {})
-    for reserved in {"id", "name", "base_url", "kv_cache", "terms"} & set(args):
+    provider, (_, _, name) = provider_of(model_id), model_id.partition("/")
+    if provider is None or bool(name) != provider.takes_name:
+        raise ModelError(_unknown(model_id))
+    for reserved in RESERVED & set(model_args or {}):
         raise ModelError(
-            f"--model-arg {reserved}: not an argument; the model is named by --model, a server by --base-url."
+            f"--model-arg {reserved}: not an argument; the model is named by --model, a server by "
+            "--base-url."
         )
-    if terms is not None and terms.batch and provider not in ("openai", "anthropic", "google"):
+    if terms is not None and terms.batch and not provider.is_api:
         raise SpecError(
             f"{model_id} takes no batches: they are a way to ask APIs. Leave --batch out."
         )
-    if provider == "baseline":
-        from icl_harness.models.baseline import open_baseline
-
-        return open_baseline(name, id=model_id, learner=learner)
-    if provider in ("demo", "hf"):
-        from icl_harness.models.hf import HfModel
-
-        return HfModel(
-            str(DEMO_FOLDER) if provider == "demo" else name, id=model_id, kv_cache=kv_cache, **args
+    return provider.open(
+        Opening(
+            name=name,
+            id=model_id,
+            base_url=base_url,
+            model_args=dict(model_args or {}),
+            learner=learner,
+            kv_cache=kv_cache,
+            terms=terms,
         )
-    if provider == "vllm":
-        from icl_harness.models.vllm import VllmModel
-
-        return VllmModel(name, id=model_id, **args)
-    return _open_api(provider, name, model_id, args, base_url=base_url, terms=terms)
-
-
-def _open_api(provider: str, name: str, id: str, args: dict[str, Any], **how: Any) -> Model:
-    if provider == "openai":
-        model: Model = _openai(args.pop("api", "chat"))(name, id=id, **how, **args)
-        return model
-    if provider == "anthropic":
-        from icl_harness.models.anthropic.messages import AnthropicModel
-
-        return AnthropicModel(name, id=id, **how, **args)
-    sdk = args.pop("sdk", "genai")
-    if sdk == "legacy":
-        from icl_harness.models.google.legacy import GoogleLegacyModel
-
-        return GoogleLegacyModel(name, id=id, **how, **args)
-    if sdk != "genai":
-        raise ModelError(
-            f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy."
-        )
-    from icl_harness.models.google.gemini import GoogleModel
-
-    return GoogleModel(name, id=id, **how, **args)
-
-
-def _openai(api: str) -> Any:
-    """Return the class that speaks one of OpenAI's ways to ask a model."""
-    if api == "chat":
-        from icl_harness.models.openai.chat import OpenAIModel
-
-        return OpenAIModel
-    if api == "responses":
-        from icl_harness.models.openai.responses import OpenAIResponsesModel
-
-        return OpenAIResponsesModel
-    if api == "completions":
-        from icl_harness.models.openai.completions import OpenAICompletionsModel
-
-        return OpenAICompletionsModel
-    raise ModelError(
-        f"--model-arg api={api}: unknown. There are api=chat (the default), responses and completions."
     )
+
+
+def _unknown(model_id: str) -> str:
+    """Return what to say of an id that no provider opens."""
+    known = "; ".join(one.about for one in providers().values())
+    makers = [one.name for one in providers().values() if model_id.startswith(one.own_models)]
+    meant = nearest(model_id.partition("/")[0], providers())
+    if makers:
+        meant = f" Is it {makers[0]}/{model_id}?"
+    return f"unknown model {model_id!r}.{meant} There are: {known}."

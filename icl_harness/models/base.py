@@ -1,8 +1,8 @@
 """The seam to models: a node and its queries go in, answers come out as they come.
 
 A back end realises the node in its own way (a KV cache that grows, a cache breakpoint, a fitted
-classifier); no back end is ever handed whole prompts. To add a provider: one file here with a class
-that has `answers`, one line in the registry of `__init__`.
+classifier); no back end is ever handed whole prompts. To add a provider: a folder here, with a class
+that has `answers` and a `provider.py` that says how it is opened.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from icl_harness.errors import SpecError
+from icl_harness.models.api.prices import Price
+from icl_harness.models.api.terms import Terms
+from icl_harness.models.forecast import Counter, Forecast
 from icl_harness.prompts.tree import Node, Query
 
 Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
@@ -165,6 +168,8 @@ class Model(ABC):
 
     id: str
     capabilities: Capabilities = Capabilities()
+    is_api: ClassVar[bool] = False  # whether its answers come from a provider, at its price
+    price: Price | None = None  # of an API's tokens, where it is known
     counts_by = "its tokenizer"  # what `count_tokens` counts by, as far as it is no estimate
 
     @abstractmethod
@@ -189,6 +194,22 @@ class Model(ABC):
         """Return the tokens of the longest prompt that one of `queries` makes behind the prefix."""
         counts = [self.count_tokens(node, query) for query in queries]
         return max((count for count in counts if count is not None), default=None)
+
+    def limit(self, sampling: Sampling) -> int:
+        """Return the most tokens that an answer may take, reasoning included."""
+        return sampling.max_tokens
+
+    def counter(self) -> Counter:
+        """Return what counts the tokens of prompts for a plan."""
+        return Counter(self.count_tokens, self.counts_by)
+
+    def forecast(self) -> Forecast | None:
+        """Return what foresees the cost of requests; None where they cost nothing."""
+        return None
+
+    def on(self, terms: Terms) -> Model:
+        """Return this model as a run asks it on `terms`: itself, unless it is an API's."""
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Return what a run folder should say of this model: versions, device, precision, a content

@@ -19,9 +19,9 @@ class ModelArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def given(self, base: type[ModelArgs]) -> dict[str, Any]:
-        """Return the options that the user gave, but for those that are fields of `base`."""
-        names = self.model_fields_set - base.model_fields.keys()
+    def given(self, *, beside: type[ModelArgs]) -> dict[str, Any]:
+        """Return the options that the user gave, but for those that `beside` has too."""
+        names = self.model_fields_set - beside.model_fields.keys()
         return {name: getattr(self, name) for name in type(self).model_fields if name in names}
 
 

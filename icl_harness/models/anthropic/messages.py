@@ -8,159 +8,190 @@ API takes it. Left out: streams, tools.
 from __future__ import annotations
 
 import re
-from types import MappingProxyType
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.args import one_of, whole, word
-from icl_harness.models.api.backend import ApiModel, stops
+from icl_harness.models.anthropic.wire import count_tokens, post_message, read_usage, written_1h
+from icl_harness.models.api.account import Service
+from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.batch_api import BatchApi
-from icl_harness.models.api.body import Body, turns
+from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import Fault, Reply
-from icl_harness.models.base import Sampling, Usage
+from icl_harness.models.api.client import http_client
+from icl_harness.models.api.counting import CountEndpoint, PromptTurns
+from icl_harness.models.api.faults import Reply
+from icl_harness.models.api.foresight import Caching
+from icl_harness.models.api.model import ApiModel, stops
+from icl_harness.models.base import Sampling
+from icl_harness.models.model_args import whole, word
 from icl_harness.prompts.tree import Query
 
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from anthropic.types import Message
+
 # By platform.claude.com/docs, "Thinking" and the migration guides, November 2026. From 4.7 on
-# temperature is refused in any request; from 5 on a model thinks unless it is told not to, where it
-# can be told so.
+# temperature is refused in any request; from 5 on a model thinks unless a request disables it,
+# where it can be disabled.
 NO_TEMPERATURE = re.compile(r"(opus|sonnet|haiku)-(4[-.][7-9]|[5-9]|\d\d)(?!\d)|fable|mythos")
 THINKS = re.compile(r"(opus|sonnet|haiku)-([5-9]|\d\d)(?!\d)|fable|mythos")
+SERVICE = Service(
+    provider="anthropic",
+    key_names=("ANTHROPIC_API_KEY",),
+    base_url_name="ANTHROPIC_BASE_URL",
+    sdk="anthropic",
+    distribution="anthropic",
+    install="anthropic",
+    # platform.claude.com/docs (prompt caching), November 2026
+    fewest_cached=(
+        (r"opus-4-[5-7]|haiku-4-5", 4096),
+        (r"haiku-3|3-(5-)?haiku|sonnet-4-6", 2048),
+        (r"opus-5", 512),
+        ("", 1024),
+    ),
+    paces_cached=False,
+    keeps_hours=True,
+)
 
 
-class AnthropicModel(ApiModel):
-    """`anthropic/NAME`. Thinking is no part of the answer. `thinking_budget=N` is for models up to
-    4.6, `thinking=adaptive` (with `effort`) for those from there on, `thinking=disabled` for where
-    it is on by itself.
+class AnthropicArgs(ApiArgs):
+    """`thinking_budget` is for models up to 4.6, `thinking=adaptive` (with `effort`) for those from
+    there on, `thinking=disabled` for where it is on by itself.
     """
 
-    provider = "anthropic"
-    key_names = ("ANTHROPIC_API_KEY",)
-    base_url_name = "ANTHROPIC_BASE_URL"
-    sdk = ("anthropic", "anthropic", "anthropic")
-    extra_args = MappingProxyType(
-        {"effort": word, "thinking_budget": whole(1024), "thinking": one_of("adaptive", "disabled")}
+    effort: str | None = word()
+    thinking_budget: int | None = whole(None, least=1024)
+    thinking: Literal["adaptive", "disabled"] | None = Field(
+        None, description="adaptive or disabled"
     )
-    charges_writes = True
-    paces_cached = False
 
-    def __init__(self, name: str, *, id: str, **how: Any) -> None:
-        super().__init__(name, id=id, **how)
-        if {"thinking", "thinking_budget"} <= self.extras.keys():
+
+class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
+    """`anthropic/NAME`. Thinking is no part of the answer."""
+
+    service = SERVICE
+    args_class = AnthropicArgs
+    args: AnthropicArgs
+    caching: Caching = "breakpoints"
+
+    def configure(self, args: ApiArgs) -> None:
+        """Take the user's options. Raises `ModelError` for ones that exclude each other."""
+        super().configure(args)
+        if self.args.thinking and self.args.thinking_budget:
             raise ModelError(
-                f"{id}: --model-arg thinking_budget turns thinking on by itself; leave out thinking."
+                f"{self.id}: --model-arg thinking_budget turns thinking on by itself; leave out "
+                "thinking."
             )
 
-    def _reasons(self) -> bool:
-        thinking = self.extras.get("thinking")
-        return thinking != "disabled" and bool(
-            thinking or "thinking_budget" in self.extras or THINKS.search(self.name)
-        )
+    @property
+    def charges_writes(self) -> bool:
+        """Whether writing to the provider's cache has its own price: always."""
+        return True
 
-    def _reasoning_room(self) -> int:
-        budget: int = self.extras.get("thinking_budget", 0)
-        return budget or super()._reasoning_room()
+    def reasons(self) -> bool:
+        """Whether the model thinks before it answers."""
+        args = self.args
+        if args.thinking == "disabled":
+            return False
+        is_asked = args.thinking is not None or args.thinking_budget is not None
+        return is_asked or THINKS.search(self.name) is not None
 
-    def _takes_temperature(self) -> bool:
-        return not self._reasons() and NO_TEMPERATURE.search(self.name) is None
+    def reasoning_room(self) -> int:
+        """Return the thinking budget, or a room that is enough."""
+        return self.args.thinking_budget or super().reasoning_room()
 
-    def _thinking(self) -> dict[str, Any]:
-        if budget := self.extras.get("thinking_budget"):
-            return {"thinking": {"type": "enabled", "budget_tokens": budget}}
-        kind = self.extras.get("thinking")
-        return {"thinking": {"type": kind}} if kind else {}
+    def takes_temperature(self) -> bool:
+        """Whether a request may name a temperature."""
+        return not self.reasons() and NO_TEMPERATURE.search(self.name) is None
 
-    def _open(self) -> Any:
+    def open_client(self) -> AsyncAnthropic:
+        """Return a new client of the SDK."""
         import anthropic
 
         return anthropic.AsyncAnthropic(
-            api_key=self.key,
-            base_url=self.base_url,
-            timeout=self.timeout_s,
+            api_key=self.account.key,
+            base_url=self.account.base_url,
+            timeout=self.args.timeout_s,
             max_retries=0,
-            http_client=self.http_client(anthropic.DefaultAioHttpClient),
+            http_client=http_client(anthropic.DefaultAioHttpClient, self.account),
         )
 
-    def _params(self, sampling: Sampling) -> dict[str, Any]:
-        params: dict[str, Any] = {
+    async def close_client(self, client: AsyncAnthropic) -> None:
+        """Close the connections."""
+        await client.close()
+
+    def request(self, prefix: Prefix, sampling: Sampling) -> Body:
+        """Return the body of a prefix."""
+        return Body(prefix.pieces, partial(self._params, prefix, sampling), _messages)
+
+    async def send(self, request: Body, query: Query) -> Message:
+        """Send one request."""
+        return await post_message(self.connection.client(), request.fill(query))
+
+    def read(self, response: Message) -> Reply:
+        """Return the text of a message, without what was thought."""
+        usage, kept_1h = read_usage(response.usage), written_1h(response.usage)
+        text = "".join(block.text for block in response.content if block.type == "text")
+        if response.stop_reason == "refusal":
+            why = f"refusal {text}".strip()
+            return Reply(text=None, usage=usage, written_1h=kept_1h, refused=why)
+        is_cut = response.stop_reason == "max_tokens"
+        return Reply(text=text, usage=usage, written_1h=kept_1h, cut_off=is_cut)
+
+    def batch_api(self) -> BatchApi[Body, Message]:
+        """Return the batches of this model."""
+        from icl_harness.models.anthropic.batch_api import AnthropicBatches
+
+        return AnthropicBatches(self.account, self.connection, self.request)
+
+    def count_endpoint(self) -> CountEndpoint:
+        """Return the endpoint that counts tokens."""
+
+        async def count(prompt: PromptTurns) -> int:
+            return await count_tokens(self.connection.client(), self.name, prompt)
+
+        return count
+
+    def _params(self, prefix: Prefix, sampling: Sampling, turns: list[Turn]) -> dict[str, Json]:
+        """Return a request's parameters, its messages last."""
+        params: dict[str, Json] = {
             "model": self.name,
             "max_tokens": self.limit(sampling),
             **self._thinking(),
         }
         if stop := stops(sampling):
             params["stop_sequences"] = stop
-        if effort := self.extras.get("effort"):
-            params["output_config"] = {"effort": effort}
+        if self.args.effort:
+            params["output_config"] = {"effort": self.args.effort}
         if self.send_temperature:
             params["temperature"] = sampling.temperature
-        return params
+        chat = [turn for turn in turns if turn[0] != "system"]
+        for _, texts in turns[: len(turns) - len(chat)]:
+            params["system"] = _blocks(texts, prefix)
+        return {**params, "messages": _messages(chat, prefix)}
 
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
-        control = {"type": "ephemeral", "ttl": prefix.ttl}
-        marks = prefix.breakpoints
-        params, messages = self._params(sampling), []
-        for role, texts in turns(prefix.pieces):
-            blocks = [
-                {"type": "text", "text": text, **({"cache_control": control} if i in marks else {})}
-                for i, text in texts
-            ]
-            if role == "system":
-                params["system"] = blocks
-            else:
-                messages.append({"role": role, "content": blocks})
-        return Body({**params, "messages": messages})
+    def _thinking(self) -> dict[str, Json]:
+        if budget := self.args.thinking_budget:
+            return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+        kind = self.args.thinking
+        return {"thinking": {"type": kind}} if kind else {}
 
-    async def _send(self, client: Any, request: Any, query: Query) -> Any:
-        import anthropic
 
-        filled = request.fill(query.text)
-        options = {"headers": filled.headers}
-        try:
-            return await client.post(
-                "/v1/messages", cast_to=anthropic.types.Message, content=filled, options=options
-            )
-        except anthropic.APIStatusError as error:
-            raise Fault.from_body(
-                error.status_code, error.body, error.message, error.response.headers
-            ) from None
-        except (
-            anthropic.AnthropicError,
-            ValueError,
-        ) as error:  # no response; or one that is no JSON
-            raise Fault.from_exception(error) from None
+def _messages(turns: list[Turn], prefix: Prefix | None = None) -> list[Json]:
+    """Return turns as messages, with the breakpoints of a prefix."""
+    return [{"role": role, "content": _blocks(texts, prefix)} for role, texts in turns]
 
-    def _read(self, response: Any) -> Reply:
-        used = response.usage
-        read, written = used.cache_read_input_tokens, used.cache_creation_input_tokens
-        usage = Usage(
-            prompt_tokens=used.input_tokens
-            + (read or 0)
-            + (written or 0),  # Anthropic leaves the cached ones out
-            cached_tokens=read,
-            cache_write_tokens=written,
-            completion_tokens=used.output_tokens,  # thinking is part of it
-            reasoning_tokens=used.output_tokens_details
-            and used.output_tokens_details.thinking_tokens,
-        )
-        kept = getattr(used, "cache_creation", None)
-        written_1h = (getattr(kept, "ephemeral_1h_input_tokens", None) or 0) if kept else 0
-        text = "".join(block.text for block in response.content if block.type == "text")
-        if response.stop_reason == "refusal":
-            return Reply(
-                text=None, usage=usage, written_1h=written_1h, refused=f"refusal {text}".strip()
-            )
-        return Reply(
-            text=text,
-            usage=usage,
-            written_1h=written_1h,
-            cut_off=response.stop_reason == "max_tokens",
-        )
 
-    def batch_api(self) -> BatchApi:
-        """Return the batches of this model."""
-        from icl_harness.models.anthropic.batches import AnthropicBatches
-
-        return AnthropicBatches(self)
-
-    async def _close(self, client: Any) -> None:
-        await client.close()
+def _blocks(texts: list[tuple[int, str]], prefix: Prefix | None) -> list[Json]:
+    """Return the texts of a turn as blocks; one that ends in a breakpoint asks for a cache."""
+    marks = prefix.breakpoints if prefix else frozenset[int]()
+    blocks: list[Json] = []
+    for i, text in texts:
+        block: dict[str, Json] = {"type": "text", "text": text}
+        if prefix and i in marks:
+            block["cache_control"] = {"type": "ephemeral", "ttl": prefix.ttl}
+        blocks.append(block)
+    return blocks

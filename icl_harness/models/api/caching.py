@@ -6,7 +6,6 @@ developers.openai.com/api/docs/guides (prompt caching), ai.google.dev/gemini-api
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,20 +15,6 @@ from icl_harness.prompts.tree import Node, Piece, pieces
 Ttl = Literal["5m", "1h"]
 MOST_BREAKPOINTS = 4  # in one request, of Anthropic and of OpenAI
 KEPT_S = 240.0  # a cache of 5 minutes is read again within this, with a minute to spare
-
-# The fewest tokens that a cache takes, by provider; the first name that matches. Below it nothing
-# is cached.
-FEWEST_TOKENS: dict[str, tuple[tuple[str, int], ...]] = {
-    "anthropic": (
-        (r"opus-4-[5-7]|haiku-4-5", 4096),
-        (r"haiku-3|3-(5-)?haiku|sonnet-4-6", 2048),
-        (r"opus-5", 512),
-        ("", 1024),
-    ),
-    "google": ((r"gemini-2\.5", 2048), (r"gemini-[3-9]", 4096), ("", 2048)),
-    "openai": (("", 1024),),
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
@@ -51,17 +36,15 @@ class Prefix:
         return self.node.path[:2][-1].hash[:32]
 
     @property
-    def breakpoints(self) -> set[int]:
+    def breakpoints(self) -> frozenset[int]:
         """Return which pieces end in a cache breakpoint: the end of the prefix and the shot counts
         before it.
         """
         if not self.cached or not self.pieces:
-            return set()
+            return frozenset()
         last = len(self.pieces) - 1
-        return {
-            last,
-            *[i for i, piece in enumerate(self.pieces[:-1]) if piece.cut][1 - MOST_BREAKPOINTS :],
-        }
+        cuts = [i for i, piece in enumerate(self.pieces[:-1]) if piece.cut]
+        return frozenset([last, *cuts[1 - MOST_BREAKPOINTS :]])
 
 
 def prefix_of(node: Node, *, cached: bool, ttl: Ttl = "5m") -> Prefix:
@@ -69,17 +52,12 @@ def prefix_of(node: Node, *, cached: bool, ttl: Ttl = "5m") -> Prefix:
     return Prefix(node=node, pieces=tuple(pieces(node)), cached=cached, ttl=ttl)
 
 
-def fewest_tokens(provider: str, model: str) -> int:
-    """Return the least length of a prefix that the provider caches."""
-    return next(n for name, n in FEWEST_TOKENS[provider] if re.search(name, model))
-
-
 def ttl_for(tokens: int, rates: Rates) -> Ttl:
-    """Return how long a cache must last: from the request that writes it to the next, each read
-    renewing it.
+    """Return how long a cache must last: from the request that writes it to the next one, as each
+    read renews it.
 
-    That next one waits for the whole prefix's share of the account's tokens, even where reads do
-    not count.
+    The next one waits for the whole prefix's share of the account's tokens a minute, even where
+    tokens that are read do not count.
     """
     return "1h" if gap_s(tokens, rates) > KEPT_S else "5m"
 

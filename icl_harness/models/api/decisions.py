@@ -12,26 +12,28 @@ from __future__ import annotations
 import math
 import sys
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Generic
 
-from icl_harness.models.api.asks import Asks
-from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.caching import Prefix, prefix_of
-from icl_harness.models.api.faults import Fault, Reply, one_line
+from icl_harness.models.api.account import Account
+from icl_harness.models.api.caching import prefix_of
+from icl_harness.models.api.endpoint import Endpoint, R, S
+from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.requests import Requests, missing_answer
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole
 from icl_harness.models.likeliest import likeliest, need_choices
-from icl_harness.prompts.tree import Node, Query
+from icl_harness.prompts.tree import Node, Query, join_turns
 
 MOST_QUESTIONS = 400  # in one request, by the openai SDK
 FEWEST_CHOICES, MOST_CHOICES = 2, 255  # of a question, by both SDKs
 LEAST_NATS = math.log(sys.float_info.min)  # of a probability of 0
 NOTE = (
-    "{id}: --scoring decisions is experimental. Up to {most} queries go into one request, and the provider's "
-    "probabilities are not the likelihoods that --scoring choices weighs."
+    "{id}: --scoring decisions is experimental. Up to {most} queries go into one request, and the "
+    "provider's probabilities are not the likelihoods that --scoring choices weighs."
 )
+Probabilities = Mapping[str, float]  # choice -> probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,62 +43,60 @@ class Questions(Query):
     members: tuple[Query, ...]
 
 
-class Decisions(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Decided(Reply):
+    """The probabilities of each question's choices; None for one that was declined."""
+
+    decisions: tuple[Probabilities | None, ...] = ()
+
+
+class Decisions(Endpoint[R, tuple[Sequence[Query], S], Decided], Generic[R, S]):
     """A provider's endpoint."""
 
-    def __init__(self, model: ApiModel) -> None:
-        self.model = model
-        self.said = False  # that it is experimental
+    account: Account
+    announced = False  # that it is experimental
 
     @abstractmethod
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any: ...
-
-    @abstractmethod
-    async def _ask(self, client: Any, request: Any, members: Sequence[Query]) -> Any:
+    async def ask(self, request: R, members: Sequence[Query]) -> S:
         """Ask once and return the SDK's response. Raises `Fault`."""
 
     @abstractmethod
-    def _told(self, response: Any, n: int) -> Reply:
-        """Return what was said to `n` questions: choice -> probability of each, or None where it
-        was declined.
-        """
+    def decided(self, response: S, n: int) -> Decided:
+        """Return what was said to `n` questions."""
 
-    async def _send(self, client: Any, request: Any, query: Query) -> Any:
+    async def send(self, request: R, query: Query) -> tuple[Sequence[Query], S]:
+        """Send the questions that a query stands for."""
         assert isinstance(query, Questions)
-        return query.members, await self._ask(client, request, query.members)
+        return query.members, await self.ask(request, query.members)
 
-    def _read(self, response: Any) -> Reply:
+    def read(self, response: tuple[Sequence[Query], S]) -> Decided:
+        """Return what was said, checked against the choices."""
         members, answered = response
-        reply = self._told(answered, len(members))
+        reply = self.decided(answered, len(members))
         if reply.text is not None:
-            _check(reply.told, members)
+            _check(reply.decisions, members)
         return reply
-
-    async def _before(self, request: Any) -> None:
-        return None
-
-    def _after(self, request: Any, answer: Answer) -> Answer:
-        return answer
 
 
 async def decide(
-    wire: Decisions, node: Node, queries: Sequence[Query], sampling: Sampling
+    endpoint: Decisions[R, S], node: Node, queries: Sequence[Query], sampling: Sampling
 ) -> AsyncGenerator[list[Answer], None]:
     """Yield the likeliest choices, a request at a time. Raises `SpecError` where a query has no
     choices.
     """
     need_choices(queries, sampling)
-    if not wire.said:
-        wire.said = True
-        wire.model.terms.say(NOTE.format(id=wire.model.id, most=MOST_QUESTIONS))
+    account = endpoint.account
+    if not endpoint.announced:
+        endpoint.announced = True
+        account.terms.say(NOTE.format(id=account.id, most=MOST_QUESTIONS))
     if misfits := [_misfit(query) for query in queries if not _fits(query)]:
         yield misfits
     fitting = tuple(filter(_fits, queries))
-    asks = Asks(wire.model, prefix_of(node, cached=False), sampling, wire)
+    requests = Requests(account, endpoint, prefix_of(node, cached=False), sampling)
     todo = [fitting[i : i + MOST_QUESTIONS] for i in range(0, len(fitting), MOST_QUESTIONS)]
     while todo:
         members = todo.pop(0)
-        answers = await _decided(asks, members)
+        answers = await _decided(requests, members)
         if len(members) > 1 and all(answer.status == "overflow" for answer in answers):
             half = len(members) // 2  # all questions share the window with the input
             todo[:0] = [members[:half], members[half:]]
@@ -104,16 +104,25 @@ async def decide(
             yield answers
 
 
-async def _decided(asks: Asks, members: tuple[Query, ...]) -> list[Answer]:
-    """Ask one request."""
+def question(query: Query) -> str:
+    """Return a query as a question: its own edges, then its text; turns of a chat under headings."""
+    if not any(edge.role for edge in query.own):
+        return query.tail
+    return join_turns([*((edge.role, edge.text) for edge in query.own), ("user", query.text)])
+
+
+async def _decided(
+    requests: Requests[R, tuple[Sequence[Query], S], Decided], members: tuple[Query, ...]
+) -> list[Answer]:
+    """Return the answers to the questions of one request."""
     start, lost = time.perf_counter(), [0]
-    questions = Questions(
-        id="questions", text="\n".join(query.text for query in members), members=members
-    )
+    text = "\n".join(question(query) for query in members)
+    questions = Questions(id="questions", text=text, members=members)
     try:
-        answers = _answers(asks.model, members, await asks.ask(questions, lost))
+        reply = await requests.reply(questions, lost)
+        answers = _answers(requests.account, members, reply)
     except Fault as fault:
-        missing = asks.missing(questions, fault)
+        missing = missing_answer(requests.account, questions, fault)
         answers = [replace(missing, query_id=query.id, sample=query.sample) for query in members]
     seconds = (time.perf_counter() - start) / len(members)
     shares = share_whole(lost[0], len(members))
@@ -123,13 +132,13 @@ async def _decided(asks: Asks, members: tuple[Query, ...]) -> list[Answer]:
     ]
 
 
-def _answers(model: ApiModel, members: tuple[Query, ...], reply: Reply) -> list[Answer]:
+def _answers(account: Account, members: tuple[Query, ...], reply: Decided) -> list[Answer]:
     """Return the answers of a reply."""
-    usages = share_usage(model.priced(reply), len(members))
-    told: Sequence[Mapping[str, float] | None] = reply.told or [None] * len(members)
-    why = one_line(reply.refused, model.key) if reply.text is None else "this question was declined"
+    usages = share_usage(account.priced(reply), len(members))
+    decisions = reply.decisions or [None] * len(members)
+    why = account.one_line(reply.refused) if reply.text is None else "this question was declined"
     answers = []
-    for query, usage, shares in zip(members, usages, told, strict=True):
+    for query, usage, shares in zip(members, usages, decisions, strict=True):
         answer = Answer(
             query_id=query.id,
             sample=query.sample,
@@ -138,30 +147,35 @@ def _answers(model: ApiModel, members: tuple[Query, ...], reply: Reply) -> list[
             usage=usage,
         )
         if shares is not None:
-            nats = {
-                choice: math.log(shares[choice]) if shares[choice] else LEAST_NATS
-                for choice in query.choices
-            }
+            nats = {choice: _nats(shares[choice]) for choice in query.choices}
             answer = replace(answer, status="ok", error=None, text=likeliest(nats), logprobs=nats)
         answers.append(answer)
     return answers
 
 
-def _check(told: Sequence[Mapping[str, float] | None], asked: Sequence[Query]) -> None:
+def _nats(probability: float) -> float:
+    return math.log(probability) if probability else LEAST_NATS
+
+
+def _check(decisions: Sequence[Probabilities | None], members: Sequence[Query]) -> None:
     """Raise `ValueError` or `LookupError` where a response says something else than probabilities
     of the choices.
     """
-    if len(told) != len(asked):
-        raise ValueError(f"{len(told)} answers to {len(asked)} questions")
-    for shares, query in zip(told, asked, strict=True):
+    if len(decisions) != len(members):
+        raise ValueError(f"{len(decisions)} answers to {len(members)} questions")
+    for shares, query in zip(decisions, members, strict=True):
         if shares is not None and not all(0 <= shares[choice] <= 1 for choice in query.choices):
             raise ValueError("a probability is none")
 
 
 def _fits(query: Query) -> bool:
-    return FEWEST_CHOICES <= len(query.choices) <= MOST_CHOICES and bool(query.text.strip())
+    has_text = bool(question(query).strip())
+    return FEWEST_CHOICES <= len(query.choices) <= MOST_CHOICES and has_text
 
 
 def _misfit(query: Query) -> Answer:
-    error = f"a decision needs a text, and {FEWEST_CHOICES} to {MOST_CHOICES} choices; query {query.id} is not so"
+    error = (
+        f"a decision needs a text, and {FEWEST_CHOICES} to {MOST_CHOICES} choices; "
+        f"query {query.id} is not so"
+    )
     return Answer(query_id=query.id, sample=query.sample, status="failed", error=error)

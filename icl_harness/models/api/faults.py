@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from icl_harness.models.api.limiter import capped_s, retry_after_s
 from icl_harness.models.base import Usage
@@ -18,13 +18,22 @@ from icl_harness.models.base import Usage
 Fate = Literal["account", "overflow", "refused", "transient", "failed"]
 
 OVERFLOW_CODES = {
-    "context_length_exceeded", "exceed_context_size_error", "request_too_large", "string_above_max_length",
-}  # fmt: skip
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "request_too_large",
+    "string_above_max_length",
+}
 FILTER_CODES = {"content_filter", "content_policy_violation", "invalid_prompt"}
 ACCOUNT_CODES = {
-    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "account_deactivated",
-    "invalid_api_key", "API_KEY_INVALID", "model_not_found",
-}  # fmt: skip
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "billing_error",
+    "account_deactivated",
+    "invalid_api_key",
+    "API_KEY_INVALID",
+    "model_not_found",
+}
 # Not every server gives a code. The forms known: OpenAI and vLLM; Anthropic; Gemini; SGLang;
 # llama.cpp; TGI.
 OVERFLOW_TEXT = re.compile(
@@ -38,8 +47,8 @@ OVERFLOW_TEXT = re.compile(
 # Limits in money and limits of a place; a quota of Gemini's that is 0; one of a day, which no wait
 # of ours outlasts.
 ACCOUNT_TEXT = re.compile(
-    r"credit balance is too low|API key not valid|API key expired|reached your specified API usage limits"
-    r"|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0(?![.\d])",
+    r"credit balance is too low|API key not valid|API key expired"
+    r"|reached your specified API usage limits|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0(?![.\d])",
     re.IGNORECASE | re.DOTALL,
 )
 DAILY = "PerDay"  # in the name of a quota of Gemini's
@@ -58,16 +67,22 @@ TRANSIENT_STATUS = {408, 409, 429}
 # Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however
 # that is wrapped.
 UNREACHED = {
-    "ConnectError", "ConnectTimeout", "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",
-    "ConnectionRefusedError", "NewConnectionError", "gaierror",
-}  # fmt: skip
+    "ConnectError",
+    "ConnectTimeout",
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "ConnectionTimeoutError",
+    "ConnectionRefusedError",
+    "NewConnectionError",
+    "gaierror",
+}
 BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What a response says. `text` is None where it was refused or withheld; `refused` then says
-    why.
+    why. Back ends that read more than a text derive from it.
     """
 
     text: str | None
@@ -75,9 +90,6 @@ class Reply:
     written_1h: int = 0  # of the tokens written to a cache, those kept for an hour; priced apart
     refused: str = ""
     cut_off: bool = False  # the limit on tokens ended it
-    told: tuple[
-        Any, ...
-    ] = ()  # what it says beside a text, for the back end that asked: log-probabilities, decisions
 
 
 class Fault(Exception):
@@ -97,16 +109,15 @@ class Fault(Exception):
         self.status = status
         self.codes = codes
         self.retry_after_s = retry_after_s
-        self.lost = (
-            lost  # it broke off once it was sent: it may have been answered, and charged for
-        )
+        # it broke off once it was sent: it may have been answered, and charged for
+        self.lost = lost
         self.unreached = unreached  # no connection came about
 
     @classmethod
     def from_body(
         cls, status: int | None, body: object, fallback: str, headers: Mapping[str, str]
     ) -> Fault:
-        """Read an error body of any provider; `fallback` is the text where it holds no message."""
+        """Read an error body of any provider; `fallback` is the text where it has no message."""
         return cls(
             _message(body) or fallback,
             status=status,
@@ -121,8 +132,8 @@ class Fault(Exception):
         names = {type(e).__name__ for e in _causes(error)}
         if names & UNREACHED and not names & BROKEN_OFF:
             return cls(f"no connection: {cause or error}".rstrip("."), unreached=True)
-        told = [f"{type(e).__name__}: {e}".rstrip(": .") for e in (error, cause) if e is not None]
-        return cls(", ".join(told), lost=True)
+        texts = [f"{type(e).__name__}: {e}" for e in (error, cause) if e is not None]
+        return cls(", ".join(text.rstrip(": .") for text in texts), lost=True)
 
     @property
     def fate(self) -> Fate:
@@ -159,12 +170,19 @@ class Fault(Exception):
 def one_line(text: str, secret: str = "") -> str:
     """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
     text = storable(text)
-    for n in range(len(secret), min(len(secret), PIECE) - 1, -1) if secret else ():
-        # What quotes a text may cut it: pydantic shows the beginning and the end of what it cannot
-        # read.
-        text = text.replace(secret[:n], "***").replace(secret[-n:], "***")
+    if secret:
+        text = _without(text, secret)
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _without(text: str, secret: str) -> str:
+    """Return `text` without a secret, whole or cut: pydantic shows the beginning and the end of
+    what it cannot read.
+    """
+    for n in range(len(secret), min(len(secret), PIECE) - 1, -1):
+        text = text.replace(secret[:n], "***").replace(secret[-n:], "***")
+    return text
 
 
 def storable(text: str) -> str:
@@ -202,13 +220,14 @@ def _retry_delay_s(body: object) -> float:
     """Return the wait that Google's error bodies name, as in {"retryDelay": "34s"}; 0 where there
     is none.
     """
-    children = (
-        body if isinstance(body, list) else list(body.values()) if isinstance(body, dict) else []
-    )
-    told = body.get("retryDelay") if isinstance(body, dict) else None
-    if isinstance(told, str) and re.fullmatch(r"[\d.]+s", told):
-        return capped_s(float(told[:-1]))
-    return max(map(_retry_delay_s, children), default=0.0)
+    if isinstance(body, list):
+        return max(map(_retry_delay_s, body), default=0.0)
+    if not isinstance(body, dict):
+        return 0.0
+    delay = body.get("retryDelay")
+    if isinstance(delay, str) and re.fullmatch(r"[\d.]+s", delay):
+        return capped_s(float(delay[:-1]))
+    return max(map(_retry_delay_s, body.values()), default=0.0)
 
 
 def _codes(body: object) -> list[str]:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.caching import fewest_tokens, ttl_for
-from icl_harness.models.api.counting import Count
-from icl_harness.models.api.limiter import Rates
+from icl_harness.models.api.account import Account
+from icl_harness.models.api.caching import ttl_for
 from icl_harness.models.api.prices import Tokens
+from icl_harness.models.forecast import Count, Forecast, Foreseen
 from icl_harness.prompts.tree import Node
 
 Caching = Literal["breakpoints", "automatic", "kept", "none"]
@@ -24,80 +23,62 @@ STEP = 128  # tokens: what OpenAI's automatic caches grow by
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreseen:
-    """What the requests of a cell take; dollars are None without a price: those of the prompts in
-    three ways, and those of the answers at most.
+class CacheUse:
+    """Tokens of a node's requests: those that the first reads and writes, those that each other
+    reads, and those that are sent to be kept beforehand.
     """
 
-    prompt_tokens: int
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    usd_cached: float | None = None
-    usd_plain: float | None = None
-    usd_batch: float | None = None
-    usd_output: float | None = None  # half as much in a batch
+    read: int = 0
+    written: int = 0
+    read_by_others: int = 0
+    kept: int = 0
 
 
-def caching_of(model: ApiModel) -> Caching:
-    """Return how a model's provider caches: at breakpoints that it charges for, by itself, as
-    contents kept, not.
+class Foresight(Forecast):
+    """The caches of one model as a walk goes on. `caching`: how its provider caches: at breakpoints
+    that it charges for, by itself, as contents that are kept, not at all.
     """
-    if model.sdk[0] == "google.genai":
-        return "kept"
-    if model.charges_writes:
-        return "breakpoints"
-    return "automatic" if getattr(model, "is_own", False) else "none"
 
-
-class Foresight:
-    """The caches of one model as a walk goes on."""
-
-    def __init__(self, model: ApiModel) -> None:
-        self._model = model
-        self._caching = caching_of(model)
-        self._fewest = fewest_tokens(model.provider, model.name)
-        self._held: set[tuple[str, str]] = (
-            set()
-        )  # of the provider's caches: (draw, the node's hash)
-
-    @property
-    def rates(self) -> Rates:
-        """Return the account's rates, as far as the user gave them."""
-        return self._model.terms.rates
-
-    @property
-    def paces_cached(self) -> bool:
-        """Whether tokens that are read from a cache count against those rates."""
-        return self._model.paces_cached
+    def __init__(self, account: Account, caching: Caching) -> None:
+        self.rates = account.terms.rates
+        self.paces_cached = account.service.paces_cached
+        self._account = account
+        self._caching = caching
+        self._fewest = account.service.fewest_tokens(account.name)
+        # of the provider's caches: (draw, the node's hash)
+        self._held: set[tuple[str, str]] = set()
 
     def ask(self, node: Node, count: Count, completion: int) -> Foreseen:
         """Return what it takes to ask the queries that were counted; `completion`: the room for
         each answer.
         """
-        model, n = self._model, len(count.queries)
+        account, n = self._account, len(count.queries)
         if node.n_bytes:
-            model.tokens_per_byte = count.prefix / node.n_bytes  # as its answers will tell
+            account.tokens_per_byte = count.prefix / node.n_bytes  # as its answers will show
         total = n * count.prefix + sum(count.queries)
-        read, written, others, extra = self._cached(node, count.prefix, n)
-        is_long = ttl_for(count.prefix, model.terms.rates) == "1h" and model.provider == "anthropic"
-        mean, written_1h = round(total / n), written if is_long else 0
+        use = self._cached(node, count.prefix, n)
+        is_long = ttl_for(count.prefix, account.terms.rates) == "1h"
         first = Tokens(
-            prompt=mean, cached=read, written=written, written_1h=written_1h, completion=completion
+            prompt=round(total / n),
+            cached=use.read,
+            written=use.written,
+            written_1h=use.written if is_long and account.service.keeps_hours else 0,
+            completion=completion,
         )
-        rest = Tokens(prompt=mean, cached=others, completion=completion)
+        rest = Tokens(prompt=first.prompt, cached=use.read_by_others, completion=completion)
         return Foreseen(
-            prompt_tokens=total + extra,
-            cached_tokens=read + (n - 1) * others,
-            cache_write_tokens=written + extra,
-            **self._dollars(first, rest, n, extra),
+            prompt_tokens=total + use.kept,
+            cached_tokens=use.read + (n - 1) * use.read_by_others,
+            cache_write_tokens=use.written + use.kept,
+            **self._dollars(first, rest, n, use.kept),
         )
 
-    def _dollars(self, first: Tokens, rest: Tokens, n: int, extra: int) -> dict[str, float | None]:
-        price = self._model.price
+    def _dollars(self, first: Tokens, rest: Tokens, n: int, kept: int) -> dict[str, float | None]:
+        price = self._account.price
         if price is None:
             return {}
         plain = Tokens(prompt=rest.prompt, completion=rest.completion)
-        made = price.input_usd(Tokens(prompt=extra, written=extra)) or 0.0
+        made = price.input_usd(Tokens(prompt=kept, written=kept)) or 0.0
         usd = price.input_usd
         return {
             "usd_cached": (usd(first) or 0.0) + (n - 1) * (usd(rest) or 0.0) + made,
@@ -106,27 +87,31 @@ class Foresight:
             "usd_output": n * ((price.cost_usd(plain) or 0.0) - (usd(plain) or 0.0)),
         }
 
-    def _cached(self, node: Node, prefix: int, n: int) -> tuple[int, int, int, int]:
-        """Return the tokens that the first query reads, those it writes, those that each other
-        query reads, and those that are sent to be kept beforehand.
-        """
-        sent = self._model.prefix(node, n)
-        draw = sent.key if self._model.provider == "openai" and sent.cached else ""
+    def _cached(self, node: Node, prefix: int, n: int) -> CacheUse:
+        """Return what the requests of a node read from caches and write to them."""
+        sent = self._account.prefix(node, n)
+        draw = sent.key if self._account.service.keys_draws and sent.cached else ""
         if self._caching == "automatic":
-            read = self._read(draw, node, prefix) // STEP * STEP
-            self._held |= {(draw, at.hash) for at in node.path}
-            whole = prefix // STEP * STEP
-            return tuple(k if k >= self._fewest else 0 for k in (read, 0, whole, 0))  # type: ignore[return-value]
+            return self._by_itself(draw, node, prefix)
         if not sent.cached or self._caching == "none":
-            return 0, 0, 0, 0
+            return CacheUse()
         if self._caching == "kept":
-            return prefix, 0, prefix, prefix
+            return CacheUse(read=prefix, read_by_others=prefix, kept=prefix)
         read = self._read(draw, node, prefix)
         marks = [*[at for at in node.path[:-1] if at.cut][-3:], node]
-        self._held |= {
-            (draw, at.hash) for at in marks if self._tokens(at, node, prefix) >= self._fewest
-        }
-        return read, prefix - read, prefix, 0
+        long_enough = [at for at in marks if self._tokens(at, node, prefix) >= self._fewest]
+        self._held |= {(draw, at.hash) for at in long_enough}
+        return CacheUse(read=read, written=prefix - read, read_by_others=prefix)
+
+    def _by_itself(self, draw: str, node: Node, prefix: int) -> CacheUse:
+        """Return what a cache that the provider keeps of every prefix serves, in whole steps."""
+        read = self._read(draw, node, prefix) // STEP * STEP
+        whole = prefix // STEP * STEP
+        self._held |= {(draw, at.hash) for at in node.path}
+        return CacheUse(
+            read=read if read >= self._fewest else 0,
+            read_by_others=whole if whole >= self._fewest else 0,
+        )
 
     def _read(self, draw: str, node: Node, prefix: int) -> int:
         """Return the tokens up to the last node of a path that a cache holds."""

@@ -23,8 +23,8 @@ LEDGER_FILE = "ledger.db"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS caches (
-    token TEXT PRIMARY KEY, model TEXT NOT NULL, node TEXT NOT NULL, shots INTEGER NOT NULL, made REAL NOT NULL,
-    name TEXT, tokens INTEGER, expires REAL, told INTEGER NOT NULL DEFAULT 0
+    token TEXT PRIMARY KEY, model TEXT NOT NULL, node TEXT NOT NULL, shots INTEGER NOT NULL,
+    made REAL NOT NULL, name TEXT, tokens INTEGER, expires REAL, told INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS batches (
     token TEXT PRIMARY KEY, model TEXT NOT NULL, made REAL NOT NULL,
@@ -38,11 +38,14 @@ CREATE TABLE IF NOT EXISTS requests (
 """
 
 
+BatchStatus = dict[str, str | int | None]  # state, done, failed
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheEntry:
     """A prefix kept at a provider. `name` is the provider's, None where its making was not
-    confirmed; `made` and `expires` in seconds since 1970; `told`: 1 once an answer carries what the
-    making cost.
+    confirmed; `made` and `expires` in seconds since 1970; `billed`: 1 once an answer carries what
+    the making cost.
     """
 
     token: str
@@ -53,13 +56,13 @@ class CacheEntry:
     name: str | None = None
     tokens: int | None = None
     expires: float | None = None
-    told: int = 0
+    billed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEntry:
     """A batch. `state`: making (written down, perhaps not handed in), open, done (its answers are
-    in the records) or gone (not at the provider). `told`: what the provider said of it last.
+    in the records) or gone (not at the provider). `status`: what the provider said of it last.
     """
 
     token: str
@@ -69,7 +72,7 @@ class BatchEntry:
     n_bytes: int
     name: str | None
     state: str
-    told: dict[str, Any]
+    status: BatchStatus
 
 
 class Ledger:
@@ -88,8 +91,12 @@ class Ledger:
         entry = CacheEntry(token=new_token(), model=model, node=node, shots=shots, made=time.time())
         self._do(
             "INSERT INTO caches (token, model, node, shots, made) VALUES (?,?,?,?,?)",
-            entry.token, model, node, shots, entry.made,
-        )  # fmt: skip
+            entry.token,
+            model,
+            node,
+            shots,
+            entry.made,
+        )
         return entry
 
     def cache_made(self, token: str, name: str, tokens: int | None, expires: float) -> None:
@@ -102,7 +109,7 @@ class Ledger:
             token,
         )
 
-    def cache_told(self, token: str) -> None:
+    def cache_billed(self, token: str) -> None:
         """Write down that an answer carries what the making of a cache cost."""
         self._do("UPDATE caches SET told = 1 WHERE token = ?", token)
 
@@ -114,7 +121,8 @@ class Ledger:
         """Return the caches that may still be there."""
         fields = "token, model, node, shots, made, name, tokens, expires, told"
         rows = self._read(f"SELECT {fields} FROM caches ORDER BY made")
-        return [CacheEntry(**dict(zip(fields.split(", "), row, strict=True))) for row in rows]
+        names = fields.replace("told", "billed").split(", ")
+        return [CacheEntry(**dict(zip(names, row, strict=True))) for row in rows]
 
     def plan_batch(
         self,
@@ -131,7 +139,8 @@ class Ledger:
         made = time.time()
         with self._writing() as db:
             db.execute(
-                "INSERT INTO batches (token, model, made, n_requests, n_bytes, state) VALUES (?,?,?,?,?,'making')",
+                "INSERT INTO batches (token, model, made, n_requests, n_bytes, state)"
+                " VALUES (?,?,?,?,?,'making')",
                 (token, model, made, len(keys), n_bytes),
             )
             db.executemany(
@@ -140,18 +149,33 @@ class Ledger:
             )
             self._strike_out(db, instead_of)
         return BatchEntry(
-            token=token, model=model, made=made, n_requests=len(keys), n_bytes=n_bytes, name=None, state="making",
-            told={},
-        )  # fmt: skip
+            token=token,
+            model=model,
+            made=made,
+            n_requests=len(keys),
+            n_bytes=n_bytes,
+            name=None,
+            state="making",
+            status={},
+        )
 
     def batch_is(
-        self, token: str, state: str, *, name: str | None = None, told: dict[str, Any] | None = None
+        self,
+        token: str,
+        state: str,
+        *,
+        name: str | None = None,
+        status: BatchStatus | None = None,
     ) -> None:
         """Write down a batch's state; its name and what the provider said of it, where given."""
         self._do(
-            "UPDATE batches SET state = ?, name = coalesce(?, name), told = coalesce(?, told) WHERE token = ?",
-            state, name, None if told is None else json.dumps(told), token,
-        )  # fmt: skip
+            "UPDATE batches SET state = ?, name = coalesce(?, name), told = coalesce(?, told)"
+            " WHERE token = ?",
+            state,
+            name,
+            None if status is None else json.dumps(status),
+            token,
+        )
 
     def answered(self, places: Iterable[tuple[str, int]]) -> None:
         """Write down that the answers of requests are in the records; a batch of which all are is
@@ -187,12 +211,11 @@ class Ledger:
         """Return all batches, oldest first."""
         fields = "token, model, made, n_requests, n_bytes, name, state, told"
         rows = self._read(f"SELECT {fields} FROM batches ORDER BY made, token")
-        return [
-            BatchEntry(
-                **{**dict(zip(fields.split(", "), row, strict=True)), "told": json.loads(row[-1])}
-            )
-            for row in rows
-        ]
+        names = fields.replace("told", "status").split(", ")
+        found = []
+        for *row, status in rows:
+            found.append(BatchEntry(**dict(zip(names, [*row, json.loads(status)], strict=True))))
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -200,21 +223,19 @@ class Ledger:
             self._db.close()
             self._db = None
 
-    def _do(self, statement: str, *values: Any) -> None:
+    def _do(self, statement: str, *values: str | float | None) -> None:
         with self._writing() as db:
             db.execute(statement, values)
 
-    def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _told(self._file):
-            return (
-                self._open().execute(statement, values).fetchall()
-                if self._db or self._file.exists()
-                else []
-            )
+    def _read(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        with _readable(self._file):
+            if self._db is None and not self._file.exists():
+                return []
+            return self._open().execute(statement, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _told(self._file), self._open() as db:
+        with _readable(self._file), self._open() as db:
             yield db
 
     def _open(self) -> sqlite3.Connection:
@@ -233,12 +254,12 @@ def new_token() -> str:
 
 
 @contextlib.contextmanager
-def _told(file: Path) -> Iterator[None]:
+def _readable(file: Path) -> Iterator[None]:
     """Raise `StoreError` where a ledger cannot be read or written."""
     try:
         yield
     except sqlite3.Error as error:
         raise StoreError(
-            f"{file} cannot be used: {error}. It names the batches and caches that the run has at its providers: put "
-            "it back, or move it away and look there."
+            f"{file} cannot be used: {error}. It names the batches and caches that the run has at "
+            "its providers: put it back, or move it away and look there."
         ) from error

@@ -149,7 +149,7 @@ class Limiter:
             self.n_in_flight -= 1
             self._wake_first()
 
-    def told(self, headers: Mapping[str, str]) -> None:
+    def read_headers(self, headers: Mapping[str, str]) -> None:
         """Read the rate-limit headers of any response. Ones that cannot be read say nothing."""
         headers = {name.lower(): value for name, value in headers.items()}
         for remaining_name, reset_name, of_tokens in QUOTAS:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.args import load_sdk
+from icl_harness.models.api.access import load_sdk
 from icl_harness.models.local.args import one_line
 from icl_harness.models.local.tokens import TokenTree
 

@@ -6,43 +6,45 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from icl_harness.models.api.asks import Asks
-from icl_harness.models.api.caching import fewest_tokens
+from icl_harness.models.api.endpoint import P, R, S
+from icl_harness.models.api.requests import Requests
 from icl_harness.models.base import Answer
 from icl_harness.prompts.tree import Query
 
-WARM_TRIES = (
-    3  # queries asked alone until one shows a cached prefix: the second, where writing is not told
-)
+# queries sent alone until one shows a cached prefix: the second, where writes are not in the usage
+WARM_TRIES = 3
 
 
-async def warm(asks: Asks, rest: list[Query]) -> AsyncGenerator[Answer, None]:
-    """Ask queries alone, taking them off `rest`, until an answer shows that the prefix is cached."""
-    if not asks.prefix.cached:
+async def warm(requests: Requests[R, S, P], rest: list[Query]) -> AsyncGenerator[Answer, None]:
+    """Send queries alone, taking them off `rest`, until an answer shows that the prefix is cached."""
+    if not requests.prefix.cached:
         return
-    shown, told = False, False
+    account = requests.account
+    is_cached = reports_caches = False
     for _ in range(min(WARM_TRIES, len(rest))):
-        answer = await asks.answer(rest.pop(0))
+        answer = await requests.answer(rest.pop(0))
         yield answer
-        if answer.usage.prompt_tokens is None:  # it failed
+        usage = answer.usage
+        if usage.prompt_tokens is None:  # it failed
             continue
-        if answer.usage.prompt_tokens < fewest_tokens(asks.model.provider, asks.model.name):
-            return  # it was taken to be longer
-        shown, told = asks.shows_cache(answer), answer.usage.cached_tokens is not None
-        if shown or not told:  # a server that tells nothing of caches may have one
+        if usage.prompt_tokens < account.service.fewest_tokens(account.name):
+            return  # the prefix was taken to be longer
+        is_cached, reports_caches = requests.shows_cache(usage), usage.cached_tokens is not None
+        if is_cached or not reports_caches:  # a server that reports no cached tokens may have some
             break
-    if rest and told and not shown:
-        _say_uncached(asks, len(rest))
+    if rest and reports_caches and not is_cached:
+        _say_uncached(requests, len(rest))
 
 
-def _say_uncached(asks: Asks, n_left: int) -> None:
-    model, shots = asks.model, asks.prefix.node.n_shots
-    dear, cheap = (asks.prefix_usd(cached=cached) for cached in (False, True))
+def _say_uncached(requests: Requests[R, S, P], n_left: int) -> None:
+    account, shots = requests.account, requests.prefix.node.n_shots
+    full, hit = (requests.prefix_usd(cached=cached) for cached in (False, True))
     price = ""
-    if dear is not None and cheap is not None:
-        price = f", ${n_left * dear:.2f} instead of ${n_left * cheap:.2f}"
-    model.say_once(
-        f"{model.id}: caching does not take at {shots:,} shots, as the usage shows; the {n_left:,} queries left of "
-        f"this cell pay for the whole prefix{price}, and so may later ones. Ctrl-C stops.",
+    if full is not None and hit is not None:
+        price = f", ${n_left * full:.2f} instead of ${n_left * hit:.2f}"
+    account.say_once(
+        f"{account.id}: caching does not take at {shots:,} shots, as the usage shows; the "
+        f"{n_left:,} queries left of this cell pay for the whole prefix{price}, and so may later "
+        "ones. Ctrl-C stops.",
         "uncached",
     )

@@ -7,62 +7,78 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.models.api.account import Account
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.decisions import Decisions
-from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.client import Connection
+from icl_harness.models.api.decisions import Decided, Decisions, question
+from icl_harness.models.api.faults import Fault
 from icl_harness.models.base import Sampling, Usage
+from icl_harness.models.google.wire import GoogleClient
 from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.google.gemini import GoogleModel
+    from google.genai.decisions import Decision
 
 
-class GoogleDecisions(Decisions):
+class GoogleDecisions(Decisions[str, "Decision"]):
     """`client.aio.decisions.create`. The endpoint knows no turns: those of a chat stand under
     headings.
     """
 
-    model: GoogleModel
+    def __init__(self, account: Account, connection: Connection[GoogleClient]) -> None:
+        self.account = account
+        self._connection = connection
 
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
+    def request(self, prefix: Prefix, sampling: Sampling) -> str:
+        """Return the input."""
         return prefix.node.text
 
-    async def _ask(self, client: Any, request: Any, members: Sequence[Query]) -> Any:
-        questions = {
-            str(number): {
-                "type": "choice",
-                "instructions": member.text,
-                "criteria": dict.fromkeys(member.choices, ""),
-            }
-            for number, member in enumerate(members, 1)
-        }
+    async def ask(self, request: str, members: Sequence[Query]) -> Decision:
+        """Ask once."""
+        questions = {str(n): _question(member) for n, member in enumerate(members, 1)}
+        decisions: Any = self._connection.client().aio.decisions
         try:
-            return await client[0].aio.decisions.create(
-                model=self.model.name, input=request, questions=questions
+            decided: Decision = await decisions.create(
+                model=self.account.name, input=request, questions=questions
             )
+            return decided
         except Exception as error:  # their classes are private to the SDK  # noqa: BLE001
-            said: Any = error
-            status = getattr(said, "status_code", None)
-            if isinstance(status, int) and status >= 400:
-                raise Fault.from_body(status, said.body, str(said), said.response.headers) from None
-            raise Fault.from_exception(error) from None
+            raise _fault(error) from None
 
-    def _told(self, response: Any, n: int) -> Reply:
-        usage = _usage(response.usage) if response.usage else Usage()
+    def decided(self, response: Decision, n: int) -> Decided:
+        """Return the probabilities of each question."""
+        usage = _usage(response.usage)
         if not response.answers:
-            blocked = response.prompt_feedback and response.prompt_feedback.block_reason
+            feedback = response.prompt_feedback
+            blocked = feedback and feedback.block_reason
             if not blocked:
                 raise Fault(
                     "malformed body: neither an answer nor a reason for having none", lost=True
                 )
-            return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked}")
+            return Decided(text=None, usage=usage, refused=f"prompt blocked, {blocked}")
         answers = [response.answers.get(str(number)) for number in range(1, n + 1)]
-        return Reply(
-            text="", usage=usage, told=tuple(answer and answer.probabilities for answer in answers)
-        )
+        decisions = tuple(answer and answer.probabilities for answer in answers)
+        return Decided(text="", usage=usage, decisions=decisions)
+
+
+def _question(query: Query) -> dict[str, object]:
+    return {
+        "type": "choice",
+        "instructions": question(query),
+        "criteria": dict.fromkeys(query.choices, ""),
+    }
+
+
+def _fault(error: Any) -> Fault:
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= 400:
+        return Fault.from_body(status, error.body, str(error), error.response.headers)
+    return Fault.from_exception(error)
 
 
 def _usage(used: Any) -> Usage:
+    if not used:
+        return Usage()
     return Usage(
         prompt_tokens=used.total_input_tokens,
         cached_tokens=used.total_cached_tokens or 0,

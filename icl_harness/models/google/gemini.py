@@ -7,145 +7,181 @@ only the query, as a turn of its own. Left out: Vertex AI, streams, tools.
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
-from icl_harness.models.api.args import one_of, whole
-from icl_harness.models.api.backend import ApiModel, stops
+from pydantic import Field
+
+from icl_harness.models.api.account import Account, Service
+from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.batch_api import BatchApi
-from icl_harness.models.api.body import turns
+from icl_harness.models.api.body import Json, query_turns
 from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.client import http_client
+from icl_harness.models.api.counting import CountEndpoint, PromptTurns
+from icl_harness.models.api.endpoint import R, S
 from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.foresight import Caching
+from icl_harness.models.api.model import ApiModel, stops
 from icl_harness.models.base import Answer, Sampling, Usage
-from icl_harness.models.google.caches import Caches, faults, is_gone
-from icl_harness.models.google.kept import KeptCache
+from icl_harness.models.google.cached_contents import CachedContents, is_gone
+from icl_harness.models.google.kept_cache import KeptCache
+from icl_harness.models.google.wire import (
+    GoogleClient,
+    count_tokens,
+    faults,
+    google_role,
+    google_turns,
+    read_usage,
+)
+from icl_harness.models.model_args import whole
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.api.decisions import Decisions
+    from google.genai.types import Content, GenerateContentConfig, GenerateContentResponse
+
+    from icl_harness.models.google.batch_api import BatchBody
+    from icl_harness.models.google.decisions import GoogleDecisions
 
 MOST_STOPS = 5
-LEVELS = ("minimal", "low", "medium", "high", "xhigh")
 THINKING = re.compile(r"(models/)?gemini-(2\.5|[3-9])")
 # Why an answer may have no text without the model being at fault: it said nothing, or all its
 # tokens were thoughts.
 EMPTY_BY_ITSELF = {"STOP", "MAX_TOKENS"}
-WITHHELD = {
-    "SAFETY",
-    "RECITATION",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-}  # what text there is was cut off
-ROLES = {"user": "user", "assistant": "model"}
+# What text there is was cut off.
+WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"}
+SERVICE = Service(
+    provider="google",
+    key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    base_url_name="GOOGLE_GEMINI_BASE_URL",
+    sdk="google.genai",
+    distribution="google-genai",
+    install="google-genai",
+    # ai.google.dev/gemini-api/docs/caching, November 2026
+    fewest_cached=((r"gemini-2\.5", 2048), (r"gemini-[3-9]", 4096), ("", 2048)),
+)
+C = TypeVar("C")
 
 
-class GeminiModel(ApiModel):
-    """What both SDKs of Google share. A request is (system texts, turns, config); the last text is
-    a hole.
+class GeminiArgs(ApiArgs):
+    """`thinking_budget` is for models up to 2.5 (-1: as the model likes), `thinking_level` for
+    those from 3 on.
     """
 
-    provider = "google"
-    key_names = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-    base_url_name = "GOOGLE_GEMINI_BASE_URL"
+    thinking_budget: int | None = whole(None, least=-1)
+    thinking_level: Literal["minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="minimal or low or medium or high or xhigh"
+    )
+
+
+class GeminiModel(ApiModel[C, R, S], Generic[C, R, S]):
+    """What both SDKs of Google share."""
+
+    service = SERVICE
     chosen_by = ("sdk",)
 
-    def _reasons(self) -> bool:
+    def reasons(self) -> bool:
+        """Whether the model thinks before it answers."""
         return THINKING.match(self.name) is not None
 
-    def _reasoning_room(self) -> int:
-        budget: int = self.extras.get("thinking_budget", -1)  # -1: as the model likes
-        return super()._reasoning_room() if budget < 0 else budget
-
-    def _config(self, sampling: Sampling) -> dict[str, Any]:
-        config: dict[str, Any] = {"max_output_tokens": self.limit(sampling)}
+    def config(self, sampling: Sampling) -> dict[str, Json]:
+        """Return the generation's config, under the SDKs' names."""
+        config: dict[str, Json] = {"max_output_tokens": self.limit(sampling)}
         if self.send_temperature:
             config["temperature"] = sampling.temperature
         if stop := stops(sampling, MOST_STOPS):
             config["stop_sequences"] = stop
         return config
 
-    def _read(self, response: Any) -> Reply:
-        used = response.usage_metadata
-        usage = _usage(used) if used else Usage()
-        if not response.candidates:
-            blocked = response.prompt_feedback and response.prompt_feedback.block_reason
-            if not blocked:
-                raise Fault(
-                    "malformed body: neither a candidate nor a reason for having none", lost=True
-                )
-            return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked.name}")
-        candidate = response.candidates[0]
-        content = (candidate.content and candidate.content.parts) or []
-        text = "".join(part.text or "" for part in content if not getattr(part, "thought", None))
-        reason = candidate.finish_reason.name if candidate.finish_reason else "STOP"
-        if reason in WITHHELD or (not text and reason not in EMPTY_BY_ITSELF):
-            return Reply(text=None, usage=usage, refused=reason)
-        return Reply(text=text, usage=usage, cut_off=reason == "MAX_TOKENS")
+
+def read_response(response: GenerateContentResponse) -> Reply:
+    """Return the text of the first candidate, without thoughts."""
+    usage = read_usage(response.usage_metadata) if response.usage_metadata else Usage()
+    if not response.candidates:
+        feedback = response.prompt_feedback
+        blocked = feedback and feedback.block_reason
+        if not blocked:
+            raise Fault("malformed body: neither a candidate nor a reason for having none", lost=True)
+        return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked.name}")
+    candidate = response.candidates[0]
+    parts = (candidate.content and candidate.content.parts) or []
+    text = "".join(part.text or "" for part in parts if not getattr(part, "thought", None))
+    reason = candidate.finish_reason.name if candidate.finish_reason else "STOP"
+    if reason in WITHHELD or (not text and reason not in EMPTY_BY_ITSELF):
+        return Reply(text=None, usage=usage, refused=reason)
+    return Reply(text=text, usage=usage, cut_off=reason == "MAX_TOKENS")
 
 
-def _usage(used: Any) -> Usage:
-    # Thoughts are billed as output. The legacy SDK does not name them, but they are part of the
-    # total.
-    completion = max(
-        (used.total_token_count or 0) - (used.prompt_token_count or 0),
-        used.candidates_token_count or 0,
-    )
-    return Usage(
-        prompt_tokens=used.prompt_token_count,
-        cached_tokens=used.cached_content_token_count or 0,
-        completion_tokens=completion,
-        reasoning_tokens=getattr(used, "thoughts_token_count", None),
-    )
+@dataclass(frozen=True)
+class GeminiRequest:
+    """What the requests of a prefix share: its contents, and the config with what the system says.
+    Both are whole, as a cached content may be lost.
+    """
+
+    contents: list[Content]
+    config: GenerateContentConfig
 
 
-class GoogleModel(GeminiModel):
+class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentResponse"]):
     """`google/NAME`."""
 
-    sdk = ("google.genai", "google-genai", "google-genai")
-    extra_args = MappingProxyType({"thinking_budget": whole(-1), "thinking_level": one_of(*LEVELS)})
-    scorings = ("generate", "decisions")
+    args_class = GeminiArgs
+    args: GeminiArgs
+    scorings: ClassVar[tuple[str, ...]] = ("generate", "decisions")
+    caching: Caching = "kept"
 
-    @functools.cached_property
-    def cached_contents(self) -> Caches:
-        """Return what is kept at the provider."""
-        return Caches(self)
+    def attach(self, account: Account) -> None:
+        """Take an account, and begin anew what belongs to a run."""
+        super().attach(account)
+        self.cached_contents = CachedContents(account, self.connection)
+        # what is kept for the nodes that are asked about, by the name that the prefix was given
+        self._kept_by_name: dict[str | None, KeptCache] = {}
+        self._decisions: GoogleDecisions | None = None
 
-    @functools.cached_property
-    def _kept_by_name(self) -> dict[str, KeptCache]:
-        """Return what is kept for the nodes that are asked about, by the name that the prefix was
-        given.
+    def reasoning_room(self) -> int:
+        """Return the thinking budget, or a room that is enough."""
+        budget = self.args.thinking_budget
+        return super().reasoning_room() if budget is None or budget < 0 else budget
+
+    def open_client(self) -> GoogleClient:
+        """Return a new client of the SDK.
+
+        It is given our HTTP client: else the SDK takes aiohttp or httpx2 by what is installed, with
+        other limits and errors.
         """
-        return {}
-
-    def _open(self) -> Any:
+        import httpx2
         from google import genai
 
-        # Our own HTTP client: else the SDK takes aiohttp or httpx2 by what is installed, with other
-        # limits and errors.
-        http = self.http_client()
+        http = http_client(httpx2.AsyncClient, self.account)
         options = genai.types.HttpOptions(
-            base_url=self.base_url,
-            timeout=round(self.timeout_s * 1000),
+            base_url=self.account.base_url,
+            timeout=round(self.args.timeout_s * 1000),
             httpx_async_client=http,
-            retry_options=genai.types.HttpRetryOptions(
-                attempts=1
-            ),  # its decisions would be tried five times
+            # its decisions would be tried five times
+            retry_options=genai.types.HttpRetryOptions(attempts=1),
         )
-        return genai.Client(api_key=self.key, vertexai=False, http_options=options), http
+        sdk = genai.Client(api_key=self.account.key, vertexai=False, http_options=options)
+        return GoogleClient(sdk, http)
+
+    async def close_client(self, client: GoogleClient) -> None:
+        """Close the connections."""
+        await client.close()
+
+    async def close(self) -> None:
+        """Delete what is left at the provider and close the connections."""
+        await self.cached_contents.end()
+        await super().close()
 
     @contextlib.asynccontextmanager
-    async def _kept(self, prefix: Prefix) -> AsyncGenerator[Prefix, None]:
+    async def kept(self, prefix: Prefix) -> AsyncGenerator[Prefix, None]:
+        """Keep a prefix in a cached content as long as this lasts."""
         if not prefix.cached or not self.cached_contents.offered:
             yield prefix
             return
         contents, system = _contents(prefix)
-        whole = {"contents": contents[:-1] or None, "system_instruction": system}
-        name, kept = "", KeptCache(self.cached_contents, self, prefix, whole)
+        name, kept = "", KeptCache(self.cached_contents, prefix, contents, system)
         try:
             await kept.open()
             name = kept.name
@@ -156,55 +192,33 @@ class GoogleModel(GeminiModel):
             self._kept_by_name.pop(name, None)
             await kept.close()
 
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
-        """Return the contents with a hole, and the config: all of it, as a cached content may be
-        lost.
-        """
+    def request(self, prefix: Prefix, sampling: Sampling) -> GeminiRequest:
+        """Return the contents of a prefix and the config."""
         from google.genai import types
 
         contents, system = _contents(prefix)
         config = types.GenerateContentConfig(
-            **self._config(sampling),
+            **self.config(sampling),
             system_instruction=system,
             cached_content=prefix.name or None,
             automatic_continuation=False,
         )
-        if self.thinking:
-            config.thinking_config = types.ThinkingConfig(**self.thinking)
-        return contents, config
+        if thinking := self._thinking():
+            config.thinking_config = types.ThinkingConfig(**thinking)
+        return GeminiRequest(contents, config)
 
-    @property
-    def thinking(self) -> dict[str, Any]:
-        """Return what the user said of its thinking."""
-        return {
-            name: value
-            for name, value in self.extras.items()
-            if name in ("thinking_budget", "thinking_level")
-        }
+    async def before(self, request: GeminiRequest) -> None:
+        """See to it that the cached content is there."""
+        if kept := self._kept_of(request):
+            await kept.ready()
 
-    def asked(self, request: Any, query: Query) -> tuple[list[Any], Any]:
-        """Return the contents and the config of one query; where its prefix is kept, the query's
-        own content is all.
-        """
-        from google.genai import types
-
-        contents, config = request
-        asked = types.Content(role="user", parts=[types.Part(text=query.text)])
-        own: dict[str, Any] = {"seed": query.seed & 0x7FFFFFFF}  # an int32
-        kept = self._kept_of(request)
-        name = kept.name if kept else config.cached_content
-        if name:
-            own |= {"cached_content": name, "system_instruction": None}
-            return [asked], config.model_copy(update=own)
-        own["cached_content"] = None
-        return [*contents[:-1], asked], config.model_copy(update=own)
-
-    async def _send(self, client: Any, request: Any, query: Query) -> Any:
-        contents, config = self.asked(request, query)
+    async def send(self, request: GeminiRequest, query: Query) -> GenerateContentResponse:
+        """Send one request."""
+        contents, config = self.filled(request, query)
         try:
             with faults():
-                return await client[0].aio.models.generate_content(
-                    model=self.name, contents=contents, config=config
+                return await self.connection.client().aio.models.generate_content(
+                    model=self.name, contents=list(contents), config=config
                 )
         except Fault as fault:
             kept = self._kept_of(request)
@@ -213,69 +227,90 @@ class GoogleModel(GeminiModel):
             kept.lost(config.cached_content)
             raise Fault(str(fault), status=503) from None  # once more: it is made anew before
 
-    async def _before(self, request: Any) -> None:
-        if kept := self._kept_of(request):
-            await kept.ready()
+    def filled(
+        self, request: GeminiRequest, query: Query
+    ) -> tuple[list[Content], GenerateContentConfig]:
+        """Return the contents and the config of one query. Its own turns follow the prefix, or are
+        all there is where the prefix is kept.
+        """
+        from google.genai import types
 
-    def _after(self, request: Any, answer: Answer) -> Answer:
+        own = []
+        for role, text in query_turns(query):
+            own.append(types.Content(role=google_role(role), parts=[types.Part(text=text)]))
         kept = self._kept_of(request)
-        return kept.told(answer) if kept else answer
+        name = kept.name if kept else request.config.cached_content
+        update: dict[str, Json] = {"seed": query.seed & 0x7FFFFFFF}  # an int32
+        update["cached_content"] = name or None
+        if name:
+            update["system_instruction"] = None
+        config = request.config.model_copy(update=update)
+        return (own if name else [*request.contents, *own]), config
 
-    def _weighed(
+    def read(self, response: GenerateContentResponse) -> Reply:
+        """Return the text of a response."""
+        return read_response(response)
+
+    def after(self, request: GeminiRequest, answer: Answer) -> Answer:
+        """Return an answer with what the cached content cost, if none has carried it yet."""
+        kept = self._kept_of(request)
+        return kept.billed(answer) if kept else answer
+
+    def weigh(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
+        """Yield the likeliest choices, by Google's decisions."""
         from icl_harness.models.api.decisions import decide
-
-        return decide(self._decisions, node, queries, sampling)
-
-    @functools.cached_property
-    def _decisions(self) -> Decisions:
         from icl_harness.models.google.decisions import GoogleDecisions
 
-        return GoogleDecisions(self)
+        if self._decisions is None:
+            self._decisions = GoogleDecisions(self.account, self.connection)
+        return decide(self._decisions, node, queries, sampling)
 
-    def _kept_of(self, request: Any) -> KeptCache | None:
-        return self._kept_by_name.get(request[1].cached_content)
-
-    async def close(self) -> None:
-        """Delete what is left at the provider and close the connections."""
-        await self.cached_contents.end()
-        await super().close()
-
-    def batch_api(self) -> BatchApi:
+    def batch_api(self) -> BatchApi[BatchBody, GenerateContentResponse]:
         """Return the batches of this model."""
-        from icl_harness.models.google.batches import GoogleBatches
+        from icl_harness.models.google.batch_api import GoogleBatches
 
-        return GoogleBatches(self)
+        return GoogleBatches(self.account, self.connection, self._config_json)
 
-    async def _close(self, client: Any) -> None:
-        sdk, http = client
-        sdk.close()
-        await sdk.aio.aclose()
-        await http.aclose()
+    def count_endpoint(self) -> CountEndpoint:
+        """Return the endpoint that counts tokens."""
+
+        async def count(prompt: PromptTurns) -> int | None:
+            return await count_tokens(self.connection.client(), self.name, prompt)
+
+        return count
+
+    def _thinking(self) -> dict[str, Json]:
+        """Return what the user said of its thinking."""
+        args = self.args
+        both = {"thinking_budget": args.thinking_budget, "thinking_level": args.thinking_level}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def _config_json(self, sampling: Sampling) -> dict[str, Json]:
+        """Return the generation's config as JSON."""
+        from google.genai import types
+
+        config = types.GenerationConfig(**self.config(sampling))
+        found: dict[str, Json] = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if thinking := self._thinking():
+            room = types.ThinkingConfig(**thinking)
+            found["thinkingConfig"] = room.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return found
+
+    def _kept_of(self, request: GeminiRequest) -> KeptCache | None:
+        return self._kept_by_name.get(request.config.cached_content)
 
 
-def _contents(prefix: Prefix) -> tuple[list[Any], Any]:
-    """Return the contents of a prefix and what the system says. The last content is a hole: the
-    query has one of its own, whether its prefix is kept or not, so that all points of a curve are
-    asked alike.
-    """
+def _contents(prefix: Prefix) -> tuple[list[Content], Content | None]:
+    """Return the contents of a prefix and what the system says."""
     from google.genai import types
 
     contents, system = [], None
-    for role, texts in google_turns(prefix):
-        parts = [types.Part(text=text) for text in texts]
+    for role, texts in google_turns(prefix.pieces)[:-1]:
+        parts = [types.Part(text=text) for _, text in texts]
         if role == "system":
             system = types.Content(parts=parts)
         else:
-            contents.append(types.Content(role=role, parts=parts))
+            contents.append(types.Content(role=google_role(role), parts=parts))
     return contents, system
-
-
-def google_turns(prefix: Prefix) -> list[tuple[str, list[str]]]:
-    """Return the turns of a prefix in Google's roles, and the query's hole as one more."""
-    found = [
-        (ROLES.get(role, role), [text for _, text in texts]) for role, texts in turns(prefix.pieces)
-    ]
-    role, texts = found[-1]
-    return [*found[:-1], *([(role, texts[:-1])] if texts[1:] else []), ("user", texts[-1:])]

@@ -17,227 +17,273 @@ import itertools
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api.asks import Asks
+from icl_harness.models.api.account import Account
+from icl_harness.models.api.body import Filled, Json, TextBody
 from icl_harness.models.api.caching import Prefix, prefix_of
+from icl_harness.models.api.endpoint import Endpoint
 from icl_harness.models.api.fan_out import fan_out
-from icl_harness.models.api.faults import Fault, Reply, one_line
+from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.requests import Requests, missing_answer
 from icl_harness.models.base import Answer, Sampling, Usage, sum_usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local.choices import Candidate, candidate
-from icl_harness.models.local.tokens import Branch
-from icl_harness.models.openai.chat import read_usage
+from icl_harness.models.local.tokens import Branch, TokenTree
+from icl_harness.models.openai.ids_body import IdsBody
+from icl_harness.models.openai.wire import read_usage
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
-    from icl_harness.models.openai.completions import OpenAICompletionsModel
+    from openai.types import Completion
+    from openai.types.completion_choice import Logprobs
 
 MOST_NEXT = 20  # likeliest next tokens: what vLLM tells unless it is started otherwise
 REFUSED_ECHO = re.compile(r"echo|logprob", re.IGNORECASE)
 
 
-class Echo:
-    """How a prompt is asked for its tokens. A reply tells (text, nats) of each; the first has no
-    nats.
+SomeBody = TextBody | IdsBody
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completions:
+    """A model's completions. `body` makes what the requests behind a node share of their
+    parameters, of ids where there is a `tree`; `complete` sends one.
     """
 
-    def __init__(self, model: OpenAICompletionsModel) -> None:
-        self.model = model
+    account: Account
+    tree: TokenTree | None
+    body: Callable[[Mapping[str, Json], Node], SomeBody]
+    complete: Callable[[Filled], Awaitable[Completion]]
 
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
+
+@dataclass(frozen=True, kw_only=True)
+class EchoReply(Reply):
+    """The tokens of a prompt, each with its nats; the first has none."""
+
+    tokens: tuple[tuple[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextReply(Reply):
+    """The likeliest next tokens, id -> nats; empty where the server does not tell them."""
+
+    nats: Mapping[int, float] = field(default_factory=dict)
+
+
+class Echo(Endpoint[SomeBody, "Completion", EchoReply]):
+    """The log-probabilities of a prompt's tokens."""
+
+    def __init__(self, served: Completions) -> None:
+        self.served = served
+
+    def request(self, prefix: Prefix, sampling: Sampling) -> SomeBody:
+        """Return the body of a prefix."""
         # Not every server lets the new tokens be none.
-        params = {
-            "model": self.model.name,
+        params: dict[str, Json] = {
+            "model": self.served.account.name,
             "echo": True,
             "logprobs": 1,
             "max_tokens": 1,
             "temperature": 0,
         }
-        return self.model.body(params, prefix.node)
+        return self.served.body(params, prefix.node)
 
-    async def _before(self, request: Any) -> None:
-        return None
-
-    def _after(self, request: Any, answer: Answer) -> Answer:
-        return answer
-
-    async def _send(self, client: Any, request: Any, query: Query) -> Any:
-        from openai.types import Completion
-
+    async def send(self, request: SomeBody, query: Query) -> Completion:
+        """Send one request. Raises `SpecError` where the server refuses to echo."""
         try:
-            return await self.model.post(
-                client, self.model.path, request.fill(query.text), Completion
-            )
+            return await self.served.complete(request.fill(query))
         except Fault as fault:
             if fault.fate == "failed" and REFUSED_ECHO.search(str(fault)):
-                raise self._no_echo(one_line(str(fault), self.model.key)) from None
+                raise self._no_echo(self.served.account.one_line(str(fault))) from None
             raise
 
-    def _read(self, response: Any) -> Reply:
+    def read(self, response: Completion) -> EchoReply:
+        """Return the prompt's tokens. Raises `SpecError` where there are none."""
         usage, found = read_usage(response.usage), response.choices[0].logprobs
-        texts, nats = (found.tokens or (), found.token_logprobs or ()) if found else ((), ())
-        told = tuple(zip(texts, nats, strict=True))
-        n = len(told) - (len(told) != usage.prompt_tokens)  # the new token, if it is shown
-        if n < 1 or any(nat is None for _, nat in told[1:n]):
+        texts = (found.tokens if found else None) or ()
+        nats = (found.token_logprobs if found else None) or ()
+        tokens = tuple(zip(texts, nats, strict=True))
+        n = len(tokens) - (len(tokens) != usage.prompt_tokens)  # the new token, if it is shown
+        if n < 1 or any(nat is None for _, nat in tokens[1:n]):
             raise self._no_echo("it gave none")
-        if not all(
-            isinstance(text, str) and (nat is None or math.isfinite(nat)) for text, nat in told
-        ):
+        if not all(_is_sound(text, nat) for text, nat in tokens):
             raise ValueError("a log-probability is none")
-        return Reply(text="", usage=usage, told=told[:n])
+        return EchoReply(text="", usage=usage, tokens=tokens[:n])
 
     def _no_echo(self, why: str) -> SpecError:
         return SpecError(
-            f"{self.model.id}: this server does not tell the log-probabilities of a prompt ({why}). "
-            "Use --scoring generate."
+            f"{self.served.account.id}: this server does not tell the log-probabilities of a "
+            f"prompt ({why}). Use --scoring generate."
         )
 
 
-class Next(Echo):
-    """How a prompt is asked for its likeliest next tokens. A reply tells one mapping, id -> nats,
-    or nothing.
-    """
+class Next(Endpoint[SomeBody, "Completion", NextReply]):
+    """A prompt's likeliest next tokens. `offered`: until the server has told none."""
 
-    def __init__(self, model: OpenAICompletionsModel) -> None:
-        super().__init__(model)
-        self.offered = model.tree is not None
+    def __init__(self, served: Completions) -> None:
+        self.served = served
+        self.offered = served.tree is not None
 
-    def _request(self, prefix: Prefix, sampling: Sampling) -> Any:
-        params = {
-            "model": self.model.name,
+    def request(self, prefix: Prefix, sampling: Sampling) -> SomeBody:
+        """Return the body of a prefix."""
+        params: dict[str, Json] = {
+            "model": self.served.account.name,
             "logprobs": MOST_NEXT,
             "max_tokens": 1,
             "temperature": 0,
+            "return_tokens_as_token_ids": True,
         }
-        return self.model.body({**params, "return_tokens_as_token_ids": True}, prefix.node)
+        return self.served.body(params, prefix.node)
 
-    async def _send(self, client: Any, request: Any, query: Query) -> Any:
-        from openai.types import Completion
+    async def send(self, request: SomeBody, query: Query) -> Completion:
+        """Send one request."""
+        return await self.served.complete(request.fill(query))
 
-        return await self.model.post(client, self.model.path, request.fill(query.text), Completion)
-
-    def _read(self, response: Any) -> Reply:
+    def read(self, response: Completion) -> NextReply:
+        """Return the likeliest next tokens."""
         nats = _by_id(response.choices[0].logprobs)
         if not all(map(math.isfinite, nats.values())):
             raise ValueError("a log-probability is none")
-        return Reply(text="", usage=read_usage(response.usage), told=(nats,) if nats else ())
+        return NextReply(text="", usage=read_usage(response.usage), nats=nats)
 
 
-def _by_id(found: Any) -> dict[int, float]:
+def _is_sound(text: object, nat: float | None) -> bool:
+    return isinstance(text, str) and (nat is None or math.isfinite(nat))
+
+
+def _by_id(found: Logprobs | None) -> dict[int, float]:
     """Return id -> nats of the likeliest next tokens: vLLM names them token_id:ID, llama.cpp tells
     as a chat would.
     """
     if found and found.top_logprobs:
         named = (found.top_logprobs[0] or {}).items()
         return {int(name[9:]): nat for name, nat in named if re.fullmatch(r"token_id:\d+", name)}
-    told = getattr(found, "content", None) or [{}]  # a field beside those of the SDK's class
-    return {
-        token["id"]: token["logprob"] for token in told[0].get("top_logprobs", ()) if "id" in token
-    }
+    tokens = getattr(found, "content", None) or [{}]  # a field beside those of the SDK's class
+    likeliest = [token for token in tokens[0].get("top_logprobs", ()) if "id" in token]
+    return {token["id"]: token["logprob"] for token in likeliest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """What the queries of a node are weighed by: prompts echoed, next tokens."""
+
+    served: Completions
+    echoes: Requests[SomeBody, Completion, EchoReply]
+    nexts: Requests[SomeBody, Completion, NextReply]
+    next: Next
 
 
 async def weigh(
-    echo: Echo, node: Node, queries: Sequence[Query], sampling: Sampling
+    echo: Echo, next: Next, node: Node, queries: Sequence[Query], sampling: Sampling
 ) -> AsyncGenerator[list[Answer], None]:
     """Yield the likeliest choice of each query. Raises `SpecError` where one has none, or the
     server tells nothing.
     """
     need_choices(queries, sampling)
-    model, prefix = echo.model, prefix_of(node, cached=False)
-    asks, nexts = Asks(model, prefix, sampling, echo), Asks(model, prefix, sampling, model.next)
-    async with aclosing(
-        fan_out(partial(_answer, model, asks, nexts), queries, model.most)
-    ) as stream:
+    account, prefix = echo.served.account, prefix_of(node, cached=False)
+    weighing = Weighing(
+        served=echo.served,
+        echoes=Requests(account, echo, prefix, sampling),
+        nexts=Requests(account, next, prefix, sampling),
+        next=next,
+    )
+    stream = fan_out(partial(_answer, weighing), queries, account.args.concurrency)
+    async with aclosing(stream):
         async for answered in stream:
             yield answered
 
 
-async def _answer(model: OpenAICompletionsModel, asks: Asks, nexts: Asks, query: Query) -> Answer:
+async def _answer(weighing: Weighing, query: Query) -> Answer:
     """Weigh one query's choices, at once or one after the other."""
     start, lost, replies = time.perf_counter(), [0], list[Reply]()
+    account = weighing.served.account
     try:
-        known = await _at_once(model, nexts, query, replies, lost) if model.next.offered else None
-        if known is None:
-            n_before = len(replies)
-            for end in query.continuations:
-                replies.append(await asks.ask(replace(query, text=query.text + end), lost))
-            known = _weights(model, asks, query, replies[n_before:])
-        found = Answer(
-            query_id=query.id, sample=query.sample, text=likeliest(known), logprobs=known
-        )
+        nats = await _weights(weighing, query, replies, lost)
+        found = Answer(query_id=query.id, sample=query.sample, text=likeliest(nats), logprobs=nats)
     except Fault as fault:
-        found = asks.missing(query, fault)
+        found = missing_answer(account, query, fault)
     except ValueError as error:
-        found = Answer(
-            query_id=query.id,
-            sample=query.sample,
-            status="failed",
-            error=f"query {query.id}: {error}",
-        )
-    usage = sum_usage([model.priced(reply) for reply in replies]) if replies else Usage()
+        text = f"query {query.id}: {error}"
+        found = Answer(query_id=query.id, sample=query.sample, status="failed", error=text)
+    usage = sum_usage([account.priced(reply) for reply in replies]) if replies else Usage()
     return replace(found, usage=usage, n_lost=lost[0], latency_s=time.perf_counter() - start)
 
 
+async def _weights(
+    weighing: Weighing, query: Query, replies: list[Reply], lost: list[int]
+) -> dict[str, float]:
+    """Return choice -> log-likelihood, or the mean of a token's; the replies that it took are added
+    to `replies`. Raises `ValueError` where a choice has no tokens.
+    """
+    if weighing.next.offered:
+        found = await _at_once(weighing, query, replies, lost)
+        if found is not None:
+            return found
+    echoes = []
+    for end in query.continuations:
+        echoes.append(await weighing.echoes.reply(replace(query, text=query.text + end), lost))
+        replies.append(echoes[-1])
+    return _echoed(weighing, query, echoes)
+
+
 async def _at_once(
-    model: OpenAICompletionsModel, nexts: Asks, query: Query, replies: list[Reply], lost: list[int]
+    weighing: Weighing, query: Query, replies: list[Reply], lost: list[int]
 ) -> dict[str, float] | None:
     """Return choice -> log-likelihood out of the likeliest next tokens; None where not all of the
     choices are there.
     """
-    row, branches = _tokens(model, nexts, query)
-    if (
-        any(len(branch) != len(branches[0]) + 1 for branch in branches[1:])
-        or len(row.reads[0]) != 1
-    ):
+    row, branches = _tokens(weighing, query)
+    are_single = all(len(branch) == len(branches[0]) + 1 for branch in branches[1:])
+    if not are_single or len(row.reads[0]) != 1:
         return None
+    nats: Mapping[int, float] = {}
     try:
-        replies.append(await nexts.ask(query, lost))
+        reply = await weighing.nexts.reply(query, lost)
+        replies.append(reply)
+        nats = reply.nats
     except Fault as fault:
         if fault.fate != "failed":
             raise
-    told = replies[-1].told if replies else ()
-    model.next.offered = bool(told)
+    weighing.next.offered = bool(nats)
     wanted = [row.reads[i][0][1] for i in range(len(query.choices))]
-    if not told or not told[0].keys() >= set(wanted):
+    if not nats or not nats.keys() >= set(wanted):
         return None
-    return {choice: told[0][token] for choice, token in zip(query.choices, wanted, strict=True)}
+    return {choice: nats[token] for choice, token in zip(query.choices, wanted, strict=True)}
 
 
-def _tokens(
-    model: OpenAICompletionsModel, asks: Asks, query: Query
-) -> tuple[Candidate, list[Branch]]:
+def _tokens(weighing: Weighing, query: Query) -> tuple[Candidate, list[Branch]]:
     """Return the tokens to weigh, and the branches of the query and of each choice. Raises
     `ValueError`.
     """
-    assert model.tree is not None
-    texts = [query.text + end for end in ("", *query.continuations)]
-    branches = model.tree.branches(asks.prefix.node, texts)
-    return candidate(0, asks.request.ids, branches[0], branches[1:]), branches
+    body = weighing.echoes.request
+    assert isinstance(body, IdsBody)
+    texts = [query.tail + end for end in ("", *query.continuations)]
+    branches = body.tree.branches(body.node, texts)
+    return candidate(0, body.ids, branches[0], branches[1:]), branches
 
 
-def _weights(
-    model: OpenAICompletionsModel, asks: Asks, query: Query, replies: Sequence[Reply]
-) -> dict[str, float]:
+def _echoed(weighing: Weighing, query: Query, echoes: Sequence[EchoReply]) -> dict[str, float]:
     """Return choice -> log-likelihood, or the mean of a token's. Raises `ValueError` where a choice
     has no tokens.
     """
-    told = [reply.told for reply in replies]
-    if model.tree is not None:
-        row, branches = _tokens(model, asks, query)
-        if [len(tokens) for tokens in told] != [len(branch) for branch in branches[1:]]:
+    prompts = [reply.tokens for reply in echoes]
+    if weighing.served.tree is not None:
+        row, branches = _tokens(weighing, query)
+        if [len(tokens) for tokens in prompts] != [len(branch) for branch in branches[1:]]:
             raise ValueError("the server counts other tokens than were sent")
         begin = len(branches[1]) - len(row.reads[0])
     else:
-        begin = _begin([[text for text, _ in tokens] for tokens in told], query)
-    sums = [sum(nats for _, nats in tokens[begin:]) for tokens in told]
-    if asks.sampling.scoring == "choices-normalised":
-        sums = [nats / (len(tokens) - begin) for nats, tokens in zip(sums, told, strict=True)]
+        begin = _begin([[text for text, _ in tokens] for tokens in prompts], query)
+    sums = [sum(nats or 0.0 for _, nats in tokens[begin:]) for tokens in prompts]
+    if weighing.echoes.sampling.scoring == "choices-normalised":
+        lengths = [len(tokens) - begin for tokens in prompts]
+        sums = [nats / n for nats, n in zip(sums, lengths, strict=True)]
     return dict(zip(query.choices, sums, strict=True))
 
 
@@ -245,12 +291,11 @@ def _begin(prompts: Sequence[list[str]], query: Query) -> int:
     """Return from which token on choices are weighed: the first that reaches into one, or in which
     they differ.
     """
-    places = [
-        _reached(tokens, query.text, end)
-        for tokens, end in zip(prompts, query.continuations, strict=True)
-    ]
+    reached = []
+    for tokens, end in zip(prompts, query.continuations, strict=True):
+        reached.append(_reached(tokens, query.tail, end))
     same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    begin = min(*places, sum(1 for _ in same))
+    begin = min(*reached, sum(1 for _ in same))
     if begin == 0 or any(len(tokens) <= begin for tokens in prompts):
         raise ValueError("a choice has no tokens of its own, or nothing stands before it")
     return begin
@@ -267,6 +312,7 @@ def _reached(tokens: Sequence[str], text: str, end: str) -> int:
     whole = text + end
     if not (whole.endswith(tail) or tail.endswith(whole)):
         raise ValueError(
-            "the tokens that the server gives back do not spell the prompt; name --model-arg tokenizer"
+            "the tokens that the server gives back do not spell the prompt; name "
+            "--model-arg tokenizer"
         )
     return at

@@ -11,22 +11,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from icl_harness.models.api.caching import Prefix, fewest_tokens, gap_s
+from icl_harness.models.api.caching import Prefix, gap_s
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import CacheEntry
 from icl_harness.models.base import Answer
-from icl_harness.models.google.caches import Caches, is_gone
+from icl_harness.models.google.cached_contents import CachedContents, is_gone
 
 if TYPE_CHECKING:
-    from icl_harness.models.google.gemini import GoogleModel
+    from google.genai.types import Content, ContentListUnion, CreateCachedContentConfig
 
 TTL_S = 600.0  # how long one is kept after it was made or renewed
 GAPS = 6  # and at least as long as so many requests take at the rates given
-RENEW_AT = 1 / 3  # of that time left
-RENEW_AGAIN_S = 10.0  # after a renewal that failed
 SURELY = 2  # times the least length that is kept: an estimate of less may be off
 MOST_MADE = 5  # for one node: a server that loses them all the time is not paid for more
 
@@ -40,13 +39,20 @@ class KeptCache:
     """The cached content of one node, while it is asked about. `name` is empty where there is none."""
 
     def __init__(
-        self, caches: Caches, model: GoogleModel, prefix: Prefix, content: dict[str, Any]
+        self,
+        caches: CachedContents,
+        prefix: Prefix,
+        contents: Sequence[Content],
+        system: Content | None,
     ) -> None:
         self.name = ""
         self.too_small = False
-        self._caches, self._model, self._prefix, self._content = caches, model, prefix, content
-        self._tokens = round(prefix.node.n_bytes * model.tokens_per_byte)
-        self._ttl_s = max(TTL_S, GAPS * gap_s(self._tokens, model.terms.rates))
+        self._caches, self._prefix = caches, prefix
+        self._contents, self._system = contents, system
+        self._account = account = caches.account
+        self._timing = account.terms.timing
+        self._tokens = round(prefix.node.n_bytes * account.tokens_per_byte)
+        self._ttl_s = max(TTL_S, GAPS * gap_s(self._tokens, account.terms.rates))
         self._entry: CacheEntry | None = None
         self._owed = 0  # tokens of the making that no answer carries yet
         self._n_made = 0
@@ -59,7 +65,7 @@ class KeptCache:
         found = await self._caches.leftover(self._prefix)
         if found is None:
             return await self.ready()
-        self._keep(found, 0 if found.told else found.tokens or 0)
+        self._keep(found, 0 if found.billed else (found.tokens or 0))
         self._renew_from = 0.0  # its time is partly over
         await self.ready()
 
@@ -79,14 +85,14 @@ class KeptCache:
             self._caches.gone(self._entry)
             self.name, self._entry = "", None
 
-    def told(self, answer: Answer) -> Answer:
+    def billed(self, answer: Answer) -> Answer:
         """Return an answer with what the making cost, if none has carried it yet."""
         usage, n = answer.usage, self._owed
         if not n or usage.prompt_tokens is None:
             return answer
         self._owed = 0
         if self._entry is not None:
-            self._caches.ledger.cache_told(self._entry.token)
+            self._caches.ledger.cache_billed(self._entry.token)
         usd = None if usage.cost_usd is None else usage.cost_usd + self._caches.usd(n)
         written = (usage.cache_write_tokens or 0) + n
         usage = replace(
@@ -107,18 +113,26 @@ class KeptCache:
         self._n_made += 1
         entry, start = self._caches.plan(self._prefix), time.time()
         try:
-            name, tokens = await self._caches.create(
-                entry, self._content, self._ttl_s, self._tokens
-            )
+            name, tokens = await self._caches.create(entry, self._config(entry), self._tokens)
         except Fault as fault:
-            if (
-                fault.fate != "transient"
-            ):  # else it may be there all the same, and is looked for at the end
+            # After a transient fault it may be there all the same, and is looked for at the end.
+            if fault.fate != "transient":
                 self._caches.gone(entry)
             return self._refused(fault)
         self._keep(replace(entry, name=name, tokens=tokens, expires=start + self._ttl_s), tokens)
-        if self._model.terms.budget:
-            self._model.terms.budget.spent_usd += self._caches.usd(tokens)
+        if self._account.terms.budget:
+            self._account.terms.budget.spent_usd += self._caches.usd(tokens)
+
+    def _config(self, entry: CacheEntry) -> CreateCachedContentConfig:
+        from google.genai.types import CreateCachedContentConfig
+
+        contents: ContentListUnion = list(self._contents)
+        return CreateCachedContentConfig(
+            display_name=entry.token,
+            ttl=f"{self._ttl_s:.3f}s",
+            contents=contents or None,
+            system_instruction=self._system,
+        )
 
     async def _renew(self) -> None:
         assert self._entry is not None
@@ -128,7 +142,7 @@ class KeptCache:
         except Fault as fault:
             if is_gone(fault) or fault.status == 404:
                 self.lost(self.name)
-            self._renew_from = time.time() + RENEW_AGAIN_S
+            self._renew_from = time.time() + self._timing.renew_again_s
         else:
             self._keep(replace(self._entry, expires=start + self._ttl_s), 0)
 
@@ -137,39 +151,38 @@ class KeptCache:
         assert entry.expires is not None
         self._entry, self.name = entry, entry.name
         self._owed += owed
-        self._renew_from = entry.expires - RENEW_AT * self._ttl_s
+        self._renew_from = entry.expires - self._timing.renew_at * self._ttl_s
         self._caches.ledger.cache_made(entry.token, entry.name, entry.tokens, entry.expires)
 
     def _refused(self, fault: Fault) -> None:
         """Go on without one, whatever the reason: if nothing can be asked, the queries' own
         requests tell.
         """
-        said, text = fault.describe(self._model.key), str(fault)
+        account, why, text = self._account, self._account.describe(fault), str(fault)
         self.too_small = TOO_SMALL.search(text) is not None
         if self.too_small or fault.fate in ("overflow", "refused"):
             self._given_up = True
-            if self.too_small and self._tokens > SURELY * fewest_tokens(
-                self._model.provider, self._model.name
-            ):
-                self._model.say_once(self._told_without(said), "small")
+            least = account.service.fewest_tokens(account.name)
+            if self.too_small and self._tokens > SURELY * least:
+                account.say_once(self._note(why), "small")
         elif NOT_OFFERED.search(text) or fault.status == 404:
             self._caches.offered, self._given_up = False, True
-            self._model.terms.say(
-                f"{self._model.id} has no cached contents: {said}. It is asked without them."
+            account.terms.say(
+                f"{account.id} has no cached contents: {why}. It is asked without them."
             )
         elif fault.fate == "account" and fault.status != 403:
             self._given_up = True
         else:
-            self._go_without(said)
+            self._go_without(why)
 
     def _go_without(self, why: str) -> None:
         self._given_up = True
-        self._model.terms.say(self._told_without(why))
+        self._account.terms.say(self._note(why))
 
-    def _told_without(self, why: str) -> str:
+    def _note(self, why: str) -> str:
         shots, usd = self._prefix.node.n_shots, self._caches.usd(self._tokens)
         price = f", ${usd:.2g} each" if usd else ""
         return (
-            f"{self._model.id}: no cached content is kept at {shots:,} shots: {why}. Its queries pay for the whole "
-            f"prefix{price}."
+            f"{self._account.id}: no cached content is kept at {shots:,} shots: {why}. Its queries "
+            f"pay for the whole prefix{price}."
         )

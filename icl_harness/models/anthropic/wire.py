@@ -1,0 +1,84 @@
+"""What requests to Anthropic have in common: bodies sent through the SDK, faults, usage, counts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from icl_harness.models.api.body import Filled
+from icl_harness.models.api.counting import PromptTurns
+from icl_harness.models.api.faults import Fault
+from icl_harness.models.base import Usage
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from anthropic.types import Message, MessageParam, TextBlockParam
+    from anthropic.types import Usage as SdkUsage
+
+
+@contextlib.contextmanager
+def faults() -> Iterator[None]:
+    """Turn what the SDK raises into a `Fault`."""
+    import anthropic
+    import httpx2
+
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise Fault.from_body(
+            error.status_code, error.body, error.message, error.response.headers
+        ) from None
+    except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
+        # no response; or one that is no JSON
+        raise Fault.from_exception(error) from None
+    except (AttributeError, TypeError) as error:  # SDKs build their classes from any JSON
+        raise Fault(f"malformed body: {error}", lost=True) from None
+
+
+async def post_message(client: AsyncAnthropic, filled: Filled) -> Message:
+    """Send a body that is made already and return the SDK's message. Raises `Fault`."""
+    from anthropic.types import Message
+
+    with faults():
+        return await client.post(
+            "/v1/messages", cast_to=Message, content=filled, options={"headers": filled.headers}
+        )
+
+
+def read_usage(used: SdkUsage) -> Usage:
+    """Return a message's usage; Anthropic leaves the cached tokens out of the input's."""
+    read, written = used.cache_read_input_tokens, used.cache_creation_input_tokens
+    thought = used.output_tokens_details
+    return Usage(
+        prompt_tokens=used.input_tokens + (read or 0) + (written or 0),
+        cached_tokens=read,
+        cache_write_tokens=written,
+        completion_tokens=used.output_tokens,  # thinking is part of it
+        reasoning_tokens=thought and thought.thinking_tokens,
+    )
+
+
+def written_1h(used: SdkUsage) -> int:
+    """Return the tokens that were written to a cache for an hour."""
+    written = getattr(used, "cache_creation", None)
+    return getattr(written, "ephemeral_1h_input_tokens", None) or 0
+
+
+async def count_tokens(client: AsyncAnthropic, name: str, prompt: PromptTurns) -> int:
+    """Return the tokens of a prompt as the provider counts them. Raises `Fault`."""
+    import anthropic
+
+    system: list[TextBlockParam] = []
+    messages: list[MessageParam] = []
+    for role, texts in prompt:
+        blocks: list[TextBlockParam] = [{"type": "text", "text": text} for text in texts]
+        if role == "system":
+            system += blocks
+        else:
+            messages.append({"role": "assistant" if role == "assistant" else "user", "content": blocks})
+    with faults():
+        counted = await client.messages.count_tokens(
+            model=name, messages=messages, system=system or anthropic.omit
+        )
+        return counted.input_tokens

@@ -1,0 +1,71 @@
+"""How requests of one kind are made, sent and read: what a provider's endpoint is to the others.
+
+In: a node as it is sent, then queries. Out: replies. A model is the endpoint of its own answers;
+other endpoints of its provider (log-probabilities of a prompt, decisions) are objects beside it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.faults import Fault, Reply, is_count, storable
+from icl_harness.models.base import Answer, Sampling, Usage
+from icl_harness.prompts.tree import Query
+
+R = TypeVar("R")  # what all requests of a prefix share, in the provider's form
+S = TypeVar("S")  # a response, as the SDK gives it
+P = TypeVar("P", bound=Reply)  # what is read from it
+
+
+class Endpoint(ABC, Generic[R, S, P]):
+    """One endpoint of a provider."""
+
+    @abstractmethod
+    def request(self, prefix: Prefix, sampling: Sampling) -> R:
+        """Return what all requests of a prefix share, made once."""
+
+    async def before(self, request: R) -> None:  # noqa: B027
+        """Do what must be done before a request may be sent, each time. Most need nothing."""
+
+    @abstractmethod
+    async def send(self, request: R, query: Query) -> S:
+        """Send one request and return the SDK's response. Raises `Fault`."""
+
+    @abstractmethod
+    def read(self, response: S) -> P:
+        """Return what a response says. Raises `Fault` where it says nothing."""
+
+    def after(self, request: R, answer: Answer) -> Answer:
+        """Return an answer with what else it cost. Most cost nothing else."""
+        return answer
+
+
+def read_reply(read: Callable[[S], P], response: S) -> P:
+    """Return what a response says. Raises `Fault` where it has another shape than the provider's."""
+    try:
+        reply = read(response)
+        if not isinstance(reply.text, str | None) or not _is_counted(reply):
+            raise TypeError("a text or a count of tokens is neither")
+        return replace(reply, text=reply.text and storable(reply.text))
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # SDKs build their classes from any JSON: a body of another shape shows only where it is
+        # read.
+        raise Fault(f"malformed body: {error}", lost=True) from None
+
+
+def _is_counted(reply: Reply) -> bool:
+    """Whether all tokens of a reply are numbers that the store can hold."""
+    usage: Usage = reply.usage
+    counts = (
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.completion_tokens,
+        usage.reasoning_tokens,
+        reply.written_1h,
+    )
+    return all(map(is_count, counts))

@@ -1,0 +1,321 @@
+"""The requests behind one node: each is sent until it is answered or may not be sent again.
+
+In: an account, an endpoint, a prefix, queries one by one. Out: answers, with what they cost. A
+request waits for the account's limiter and for the run's dollars; one that broke off once it was
+sent is counted, as the provider may have charged for it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from icl_harness.errors import AccountError, ProviderError
+from icl_harness.models.api.account import Account
+from icl_harness.models.api.body import query_bytes
+from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.endpoint import Endpoint, P, R, S, read_reply
+from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.limiter import Slot
+from icl_harness.models.api.prices import Tokens
+from icl_harness.models.api.timing import Timing
+from icl_harness.models.base import Answer, Sampling, Usage, truncate_at_stop
+from icl_harness.prompts.tree import Query
+
+T = TypeVar("T")
+# Of a prefix's tokens: providers round down to a block, and the count is an estimate
+CACHED_SHARE = 0.8
+
+
+class Requests(Generic[R, S, P]):
+    """The requests of one prefix at an endpoint."""
+
+    def __init__(
+        self, account: Account, endpoint: Endpoint[R, S, P], prefix: Prefix, sampling: Sampling
+    ) -> None:
+        self.account = account
+        self.endpoint = endpoint
+        self.prefix = prefix
+        self.sampling = sampling
+        self.request = endpoint.request(prefix, sampling)
+        self._say_slow()
+        self._warm = False  # an answer has shown that the prefix is cached
+
+    async def answer(self, query: Query) -> Answer:
+        """Return the answer to one query. Raises `ProviderError` where no further request can
+        succeed.
+        """
+        start, lost = time.perf_counter(), [0]
+        try:
+            reply = await self.reply(query, lost)
+            found = answer_to(self.account, self.sampling, query, reply)
+        except Fault as fault:
+            found = missing_answer(self.account, query, fault)
+        found = replace(found, n_lost=lost[0], latency_s=time.perf_counter() - start)
+        return self.endpoint.after(self.request, found)
+
+    def shows_cache(self, usage: Usage) -> bool:
+        """Whether a usage shows that the prefix, not just that of fewer shots, is cached now."""
+        kept = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+        return kept > 0 and kept >= CACHED_SHARE * self._tokens()
+
+    def prefix_usd(self, *, cached: bool) -> float | None:
+        """Return what a request's prefix costs, as far as its tokens are known; None without a
+        price.
+        """
+        price, counts = self.account.price, self._counts(0, cached=cached)
+        return None if price is None else price.input_usd(counts)
+
+    async def reply(self, query: Query, lost: list[int]) -> P:
+        """Send a query until there is a reply; `lost` counts what broke off. Raises `Fault` where
+        there is none, and `ProviderError` where no other request was answered meanwhile either.
+        """
+        account, budget = self.account, self.account.terms.budget
+        n_bytes = query_bytes(query)
+        # The whole price is held back, as a cache may miss; what a hit spares is free again once it
+        # is there.
+        usd = self._most_usd(n_bytes) if budget else 0.0
+
+        async def once(slot: Slot) -> P:
+            reply = await self._reply_once(query)
+            self._learn(n_bytes, reply, slot)
+            if budget:
+                cost = account.priced(reply).cost_usd
+                budget.spent_usd += usd if cost is None else cost  # without a usage: the most
+            return reply
+
+        try:
+            return await persist(
+                account,
+                once,
+                tokens=self._paced(n_bytes),
+                usd=usd,
+                before=lambda: self.endpoint.before(self.request),
+                lost=lost,
+            )
+        except Fault as fault:
+            refuse_silence(account, fault)
+            raise
+        finally:
+            if budget:
+                budget.spent_usd += lost[0] * usd  # they may have been charged for
+
+    async def _reply_once(self, query: Query) -> P:
+        """Send a query once and return its reply. Raises `Fault`."""
+        account = self.account
+        try:
+            return read_reply(self.endpoint.read, await self._sent(query))
+        except Fault as fault:
+            is_transient = fault.fate == "transient"
+            account.n_unanswered = account.n_unanswered + 1 if is_transient else 0
+            if account.n_unanswered == account.terms.timing.unanswered // 2 and account.reached:
+                account.say_once(
+                    f"{account.id}: {account.describe(fault)}; trying again. Ctrl-C keeps what is "
+                    "answered.",
+                    "waits",
+                )
+            raise
+
+    async def _sent(self, query: Query) -> S:
+        try:
+            return await self.endpoint.send(self.request, query)
+        except RecursionError:  # of the JSON parser, in every SDK
+            raise Fault("malformed body: nested too deeply", lost=True) from None
+
+    def _learn(self, n_bytes: int, reply: Reply, slot: Slot) -> None:
+        """Remember what a reply shows: the server is there, the prefix is cached or not, how many
+        tokens a byte took.
+        """
+        account, usage = self.account, reply.usage
+        account.reached, account.n_unanswered = True, 0
+        self._warm = self.shows_cache(usage)
+        if usage.prompt_tokens:
+            free = 0 if account.service.paces_cached else usage.cached_tokens or 0
+            slot.used(usage.prompt_tokens - free + (usage.completion_tokens or 0))
+            account.learn(self.prefix.node.n_bytes + n_bytes, usage.prompt_tokens)
+
+    def _tokens(self, n_bytes: int = 0) -> int:
+        """Return an estimate of the tokens of the prefix and `n_bytes` behind it."""
+        whole = self.prefix.node.n_bytes + n_bytes
+        return max(1, round(whole * self.account.tokens_per_byte))
+
+    def _most_usd(self, n_bytes: int) -> float:
+        """Return what an answer costs at most, as far as its prompt's tokens are known; 0 without a
+        price.
+        """
+        price, batch = self.account.price, self.account.terms.batch
+        if price is None:
+            return 0.0
+        return price.cost_usd(self._counts(n_bytes, cached=False), batch=batch) or 0.0
+
+    def _counts(self, n_bytes: int, *, cached: bool) -> Tokens:
+        """Return the tokens of a request by kind: its prefix read from a cache, or not."""
+        prompt = self._tokens(n_bytes)
+        prefix = min(prompt, self._tokens())
+        writes = self.prefix.cached and not cached and self.account.charges_writes
+        written = prefix if writes else 0
+        return Tokens(
+            prompt=prompt,
+            cached=prefix if cached else 0,
+            written=written,
+            written_1h=written if self.prefix.ttl == "1h" else 0,
+            completion=self.account.limit(self.sampling),
+        )
+
+    def _paced(self, n_bytes: int) -> int:
+        """Return the tokens that a request is paced by: some providers do not count what is read
+        from a cache.
+        """
+        is_free = self._warm and not self.account.service.paces_cached
+        free = self._tokens() if is_free else 0
+        return max(1, self._tokens(n_bytes) - free) + self.account.limit(self.sampling)
+
+    def _say_slow(self) -> None:
+        account = self.account
+        rate, tokens = account.terms.rates.tpm, self._tokens() + account.limit(self.sampling)
+        if rate and tokens > rate:
+            account.say_once(
+                f"{account.id}: a request takes {tokens:,} tokens with the room for its answer, "
+                f"more than --tpm {rate:,.0f}: one goes every {60 * tokens / rate:,.0f} s.",
+                "slow",
+            )
+
+
+def answer_to(account: Account, sampling: Sampling, query: Query, reply: Reply) -> Answer:
+    """Return the answer that a reply is."""
+    usage = account.priced(reply, batch=account.terms.batch)
+    answer = Answer(query_id=query.id, sample=query.sample, text="", usage=usage)
+    if reply.text is None:
+        error = f"refused: {account.one_line(reply.refused)}"
+        return replace(answer, text=None, status="refused", error=error)
+    if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
+        error = (
+            f"no answer within {account.limit(sampling)} tokens; give room with "
+            "--model-arg reasoning_tokens=N"
+        )
+        return replace(answer, text=None, status="failed", error=error)
+    if not sampling.stop:
+        return replace(answer, text=reply.text)
+    # A chat model may open with newlines, which are no stop.
+    text = reply.text.lstrip("\n") if account.chats else reply.text
+    return replace(answer, text=truncate_at_stop(text, sampling.stop))
+
+
+def missing_answer(account: Account, query: Query, fault: Fault) -> Answer:
+    """Return the answer to a query that a fault leaves without one. Raises `AccountError` where no
+    further request can succeed.
+    """
+    error = account.describe(fault)
+    if fault.fate == "account":
+        raise AccountError(f"{account.id}: {error}. Check {account.suspects(fault)}.") from None
+    answer = Answer(query_id=query.id, sample=query.sample, status="failed", error=error)
+    if fault.fate == "refused":
+        return replace(answer, status="refused", error=f"refused: {error}")
+    return replace(answer, status="overflow") if fault.fate == "overflow" else answer
+
+
+async def persist(
+    account: Account,
+    once: Callable[[Slot], Awaitable[T]],
+    *,
+    tokens: int = 0,
+    usd: float | None = None,
+    before: Callable[[], Awaitable[None]] | None = None,
+    lost: list[int] | None = None,
+    tries: int | None = None,
+) -> T:
+    """Return what `once` does, in a slot of the account's limiter: again and again, while its
+    faults may pass.
+
+    `usd` is held back of the run's dollars, where given; `before` is awaited ahead of each slot;
+    `lost` counts faults after which the provider may have answered. Raises `Fault`, or
+    `ProviderError` where no server is there.
+    """
+    timing = account.terms.timing
+    most_tries = account.args.max_retries + 1 if tries is None else tries
+    n_tries = 0
+
+    def is_worth_another(error: BaseException) -> bool:
+        return isinstance(error, Fault) and error.fate == "transient"
+
+    def wait_s(state: RetryCallState) -> float:
+        fault = state.outcome.exception() if state.outcome else None
+        asked_s = fault.retry_after_s if isinstance(fault, Fault) else 0.0
+        return max(asked_s, backoff_s(state.attempt_number - 1, timing))
+
+    attempts = AsyncRetrying(
+        stop=stop_after_attempt(most_tries),
+        retry=retry_if_exception(is_worth_another),
+        wait=wait_s,
+        reraise=True,
+    )
+
+    async def attempt() -> T:
+        nonlocal n_tries
+        n_tries += 1
+        try:
+            if before is not None:
+                await before()
+            return await _in_slot(account, once, tokens, usd)
+        except Fault as fault:
+            if lost is not None:
+                lost[0] += fault.lost
+            is_last = fault.fate != "transient" or n_tries == most_tries
+            if not is_last and fault.unreached and n_tries >= timing.unreached_tries:
+                refuse_absence(account, fault)
+            raise
+
+    return await attempts(attempt)
+
+
+async def _in_slot(
+    account: Account, once: Callable[[Slot], Awaitable[T]], tokens: int, usd: float | None
+) -> T:
+    """Do something once, when the account's limiter and the run's dollars let it."""
+    budget = account.terms.budget
+    held: AbstractAsyncContextManager[None] = nullcontext()
+    if usd is not None and budget is not None:
+        held = budget.hold(usd)
+    async with held, account.limiter.slot(tokens) as slot:
+        try:
+            done = await once(slot)
+        except Fault as fault:
+            if fault.status in (429, 529) and fault.fate == "transient":
+                slot.refused(fault.retry_after_s)
+            raise
+        slot.answered()
+        return done
+
+
+def refuse_absence(account: Account, fault: Fault) -> None:
+    """Raise `ProviderError` where no connection came about and no answer ever came: nothing may be
+    listening.
+    """
+    if not account.reached:
+        raise ProviderError(
+            f"{account.id}: {account.describe(fault)}. {account.whereabouts(fault)}"
+        ) from None
+
+
+def refuse_silence(account: Account, fault: Fault) -> None:
+    """Raise `ProviderError` where so many requests in a row failed that the provider is down."""
+    most = account.terms.timing.unanswered + account.args.max_retries
+    if fault.fate == "transient" and account.n_unanswered >= most:
+        raise ProviderError(
+            f"{account.id}: none of the last {account.n_unanswered} requests was answered. The "
+            f"last one: {account.describe(fault)}. {account.whereabouts(fault)}"
+        ) from None
+
+
+def backoff_s(attempt: int, timing: Timing) -> float:
+    """Return the wait before the next attempt: doubling, up to a quarter less so that requests do
+    not march in step.
+    """
+    wait_s = min(timing.first_wait_s * 2.0**attempt, timing.longest_wait_s)
+    return wait_s * (1 - 0.25 * random.random())

@@ -1,0 +1,35 @@
+"""Google: Gemini, through either of its SDKs."""
+
+from __future__ import annotations
+
+from icl_harness.errors import ModelError
+from icl_harness.models.base import Model
+from icl_harness.models.provider import Opening, Provider
+
+
+def open_model(opening: Opening) -> Model:
+    """Open a model through the SDK that the user chose."""
+    args = dict(opening.model_args)
+    sdk = args.pop("sdk", "genai")
+    if sdk == "genai":
+        from icl_harness.models.google.gemini import GoogleModel as Chosen
+    elif sdk == "legacy":
+        from icl_harness.models.google.legacy import GoogleLegacyModel as Chosen
+    else:
+        raise ModelError(
+            f"--model-arg sdk={sdk}: unknown. Google has sdk=genai (the default) and sdk=legacy."
+        )
+    return Chosen(
+        opening.name, id=opening.id, base_url=opening.base_url, terms=opening.terms, **args
+    )
+
+
+PROVIDERS = (
+    Provider(
+        name="google",
+        about="Gemini: 'google/<model>'",
+        open=open_model,
+        is_api=True,
+        own_models=("gemini",),
+    ),
+)
