@@ -73,9 +73,9 @@ every_wire = pytest.mark.parametrize("wire", WIRES.values(), ids=WIRES)
 def plant_keys(monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> None:
     """Set a key for every provider, and no base URL."""
     for cls in CLASSES.values():
-        for name in (*cls.key_names, cls.base_url_name):
+        for name in (*cls.service.key_names, cls.service.base_url_name):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(cls.key_names[0], key)
+        monkeypatch.setenv(cls.service.key_names[0], key)
 
 
 def lengthen_shots(n_queries: int | None = None) -> None:

@@ -9,11 +9,11 @@ import signal
 import sys
 
 import icl_harness
-from icl_harness.models.anthropic.batches import AnthropicBatches
+from icl_harness.models.anthropic.batch_api import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.ledger import Ledger
-from icl_harness.models.google.batches import GoogleBatches
-from icl_harness.models.openai.batches import OpenAIBatches
+from icl_harness.models.google.batch_api import GoogleBatches
+from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.store.records import RunStore
 
 PLAIN = {"data": "data", "modes": ["supervised"], "shots": [0, 2, 5], "draws": 2}

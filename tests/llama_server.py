@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from icl_harness.models import DEMO_FOLDER
+from icl_harness.models.local.provider import DEMO_FOLDER
 
 NEEDS = ("gguf", "xllamacpp")
 PLAIN = "{%- for message in messages %}{{ message['content'] }}{% endfor -%}"

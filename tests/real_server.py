@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from icl_harness.models import DEMO_FOLDER
+from icl_harness.models.local.provider import DEMO_FOLDER
 
 NEEDS = ("fastapi", "uvicorn")  # what `transformers serve` needs beside what the project has
 # The messages' text and nothing else.

@@ -87,7 +87,7 @@ def icl(toy, monkeypatch, capfd, caplog) -> Watch:
 
 def plant_in_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the keys into `.env` instead."""
-    names = [cls.key_names[0] for cls in CLASSES.values()]
+    names = [cls.service.key_names[0] for cls in CLASSES.values()]
     for name in names:
         monkeypatch.delenv(name, raising=False)
     Path(".env").write_text("".join(f"{name}={KEY}\n" for name in names))

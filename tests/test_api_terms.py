@@ -59,7 +59,7 @@ def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(
     assert set(go(model, batch=True, say=notes.append).records()["status"]) == {"ok"}
     assert {bill.batch for bill in server.bill} == {True}
     assert {entry.state for entry in Ledger(Path("out")).batches()} == {"done"}
-    assert any("handed in" in note for note in notes)
+    assert any("submitted" in note for note in notes)
     server.bill.clear()
     assert set(go(model, "other").records()["status"]) == {"ok"}
     assert {bill.batch for bill in server.bill} == {False}

@@ -14,12 +14,12 @@ import pytest
 
 import icl_harness
 from icl_harness.errors import ProviderError, SpecError, StoreError
-from icl_harness.models.anthropic.batches import AnthropicBatches
+from icl_harness.models.anthropic.batch_api import AnthropicBatches
 from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.prices import Tokens, find_price
-from icl_harness.models.google.batches import GoogleBatches
-from icl_harness.models.openai.batches import OpenAIBatches
+from icl_harness.models.google.batch_api import GoogleBatches
+from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.store.bank import read_bank
 from tests.batch_worker import BANKED, GRID, PLAIN, go, make_quick
 from tests.servers import KINDS, LoopbackServer
@@ -167,7 +167,7 @@ def test_a_run_without_batches_says_so(
     icl_harness.run(
         "toy", "baseline/majority", out="out", data="data", shots=[0], draws=1, modes=["supervised"]
     )
-    assert icl("batch", "out")[:2] == (0, "out has handed in no batches.\n")
+    assert icl("batch", "out")[:2] == (0, "out has submitted no batches.\n")
     with pytest.raises(SpecError, match="baseline/majority takes no batches"):
         icl_harness.run(
             "toy", "baseline/majority", out="other", data="data", shots=[0], draws=1, batch=True
@@ -250,7 +250,7 @@ def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_k
         server.n_reasoning = 0
         with pytest.raises(
             ProviderError, match="for the bank failed"
-        ):  # those that it had handed in
+        ):  # those that it had submitted
             go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         run = go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         assert set(records(run)["status"]) == {"ok"}

@@ -51,9 +51,9 @@ SAME += ["parsed", "score", "reused", "prompt_tokens"]
 def icl(tmp_path, monkeypatch, capfd):
     """The command line in an empty directory, with a key for every provider."""
     for cls in CLASSES.values():
-        for name in (*cls.key_names, cls.base_url_name):
+        for name in (*cls.service.key_names, cls.service.base_url_name):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(cls.key_names[0], KEY)
+        monkeypatch.setenv(cls.service.key_names[0], KEY)
     return command_line(tmp_path, monkeypatch, capfd)
 
 

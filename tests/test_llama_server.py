@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import icl_harness
-from icl_harness.models import DEMO_FOLDER
+from icl_harness.models.local.provider import DEMO_FOLDER
 from tests.llama_server import WINDOW, missing, serving
 from tests.test_end_to_end import command_line
 

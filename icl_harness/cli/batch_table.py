@@ -16,17 +16,18 @@ from typing import Any
 
 from icl_harness.errors import IclError, ProviderError, SpecError
 from icl_harness.models import open_model
-from icl_harness.models.api.batch_desk import Desk
+from icl_harness.models.api.batch_jobs import BatchJobs
 from icl_harness.models.api.faults import Fault
-from icl_harness.models.api.ledger import BatchEntry, Ledger
+from icl_harness.models.api.ledger import BatchEntry, BatchStatus, Ledger
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.api.terms import Terms
 from icl_harness.store.header import servers
 from icl_harness.store.records import RunStore
 
 STATES = {"making": "not confirmed", "done": "in the records", "gone": "not at the provider"}
+LOOK_TRIES = 3
 
-
-HEADING = ("batch", "model", "state", "requests", "done", "failed", "MB", "handed in")
+HEADING = ("batch", "model", "state", "requests", "done", "failed", "MB", "submitted")
 NUMBERS = (3, 4, 5, 6)  # columns of the heading
 
 
@@ -40,18 +41,17 @@ def batches(folder: Path) -> tuple[list[tuple[str, ...]], list[str]]:
     with contextlib.closing(Ledger(folder)) as ledger:
         entries = ledger.batches()
     if not entries:
-        return [], [f"{folder} has handed in no batches."]
-    told, notes = {entry.token: entry.told for entry in entries}, []
-    for model, its in groupby(
-        sorted(entries, key=lambda entry: entry.model), key=lambda entry: entry.model
-    ):
+        return [], [f"{folder} has submitted no batches."]
+    status, notes = {entry.token: entry.status for entry in entries}, []
+    by_model = sorted(entries, key=lambda entry: entry.model)
+    for model, its in groupby(by_model, key=lambda entry: entry.model):
         is_open = [entry for entry in its if entry.state == "open"]
         try:
             if is_open:
-                told |= asyncio.run(_look(model, header, is_open))
+                status |= asyncio.run(_look(model, header, is_open))
         except IclError as error:
             notes.append(f"The states are those last seen: {error}")
-    return [HEADING, *(_row(entry, told[entry.token]) for entry in entries)], notes
+    return [HEADING, *(_row(entry, status[entry.token]) for entry in entries)], notes
 
 
 def refuse_to_leave(folder: Path) -> None:
@@ -62,35 +62,35 @@ def refuse_to_leave(folder: Path) -> None:
         left = [entry for entry in ledger.batches() if entry.state in ("making", "open")]
     if left:
         raise SpecError(
-            f"{folder}: batches of this run are still out ({len(left):,}; icl batch shows them). Give --batch to go on "
-            "with them."
+            f"{folder}: batches of this run are still out ({len(left):,}; icl batch shows them). "
+            "Give --batch to go on with them."
         )
 
 
 async def _look(
     model_id: str, header: Mapping[str, Any], entries: Sequence[BatchEntry]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, BatchStatus]:
     """Return what the provider says of batches, by token."""
     url, args = servers(header)[model_id], header["spec"]["model_args"]
-    model: Any = open_model(model_id, base_url=url, model_args=args, terms=Terms(batch=True))
-    desk, found = Desk(model, Ledger()), {}
+    model = open_model(model_id, base_url=url, model_args=args, terms=Terms(batch=True))
+    assert isinstance(model, ApiModel)  # no other takes batches
+    jobs = BatchJobs(model.batch_api(), Ledger())
+    found: dict[str, BatchStatus] = {}
     try:
         for entry in entries:
             assert entry.name is not None  # it is open
-            seen = await desk.look(entry.name, tries=3)
-            found[entry.token] = seen.told if seen is not None else {"state": "not at the provider"}
+            seen = await jobs.look(entry.name, tries=LOOK_TRIES)
+            found[entry.token] = {"state": "not at the provider"} if seen is None else seen.status
     except Fault as fault:
-        raise ProviderError(f"{model_id}: {fault.describe(model.key)}.") from None
+        raise ProviderError(f"{model_id}: {model.account.describe(fault)}.") from None
     finally:
         await model.close()
     return found
 
 
-def _row(entry: BatchEntry, told: Mapping[str, Any]) -> tuple[str, ...]:
-    state = STATES.get(entry.state) or str(told.get("state", ""))
-    done, failed = (
-        f"{told[name]:,}" if told.get(name) is not None else "-" for name in ("done", "failed")
-    )
+def _row(entry: BatchEntry, status: BatchStatus) -> tuple[str, ...]:
+    state = STATES.get(entry.state) or str(status.get("state", ""))
+    done, failed = (_number(status.get(name)) for name in ("done", "failed"))
     return (
         entry.name or "(no name yet)",
         entry.model,
@@ -101,3 +101,7 @@ def _row(entry: BatchEntry, told: Mapping[str, Any]) -> tuple[str, ...]:
         f"{entry.n_bytes / 1e6:,.1f}",
         f"{datetime.fromtimestamp(entry.made):%Y-%m-%d %H:%M}",
     )
+
+
+def _number(count: object) -> str:
+    return f"{count:,}" if isinstance(count, int) else "-"

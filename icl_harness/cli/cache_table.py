@@ -39,14 +39,15 @@ def caches(folder: Path, *, delete: bool = False) -> tuple[list[tuple[str, ...]]
     with contextlib.closing(Ledger(folder)) as ledger, _claimed(folder) as free:
         if delete and not free:
             raise StoreError(
-                f"{folder}: a run is going on, which deletes its caches itself. Wait for it, or stop it."
+                f"{folder}: a run is going on, which deletes its caches itself. Wait for it, or "
+                "stop it."
             )
         entries = sorted(ledger.caches(), key=lambda entry: entry.model)
         if not entries:
             return [], [f"{folder} keeps no caches at a provider."]
         rows: list[tuple[str, ...]] = [HEADING]
         for model, its in groupby(entries, key=lambda entry: entry.model):
-            rows += asyncio.run(_tell(model, header, list(its), ledger if delete else None))
+            rows += asyncio.run(_rows(model, header, list(its), ledger if delete else None))
         return rows, [] if free else [
             f"{folder}: a run is going on, which deletes its caches itself."
         ]
@@ -69,7 +70,7 @@ def _claimed(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-async def _tell(
+async def _rows(
     model_id: str, header: Mapping[str, Any], entries: Sequence[CacheEntry], ledger: Ledger | None
 ) -> list[tuple[str, ...]]:
     """Return a row for each entry of a model; with a ledger, delete what they stand for."""
@@ -85,7 +86,7 @@ async def _tell(
         for entry in entries:
             found = there.get(entry.token)
             if ledger is not None:
-                if found is not None:
+                if found is not None and found.name:
                     await model.cached_contents.delete(found.name)
                 if found is not None or _has_ended(entry):
                     ledger.cache_gone(entry.token)
@@ -93,7 +94,7 @@ async def _tell(
         return rows
     except Fault as fault:
         kind = AccountError if fault.fate == "account" else ProviderError
-        raise kind(f"{model_id}: {fault.describe(model.key)}.") from None
+        raise kind(f"{model_id}: {model.account.describe(fault)}.") from None
     finally:
         await model.close()
 

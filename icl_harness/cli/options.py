@@ -178,14 +178,14 @@ def _read_spec(values: dict[str, Any]) -> Spec:
 
 def _refuse_stray(name: str) -> None:
     """Refuse a value of an option that stands among the tasks, as in `--shots 0 4`."""
-    from icl_harness.models import PROVIDERS
+    from icl_harness.models import provider_of
     from icl_harness.prompts.modes import MODES
 
     if name in MODES:
         what, remedy = "a mode", "Join modes by commas: --modes supervised,unsupervised."
     elif name.replace("..", "").replace(",", "").isdigit():
         what, remedy = "a number", "Join shot counts by commas: --shots 0,4,16."
-    elif "/" in name and name.partition("/")[0] in PROVIDERS:
+    elif "/" in name and provider_of(name):
         what, remedy = "a model", "Give --model before each."
     else:
         return

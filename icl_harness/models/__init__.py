@@ -41,6 +41,17 @@ def is_api(model_id: str) -> bool:
     return provider is not None and provider.is_api
 
 
+def api_names() -> list[str]:
+    """Return how the ids of models behind APIs begin."""
+    return [f"{one.name}/" for one in providers().values() if one.is_api]
+
+
+def is_local(model_id: str) -> bool:
+    """Whether a model is one to replicate: its weights are in the process that asks it."""
+    provider = provider_of(model_id)
+    return provider is not None and provider.is_local
+
+
 def open_model(
     model_id: str,
     *,

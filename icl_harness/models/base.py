@@ -207,7 +207,7 @@ class Model(ABC):
         """Return what foresees the cost of requests; None where they cost nothing."""
         return None
 
-    def on(self, terms: Terms) -> Model:
+    def with_terms(self, terms: Terms) -> Model:
         """Return this model as a run asks it on `terms`: itself, unless it is an API's."""
         return self
 

@@ -20,13 +20,6 @@ from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling
 from icl_harness.prompts.tree import Node, Query
 
-LOCAL = ("demo", "hf", "vllm")
-
-
-def is_local(model_id: str) -> bool:
-    """Whether a model is one to replicate: its weights are in the process that asks it."""
-    return model_id.partition("/")[0] in LOCAL
-
 
 @dataclass(frozen=True, kw_only=True)
 class About:

@@ -18,19 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icl_harness.models.api.counting import Count
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.base import Model
+from icl_harness.models.forecast import Count
 from icl_harness.plan.estimate import GOLD, Plan, Planned
 from icl_harness.plan.pricing import (
     Costs,
-    forecast_of,
-    is_api,
     is_unpriced,
     most_answer_tokens,
     window_of,
 )
-from icl_harness.prompts.tree import Node, Prompt
+from icl_harness.prompts.tree import Node, Prompt, Query
 from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
 from icl_harness.runner.concurrency import first_error
@@ -61,7 +59,7 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
         planner = _Planner(experiment, folder, store)
         try:
             for line in experiment.lines():
-                if not apis_only or is_api(experiment.model(line)):
+                if not apis_only or experiment.model(line).is_api:
                     await planner.plan(line)
         finally:
             await planner.close()
@@ -160,7 +158,7 @@ class _Planner:
     async def close(self) -> None:
         """Close the connections that counting opened; they belong to this event loop."""
         for costs in self._costs.values():
-            if is_api(costs.model):
+            if costs.model.is_api:
                 await costs.model.close()
 
     async def _look_ahead(self, line: Line) -> tuple[_Ahead, Bank | None]:
@@ -174,7 +172,7 @@ class _Planner:
             await self._plan_bank(line, costs)
             pool = experiment.dataset(line.task, line.variant, line.draw).pool
             bank = Bank(tuple(map(stand_in, pool)))
-            costs = replace(costs, forecast=forecast_of(model))  # these prompts are no other line's
+            costs = replace(costs, forecast=model.forecast())  # these prompts are no other line's
         fitting = self._fittings.setdefault(id(model), Fitting(model, experiment.spec.on_overflow))
         return _Ahead(line=line, costs=costs, fitting=fitting, shows_gold=shows_gold), bank
 
@@ -196,7 +194,7 @@ class _Planner:
             requests = read.left(bundle.requests(shots))
             if not requests:
                 continue
-            count = await costs.counter.count(bundle.node(shots), _texts(requests))
+            count = await costs.counter.count(bundle.node(shots), _queries(requests))
             row = replace(_blank(line, shots, shots), draw=None, requests=len(requests))
             row = self._fill(_with_window(row, costs.model), costs, bundle, shots, count)
             if row.longest and row.window:
@@ -224,8 +222,9 @@ class _Planner:
         with first_error():
             async with asyncio.TaskGroup() as group:
                 for shots in sorted(k for k in firsts if k is not None):
-                    node, texts = firsts[shots].bundle.node(shots), _texts(firsts[shots].requests)
-                    group.create_task(ahead.costs.counter.count(node, texts[:1]))
+                    part = firsts[shots]
+                    node, queries = part.bundle.node(shots), _queries(part.requests)
+                    group.create_task(ahead.costs.counter.count(node, queries[:1]))
 
     async def _plan_part(self, ahead: _Ahead, part: _Part) -> Planned:
         row = _blank(ahead.line, part.cell.shots, part.shots)
@@ -235,7 +234,7 @@ class _Planner:
         if part.shots is None:
             return replace(row, fits=False)
         wanted, node = part.bundle.most_shots, part.bundle.node(part.shots)
-        count = await ahead.costs.counter.count(node, _texts(part.requests))
+        count = await ahead.costs.counter.count(node, _queries(part.requests))
         if row.told_by == "price table" and row.window and count is not None:
             room = row.window - most_answer_tokens(ahead.model, part.bundle.sampling)
             left = _fitting(part, part.shots, count, room)
@@ -262,7 +261,7 @@ class _Planner:
             requests = self._new(part.cell, bundle.node(shots), requests)
         if not requests:
             return row
-        count = await ahead.costs.counter.count(bundle.node(shots), _texts(requests))
+        count = await ahead.costs.counter.count(bundle.node(shots), _queries(requests))
         row = replace(row, requests=len(requests))
         return self._fill(row, ahead.costs, bundle, shots, count)
 
@@ -310,8 +309,8 @@ class _Planner:
         return replace(row, seconds=_seconds(forecast.rates, row.requests, tokens))
 
 
-def _texts(requests: Sequence[Request]) -> list[str]:
-    return [request.query.tail for request in requests]
+def _queries(requests: Sequence[Request]) -> list[Query]:
+    return [request.query for request in requests]
 
 
 def _blank(line: Line, shots: int, k: int | None) -> Planned:
@@ -348,7 +347,7 @@ def _fitting(part: _Part, shots: int, count: Count, room: int) -> int:
 
 
 def _longest_bytes(part: _Part) -> int:
-    return max(len(text.encode()) for text in _texts(part.requests))
+    return max(len(query.tail.encode()) for query in _queries(part.requests))
 
 
 def _seconds(rates: Rates, requests: int, tokens: int) -> float | None:

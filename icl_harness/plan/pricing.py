@@ -1,47 +1,35 @@
 """What a plan must know of a model: how its tokens are counted, what its requests will cost.
 
 In: a model. Out: a counter and, for one that is asked through an API, a forecast of its caches and
-dollars. The only file of the plan that knows API models from others.
+dollars.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.counting import Counter
-from icl_harness.models.api.foresight import Foresight
 from icl_harness.models.base import Model, Sampling
-
-
-def is_api(model: Model) -> bool:
-    """Return whether a model is asked through an API."""
-    return isinstance(model, ApiModel)
-
-
-def forecast_of(model: Model) -> Foresight | None:
-    """Return what foresees the cost of requests, with empty caches; None where they cost nothing."""
-    return Foresight(model) if isinstance(model, ApiModel) else None
+from icl_harness.models.forecast import Counter, Forecast
 
 
 def is_unpriced(model: Model) -> bool:
     """Return whether a model costs money and it is not known how much."""
-    return isinstance(model, ApiModel) and model.price is None
+    return model.is_api and model.price is None
 
 
 def most_answer_tokens(model: Model, sampling: Sampling) -> int:
     """Return the tokens that an answer may take."""
     if sampling.scoring != "generate":
         return 0
-    return model.limit(sampling) if isinstance(model, ApiModel) else sampling.max_tokens
+    return model.limit(sampling)
 
 
 def window_of(model: Model) -> tuple[int | None, str]:
     """Return the model's context window, None where it is not known, and who says so."""
     window = model.capabilities.context_window
     if window is not None:
-        return window, "user" if isinstance(model, ApiModel) else "model"
-    if isinstance(model, ApiModel) and model.price is not None:
+        return window, "user" if model.is_api else "model"
+    if model.price is not None:
         window = model.price.context_window
     return window, "" if window is None else "price table"
 
@@ -52,9 +40,9 @@ class Costs:
 
     model: Model
     counter: Counter
-    forecast: Foresight | None
+    forecast: Forecast | None
 
     @classmethod
     def of(cls, model: Model) -> Costs:
         """Return those of a model."""
-        return cls(model=model, counter=Counter(model), forecast=forecast_of(model))
+        return cls(model=model, counter=model.counter(), forecast=model.forecast())

@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from icl_harness.errors import SpecError
-from icl_harness.models import APIS
+from icl_harness.models import api_names, is_api
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
+from icl_harness.models.api.timing import Timing
 from icl_harness.models.base import KvCache, Scoring
 from icl_harness.settings import Option, Settings, number, option_name, text, whole
 
@@ -21,7 +22,8 @@ from icl_harness.settings import Option, Settings, number, option_name, text, wh
 class Execution(Settings):
     """How a run is carried out. A run may be resumed with another one.
 
-    `say` is called with what the user should know before the run ends.
+    `say` is called with what the user should know before the run ends; `timing` is how APIs are
+    waited for.
     """
 
     batch: Annotated[bool, Option("", "APIs: hand requests in as batches, at half the price.")] = (
@@ -54,6 +56,7 @@ class Execution(Settings):
         int | None, whole(1), Option("N", "CPUs of a replica.", "1; 0 beside a GPU")
     ] = None
     say: Callable[[str], None] = lambda note: None
+    timing: Timing = Timing()
 
     @model_validator(mode="after")
     def _refuse_idle_options(self) -> Self:
@@ -72,12 +75,12 @@ class Execution(Settings):
             raise SpecError(
                 f"--batch takes answers that are generated, not --scoring {scoring}. Leave one out."
             )
-        if any(name.startswith(APIS) for name in models):
+        if any(map(is_api, models)):
             return
         for name in ("rpm", "tpm", "max_cost"):
             if getattr(self, name) is not None:
                 raise SpecError(
-                    f"{option_name(name)} is for models of APIs ({', '.join(APIS)}), and none is"
+                    f"{option_name(name)} is for models of APIs ({', '.join(api_names())}), and none is"
                     " named. Leave it out."
                 )
 
@@ -85,7 +88,9 @@ class Execution(Settings):
         """Return the terms on which APIs are asked."""
         budget = None if self.max_cost is None else Budget(self.max_cost)
         rates = Rates(rpm=self.rpm, tpm=self.tpm)
-        return Terms(rates=rates, budget=budget, batch=self.batch, say=self.say)
+        return Terms(
+            rates=rates, budget=budget, batch=self.batch, timing=self.timing, say=self.say
+        )
 
     def disk_cache(self) -> KvCache | None:
         """Return where local models keep keys and values between runs."""

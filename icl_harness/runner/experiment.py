@@ -19,11 +19,10 @@ from typing import Any
 from icl_harness.draws import draw_order, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example
-from icl_harness.models import open_model
-from icl_harness.models.api.backend import ApiModel
+from icl_harness.models import is_local, open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
-from icl_harness.models.replicas import Replica, is_local
+from icl_harness.models.replicas import Replica
 from icl_harness.models.workers import Workers
 from icl_harness.prompts.modes import Mode, PromptPath, ShotSource, gold_shots
 from icl_harness.prompts.operators.registry import Context
@@ -334,7 +333,7 @@ class Experiment:
 
     def _open(self, name: str, task: Task) -> Model:
         known = self._given.get(name) or self._replicas.get(name)
-        if known is not None and not isinstance(known, ApiModel):
+        if known is not None and not known.is_api:
             if self.batch:
                 raise SpecError(
                     f"{name} takes no batches: they are a way to ask APIs. Leave --batch out."
@@ -344,8 +343,8 @@ class Experiment:
             for (opened, _), model in self._models.items():
                 if opened == name:
                     return model
-        if isinstance(known, ApiModel):
-            return known.on(self._terms)
+        if known is not None:
+            return known.with_terms(self._terms)
         return open_model(
             name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
             kv_cache=self._kv_cache, terms=self._terms,

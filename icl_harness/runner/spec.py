@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from icl_harness.errors import SpecError
-from icl_harness.models import APIS
+from icl_harness.models import is_api
 from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
@@ -158,7 +158,7 @@ class Spec(Settings):
             self._refuse_idle_for(name)
         if self.model_args and all(name.startswith("baseline/") for name in self.models):
             raise SpecError("--model-arg does nothing for reference learners. Leave it out.")
-        if self.base_url and not any(name.startswith(APIS) for name in self.models):
+        if self.base_url and not any(map(is_api, self.models)):
             raise SpecError(
                 "--base-url is for openai/, anthropic/ and google/ models, and none is named."
                 " Leave it out."
@@ -183,7 +183,7 @@ class Spec(Settings):
         return "reinforced" in self.modes or any(variant.needs_bank for variant in variants)
 
     def _refuse_idle_for(self, model: str) -> None:
-        if self.scoring == "decisions" and not model.startswith(APIS):
+        if self.scoring == "decisions" and not is_api(model):
             raise SpecError(
                 f"{model} offers no --scoring decisions, which asks providers;"
                 " use --scoring choices."

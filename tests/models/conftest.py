@@ -11,10 +11,10 @@ from tests.models.api.apis import CLASSES, KEY
 def planted_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set a key for every provider, and no base URL."""
     for cls in CLASSES.values():
-        monkeypatch.delenv(cls.base_url_name, raising=False)
-        for name in cls.key_names:
+        monkeypatch.delenv(cls.service.base_url_name, raising=False)
+        for name in cls.service.key_names:
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(cls.key_names[0], KEY)
+        monkeypatch.setenv(cls.service.key_names[0], KEY)
 
 
 @pytest.fixture(scope="module")

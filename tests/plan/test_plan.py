@@ -86,9 +86,9 @@ def icl(toy, capfdbinary, monkeypatch):
     key.
     """
     for cls in CLASSES.values():
-        for name in (*cls.key_names, cls.base_url_name):
+        for name in (*cls.service.key_names, cls.service.base_url_name):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(cls.key_names[0], KEY)
+        monkeypatch.setenv(cls.service.key_names[0], KEY)
     rows = [
         {"id": f"train{i}", "text": f"n {i} " + "a b c " * 500 + f"n {i}", "label": parity(i)}
         for i in range(N_POOL)

@@ -75,7 +75,6 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
     service = SERVICE
     args_class = AnthropicArgs
     args: AnthropicArgs
-    caching: Caching = "breakpoints"
 
     def configure(self, args: ApiArgs) -> None:
         """Take the user's options. Raises `ModelError` for ones that exclude each other."""
@@ -90,6 +89,11 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
     def charges_writes(self) -> bool:
         """Whether writing to the provider's cache has its own price: always."""
         return True
+
+    @property
+    def caching(self) -> Caching:
+        """How the provider caches: at breakpoints."""
+        return "breakpoints"
 
     def reasons(self) -> bool:
         """Whether the model thinks before it answers."""

@@ -55,7 +55,7 @@ def read_usage(used: SdkUsage) -> Usage:
         cached_tokens=read,
         cache_write_tokens=written,
         completion_tokens=used.output_tokens,  # thinking is part of it
-        reasoning_tokens=thought and thought.thinking_tokens,
+        reasoning_tokens=thought.thinking_tokens if thought else None,
     )
 
 
@@ -75,8 +75,10 @@ async def count_tokens(client: AsyncAnthropic, name: str, prompt: PromptTurns) -
         blocks: list[TextBlockParam] = [{"type": "text", "text": text} for text in texts]
         if role == "system":
             system += blocks
+        elif role == "assistant":
+            messages.append({"role": "assistant", "content": blocks})
         else:
-            messages.append({"role": "assistant" if role == "assistant" else "user", "content": blocks})
+            messages.append({"role": "user", "content": blocks})
     with faults():
         counted = await client.messages.count_tokens(
             model=name, messages=messages, system=system or anthropic.omit

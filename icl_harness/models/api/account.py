@@ -98,7 +98,7 @@ class Account:
                 f"{self.id} needs a key: set {' or '.join(names)}, or write it into .env."
             )
 
-    def on(self, terms: Terms) -> Account:
+    def with_terms(self, terms: Terms) -> Account:
         """Return this account on other terms; what it has learnt goes with it."""
         other = copy.copy(self)
         vars(other).pop("limiter", None)

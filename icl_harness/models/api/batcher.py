@@ -37,9 +37,7 @@ WINDOW_DAYS = 1  # that a batch may take
 class Batcher(Generic[R, S]):
     """The batches of a model in a run; `read` reads a response. It serves one event loop."""
 
-    def __init__(
-        self, account: Account, api: BatchApi[R, S], read: Callable[[S], Reply]
-    ) -> None:
+    def __init__(self, account: Account, api: BatchApi[R, S], read: Callable[[S], Reply]) -> None:
         if account.terms.ledger is None:
             raise SpecError(
                 f"{account.id}: batches are written down in a run's folder before they are "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import groupby
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from icl_harness.prompts.tree import Piece, Query
 
@@ -19,7 +19,7 @@ SLICE_BYTES = 256 * 1024
 OWN = -1  # the number of a text that is no piece of the prefix
 
 # What JSON can hold
-Json: TypeAlias = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Turn = tuple[str, list[tuple[int, str]]]  # a role; the texts of its turn, each with its number
 
 

@@ -16,6 +16,7 @@ Ttl = Literal["5m", "1h"]
 MOST_BREAKPOINTS = 4  # in one request, of Anthropic and of OpenAI
 KEPT_S = 240.0  # a cache of 5 minutes is read again within this, with a minute to spare
 
+
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
     """A node as it is sent: its pieces, and whether a cache is asked for. `name`: of a cache that

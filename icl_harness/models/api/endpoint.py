@@ -28,7 +28,7 @@ class Endpoint(ABC, Generic[R, S, P]):
     def request(self, prefix: Prefix, sampling: Sampling) -> R:
         """Return what all requests of a prefix share, made once."""
 
-    async def before(self, request: R) -> None:  # noqa: B027
+    async def before(self, request: R) -> None:
         """Do what must be done before a request may be sent, each time. Most need nothing."""
 
     @abstractmethod

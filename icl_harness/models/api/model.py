@@ -50,12 +50,11 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
     chosen_by: ClassVar[tuple[str, ...]] = ()  # the model-args that chose this class
     chats: ClassVar[bool] = True  # whether answers are a chat model's turns
     scorings: ClassVar[tuple[str, ...]] = ("generate",)
-    caching: Caching = "automatic"
 
     args: ApiArgs
     account: Account
     connection: Connection[C]
-    _batcher: Batcher[R, S] | None
+    _batcher: Batcher[Any, S] | None
 
     def __init__(
         self,
@@ -121,6 +120,11 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         """Whether writing to the provider's cache has its own price, and is in the usage."""
         return False
 
+    @property
+    def caching(self) -> Caching:
+        """How the provider caches what is sent to it."""
+        return "none"
+
     def limit(self, sampling: Sampling) -> int:
         """Return the most tokens that an answer may take, reasoning included."""
         return self.account.limit(sampling)
@@ -156,7 +160,9 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         """Yield answers as they come. Close it early to cancel what is in flight."""
         if sampling.scoring not in self.scorings:
             known = " or ".join(self.scorings)
-            raise SpecError(f"{self.id} offers no scoring {sampling.scoring!r}; use scoring {known}.")
+            raise SpecError(
+                f"{self.id} offers no scoring {sampling.scoring!r}; use scoring {known}."
+            )
         if self.account.terms.batch:
             stream = self._batches().answers(node, queries, sampling)
         elif sampling.scoring != "generate":
@@ -192,19 +198,19 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         """
         return contextlib.nullcontext(prefix)
 
-    def batch_api(self) -> BatchApi[R, S]:
+    def batch_api(self) -> BatchApi[Any, S]:
         """Return the provider's batches. Raises `SpecError` where there are none."""
         raise SpecError(f"{self.id} takes no batches. Leave --batch out.")
 
-    def _batches(self) -> Batcher[R, S]:
+    def _batches(self) -> Batcher[Any, S]:
         if self._batcher is None:
             self._batcher = Batcher(self.account, self.batch_api(), self.read)
         return self._batcher
 
-    def on(self, terms: Terms) -> Self:
+    def with_terms(self, terms: Terms) -> Self:
         """Return this model as another that is asked on `terms`, with connections of its own."""
         other = copy.copy(self)
-        other.attach(self.account.on(terms))
+        other.attach(self.account.with_terms(terms))
         if terms.batch:
             other.batch_api()
         return other

@@ -70,5 +70,5 @@ class Terms:
     ledger: Ledger | None = None
     batch: bool = False
     keyless: bool = False  # no answer will be requested, so that a key may be lacking
-    timing: Timing = Timing()
+    timing: Timing = field(default_factory=Timing)
     say: Callable[[str], None] = lambda note: None

@@ -12,7 +12,7 @@ import io
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, JsonObject, Lines, Seen, field
@@ -79,19 +79,19 @@ class GoogleBatches(BatchApi[BatchBody, "GenerateContentResponse"]):
         batches, files = client.aio.batches, client.aio.files
         with faults():
             config = types.UploadFileConfig(display_name=entry.token, mime_type="application/jsonl")
-            uploaded = await files.upload(file=file, config=config)
+            uploaded = await files.upload(file=cast(io.IOBase, file), config=config)
             if not uploaded.name:
                 raise Fault("malformed body: a file without a name")
             named = types.CreateBatchJobConfig(display_name=entry.token)
-            made = await batches.create(
-                model=self.account.name, src=uploaded.name, config=named
-            )
+            made = await batches.create(model=self.account.name, src=uploaded.name, config=named)
             return _seen(made)
 
     async def find(self, entry: BatchEntry, not_these: Collection[str]) -> Seen | None:
         """Return the batch whose display name is the token."""
         with faults():
-            async for batch in await self._connection.client().aio.batches.list(config={"page_size": 100}):
+            async for batch in await self._connection.client().aio.batches.list(
+                config={"page_size": 100}
+            ):
                 if batch.display_name == entry.token:
                     return _seen(batch)
                 made = batch.create_time

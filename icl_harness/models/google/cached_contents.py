@@ -72,13 +72,14 @@ class CachedContents:
 
         async def once(slot: Slot) -> tuple[str, int]:
             nonlocal tried
-            found = None
+            made = None
             if tried:  # the attempt before may have made it
-                found = (await self.listed()).get(entry.token)
+                made = (await self.listed()).get(entry.token)
             tried = True
-            made = found or await self._call(
-                lambda caches: caches.create(model=self.account.name, config=config)
-            )
+            if made is None:
+                made = await self._call(
+                    lambda caches: caches.create(model=self.account.name, config=config)
+                )
             if not made.name:
                 raise Fault("malformed body: a cached content without a name", lost=True)
             n = n_tokens(made) or tokens

@@ -5,7 +5,7 @@ decisions.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.caching import Prefix
@@ -16,12 +16,9 @@ from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.google.wire import GoogleClient
 from icl_harness.prompts.tree import Query
 
-if TYPE_CHECKING:
-    from google.genai.decisions import Decision
 
-
-class GoogleDecisions(Decisions[str, "Decision"]):
-    """`client.aio.decisions.create`. The endpoint knows no turns: those of a chat stand under
+class GoogleDecisions(Decisions[str, Any]):
+    """`client.aio.decisions.create`, whose response has a type private to the SDK. The endpoint knows no turns: those of a chat stand under
     headings.
     """
 
@@ -33,19 +30,18 @@ class GoogleDecisions(Decisions[str, "Decision"]):
         """Return the input."""
         return prefix.node.text
 
-    async def ask(self, request: str, members: Sequence[Query]) -> Decision:
+    async def ask(self, request: str, members: Sequence[Query]) -> Any:
         """Ask once."""
         questions = {str(n): _question(member) for n, member in enumerate(members, 1)}
         decisions: Any = self._connection.client().aio.decisions
         try:
-            decided: Decision = await decisions.create(
+            return await decisions.create(
                 model=self.account.name, input=request, questions=questions
             )
-            return decided
         except Exception as error:  # their classes are private to the SDK  # noqa: BLE001
             raise _fault(error) from None
 
-    def decided(self, response: Decision, n: int) -> Decided:
+    def decided(self, response: Any, n: int) -> Decided:
         """Return the probabilities of each question."""
         usage = _usage(response.usage)
         if not response.answers:

@@ -103,7 +103,9 @@ def read_response(response: GenerateContentResponse) -> Reply:
         feedback = response.prompt_feedback
         blocked = feedback and feedback.block_reason
         if not blocked:
-            raise Fault("malformed body: neither a candidate nor a reason for having none", lost=True)
+            raise Fault(
+                "malformed body: neither a candidate nor a reason for having none", lost=True
+            )
         return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked.name}")
     candidate = response.candidates[0]
     parts = (candidate.content and candidate.content.parts) or []
@@ -130,7 +132,6 @@ class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentRespo
     args_class = GeminiArgs
     args: GeminiArgs
     scorings: ClassVar[tuple[str, ...]] = ("generate", "decisions")
-    caching: Caching = "kept"
 
     def attach(self, account: Account) -> None:
         """Take an account, and begin anew what belongs to a run."""
@@ -139,6 +140,11 @@ class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentRespo
         # what is kept for the nodes that are asked about, by the name that the prefix was given
         self._kept_by_name: dict[str | None, KeptCache] = {}
         self._decisions: GoogleDecisions | None = None
+
+    @property
+    def caching(self) -> Caching:
+        """How the provider caches: as contents that are kept."""
+        return "kept"
 
     def reasoning_room(self) -> int:
         """Return the thinking budget, or a room that is enough."""
@@ -197,14 +203,16 @@ class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentRespo
         from google.genai import types
 
         contents, system = _contents(prefix)
-        config = types.GenerateContentConfig(
-            **self.config(sampling),
-            system_instruction=system,
-            cached_content=prefix.name or None,
-            automatic_continuation=False,
+        config = types.GenerateContentConfig.model_validate(
+            {
+                **self.config(sampling),
+                "system_instruction": system,
+                "cached_content": prefix.name or None,
+                "automatic_continuation": False,
+            }
         )
         if thinking := self._thinking():
-            config.thinking_config = types.ThinkingConfig(**thinking)
+            config.thinking_config = types.ThinkingConfig.model_validate(thinking)
         return GeminiRequest(contents, config)
 
     async def before(self, request: GeminiRequest) -> None:
@@ -291,10 +299,10 @@ class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentRespo
         """Return the generation's config as JSON."""
         from google.genai import types
 
-        config = types.GenerationConfig(**self.config(sampling))
+        config = types.GenerationConfig.model_validate(self.config(sampling))
         found: dict[str, Json] = config.model_dump(mode="json", by_alias=True, exclude_none=True)
         if thinking := self._thinking():
-            room = types.ThinkingConfig(**thinking)
+            room = types.ThinkingConfig.model_validate(thinking)
             found["thinkingConfig"] = room.model_dump(mode="json", by_alias=True, exclude_none=True)
         return found
 

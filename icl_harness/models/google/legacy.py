@@ -16,7 +16,6 @@ from typing import Any
 from icl_harness.models.api.body import query_turns
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
-from icl_harness.models.api.foresight import Caching
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
 from icl_harness.models.google.gemini import SERVICE, GeminiModel, read_response
@@ -53,7 +52,6 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
     """`google/NAME` through the old SDK."""
 
     service = LEGACY
-    caching: Caching = "none"
 
     def __init__(
         self,
@@ -99,9 +97,7 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
             else:
                 contents.append({"role": google_role(role), "parts": parts})
         config = self.config(sampling)
-        return LegacyRequest(
-            contents, {"generation_config": config, "system_instruction": system}
-        )
+        return LegacyRequest(contents, {"generation_config": config, "system_instruction": system})
 
     async def send(self, request: LegacyRequest, query: Query) -> Any:
         """Send one request, in a thread."""

@@ -16,9 +16,7 @@ def open_demo(opening: Opening) -> Model:
     """Open the bundled model."""
     from icl_harness.models.hf import HfModel
 
-    return HfModel(
-        str(DEMO_FOLDER), id=opening.id, kv_cache=opening.kv_cache, **opening.model_args
-    )
+    return HfModel(str(DEMO_FOLDER), id=opening.id, kv_cache=opening.kv_cache, **opening.model_args)
 
 
 def open_hf(opening: Opening) -> Model:

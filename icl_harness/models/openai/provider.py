@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from icl_harness.errors import ModelError
 from icl_harness.models.base import Model
 from icl_harness.models.provider import Opening, Provider
@@ -11,18 +13,25 @@ def open_model(opening: Opening) -> Model:
     """Open a model by one of OpenAI's ways to ask it."""
     args = dict(opening.model_args)
     api = args.pop("api", "chat")
+    chosen: Callable[..., Model]
     if api == "chat":
-        from icl_harness.models.openai.chat import OpenAIModel as Chosen
+        from icl_harness.models.openai.chat import OpenAIModel
+
+        chosen = OpenAIModel
     elif api == "responses":
-        from icl_harness.models.openai.responses import OpenAIResponsesModel as Chosen
+        from icl_harness.models.openai.responses import OpenAIResponsesModel
+
+        chosen = OpenAIResponsesModel
     elif api == "completions":
-        from icl_harness.models.openai.completions import OpenAICompletionsModel as Chosen
+        from icl_harness.models.openai.completions import OpenAICompletionsModel
+
+        chosen = OpenAICompletionsModel
     else:
         raise ModelError(
             f"--model-arg api={api}: unknown. There are api=chat (the default), responses and "
             "completions."
         )
-    return Chosen(
+    return chosen(
         opening.name, id=opening.id, base_url=opening.base_url, terms=opening.terms, **args
     )
 

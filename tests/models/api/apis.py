@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from icl_harness.models.anthropic.messages import AnthropicModel
-from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.gemini import GoogleModel
 from icl_harness.models.google.legacy import GoogleLegacyModel
@@ -38,7 +38,12 @@ def open_model(
 ) -> ApiModel:
     cls = CLASSES[sdk]
     args = {"max_retries": "0", **model_args}
-    return cls(name, id=f"{cls.provider}/{name}", base_url=server.base_url(cls.provider), **args)
+    return cls(
+        name,
+        id=f"{cls.service.provider}/{name}",
+        base_url=server.base_url(cls.service.provider),
+        **args,
+    )
 
 
 def queries(n: int) -> list[Query]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.base import Sampling, Usage
 from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts.tree import Node, Shot
@@ -61,7 +61,7 @@ def together(n: int) -> Callable[[str], str]:
 def open_wide(sdk: str, server: LoopbackServer, n: int) -> ApiModel:
     """Return a model whose limiter has risen to `n` already."""
     model = open_model(sdk, server, concurrency=str(n))
-    model.limiter.limit = n
+    model.account.limiter.limit = n
     return model
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.args import load_sdk
-from icl_harness.models.api.backend import ApiModel
+from icl_harness.models.api.access import load_sdk
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.openai.chat import OpenAIModel
 from tests.models.api.apis import CLASSES, KEY, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
@@ -23,12 +23,15 @@ def test_a_missing_key_is_one_line_that_names_the_variables(
     sdk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cls = CLASSES[sdk]
-    for name in cls.key_names:
+    for name in cls.service.key_names:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ModelError) as caught:
-        cls("m", id=f"{cls.provider}/m")
-    names = " or ".join(cls.key_names)
-    assert str(caught.value) == f"{cls.provider}/m needs a key: set {names}, or write it into .env."
+        cls("m", id=f"{cls.service.provider}/m")
+    names = " or ".join(cls.service.key_names)
+    assert (
+        str(caught.value)
+        == f"{cls.service.provider}/m needs a key: set {names}, or write it into .env."
+    )
 
 
 def test_a_compatible_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +48,7 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
         OpenAIModel("m", id="openai/m")
     assert "geheim" not in str(caught.value)
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
-    assert OpenAIModel("m", id="openai/m").key == KEY
+    assert OpenAIModel("m", id="openai/m").account.key == KEY
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
@@ -58,7 +61,7 @@ def test_a_file_of_keys_that_is_no_utf_8_is_one_line(
     with pytest.raises(ModelError, match=r"^\.env cannot be read: it is no UTF-8 text\."):
         OpenAIModel("m", id="openai/m")
     Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n", encoding="utf-8-sig")
-    assert OpenAIModel("m", id="openai/m").key == KEY
+    assert OpenAIModel("m", id="openai/m").account.key == KEY
 
 
 def test_a_missing_sdk_says_what_to_install() -> None:
@@ -71,7 +74,12 @@ def test_model_args_are_checked() -> None:
         return OpenAIModel("m", id="openai/m", **args)
 
     model = opened(context_window="8000", concurrency="3", timeout_s="1.5", max_retries="0")
-    assert (model.capabilities.context_window, model.most, model.timeout_s, model.max_retries) == (
+    assert (
+        model.args.context_window,
+        model.args.concurrency,
+        model.args.timeout_s,
+        model.args.max_retries,
+    ) == (
         8000,
         3,
         1.5,
@@ -89,7 +97,7 @@ def test_model_args_are_checked() -> None:
         "max_retries": "x",
         "send_temperature": "maybe",
     }.items():
-        with pytest.raises(ModelError, match=f"model-arg {name} is {text!r}; it must be (a|yes)"):
+        with pytest.raises(ModelError, match=f"--model-arg {name}={text}: it must be (a|yes)"):
             opened(**{name: text})
 
 
@@ -133,15 +141,15 @@ def test_a_base_url_that_no_request_can_go_to_is_one_line(
 ) -> None:
     cls = CLASSES[sdk]
     with pytest.raises(
-        ModelError, match=rf"^{cls.provider}/m: the base URL {WRONG_URLS[url]}.*\. It must"
+        ModelError, match=rf"^{cls.service.provider}/m: the base URL {WRONG_URLS[url]}.*\. It must"
     ) as caught:
-        cls("m", id=f"{cls.provider}/m", base_url=url)
+        cls("m", id=f"{cls.service.provider}/m", base_url=url)
     assert "\n" not in str(caught.value)
     assert "geheim" not in str(caught.value)
     if url:
-        monkeypatch.setenv(cls.base_url_name, url)
-        with pytest.raises(ModelError, match=rf"the base URL \(from {cls.base_url_name}\)"):
-            cls("m", id=f"{cls.provider}/m")
+        monkeypatch.setenv(cls.service.base_url_name, url)
+        with pytest.raises(ModelError, match=rf"the base URL \(from {cls.service.base_url_name}\)"):
+            cls("m", id=f"{cls.service.provider}/m")
 
 
 @pytest.mark.parametrize(
@@ -149,5 +157,5 @@ def test_a_base_url_that_no_request_can_go_to_is_one_line(
 )
 def test_other_base_urls_are_taken_as_they_are(url: str) -> None:
     model = OpenAIModel("m", id="openai/m", base_url=url)
-    assert model.base_url == url
-    model._open()
+    assert model.account.base_url == url
+    model.open_client()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from icl_harness.models.api.backend import stops
+from icl_harness.models.api.caching import prefix_of
+from icl_harness.models.api.model import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.chat import OpenAIModel
-from icl_harness.prompts.tree import Node
+from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import KEY, NODE, ask, every_sdk, open_model
 from tests.servers import LoopbackServer
 
@@ -62,7 +65,10 @@ def test_openai_reasoning_models_are_asked_without_what_they_refuse(name: str) -
 
 
 def test_openai_itself_takes_max_completion_tokens() -> None:
-    params = OpenAIModel("gpt-4o", id="openai/gpt-4o")._params(Sampling(max_tokens=3))
+    model = OpenAIModel("gpt-4o", id="openai/gpt-4o")
+    body = model.request(prefix_of(NODE, cached=False), Sampling(max_tokens=3))
+    params = json.loads(bytes(body.fill(Query(id="q", text="c ->"))))
+    del params["messages"]
     assert params == {"model": "gpt-4o", "max_completion_tokens": 3, "temperature": 0.0}
 
 

@@ -19,20 +19,22 @@ import pytest
 
 from icl_harness.errors import AccountError, BudgetSpent, ModelError, ProviderError, SpecError
 from icl_harness.models import open_model
-from icl_harness.models.anthropic.batches import AnthropicBatches
-from icl_harness.models.api import asks, batch_desk, batches
-from icl_harness.models.api.backend import ApiModel
-from icl_harness.models.api.batch_file import Request, Shared, fill_file, most_usd
+from icl_harness.models.anthropic.batch_api import AnthropicBatches
+from icl_harness.models.api.model import ApiModel
+from icl_harness.models.api.batch_file import BatchRequest, Shared, fill_file, most_usd
+from icl_harness.models.api.batch_jobs import BatchJobs
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
+from icl_harness.models.api.timing import Timing
 from icl_harness.models.base import Answer, Sampling
-from icl_harness.models.google.batches import GoogleBatches
-from icl_harness.models.openai import batches as openai_batches
-from icl_harness.models.openai.batches import OpenAIBatches
+from icl_harness.models.google.batch_api import GoogleBatches
+from icl_harness.models.openai import batch_api as openai_batches
+from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import no_legacy
+from tests.quick import QUICK
 from tests.servers import LoopbackServer
 from tests.servers import batches as served
 from tests.servers.anthropic_wire import AnthropicWire
@@ -53,15 +55,6 @@ class Crash(Exception):
     """The run ends here."""
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        (batches, "SETTLE_S", 0.02), (batch_desk, "FIRST_POLL_S", 0.005), (batch_desk, "LONGEST_POLL_S", 0.02),
-        (batch_desk, "UNSURE_S", 0.05), (asks, "FIRST_WAIT_S", 0.005), (asks, "LONGEST_WAIT_S", 0.02),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, value)
-
-
 class Run:
     """What a run keeps: its folder with the ledger, and the answers that it has stored."""
 
@@ -71,9 +64,21 @@ class Run:
         self.notes: list[str] = []
         self.storing_s = 0.0
 
-    def open(self, budget: Budget | None = None, name: str = "", **model_args: str) -> ApiModel:
+    def open(
+        self,
+        budget: Budget | None = None,
+        name: str = "",
+        timing: Timing = QUICK,
+        **model_args: str,
+    ) -> ApiModel:
         name = name or NAMES[self.provider]
-        terms = Terms(batch=True, ledger=Ledger(self.folder), budget=budget, say=self.notes.append)
+        terms = Terms(
+            batch=True,
+            ledger=Ledger(self.folder),
+            budget=budget,
+            timing=timing,
+            say=self.notes.append,
+        )
         args = {"priced_as": f"{self.provider}/{name}", "timeout_s": "30", **model_args}
         url = self.server.base_url(self.provider)
         return open_model(f"{self.provider}/{name}", base_url=url, terms=terms, model_args=args)  # type: ignore[return-value]
@@ -159,7 +164,9 @@ def serving(**how: Any) -> Iterator[LoopbackServer]:
 def usd_at_most(model: ApiModel, cells: Cells) -> float:
     """Return what one of the requests may cost."""
     shared = Shared(node=cells[0][0], sampling=Sampling(max_tokens=16), n_queries=len(cells[0][1]))
-    return most_usd(model, Request(shared=shared, query=cells[0][1][0], arrived=asyncio.Queue()))
+    return most_usd(
+        model.account, BatchRequest(shared=shared, query=cells[0][1][0], arrived=asyncio.Queue())
+    )
 
 
 def sizes(server: LoopbackServer) -> list[int]:
@@ -180,7 +187,7 @@ def test_the_cells_of_a_run_are_one_batch_at_half_the_price(provider: str, tmp_p
         whole = sum(price.cost_usd(tokens) or 0.0 for tokens in bills) if price else 0.0
         assert run.billed_usd() == pytest.approx(whole / 2)
         assert len(run.notes) == 1
-        assert "1 batch handed in, 15 requests" in run.notes[0]
+        assert "1 batch submitted, 15 requests" in run.notes[0]
 
 
 @every_provider
@@ -297,11 +304,11 @@ def test_results_that_lack_some_are_fetched_again(
 ) -> None:
     results, n_fetched = AnthropicBatches.results, 0
 
-    async def some(self: Any, client: Any, seen: Any) -> AsyncIterator[Any]:
+    async def some(self: Any, seen: Any) -> AsyncIterator[Any]:
         nonlocal n_fetched
         n_fetched += 1
         n_left = 2 if n_fetched == 1 else 100
-        async for result in results(self, client, seen):
+        async for result in results(self, seen):
             if n_left > 0:
                 yield result
             n_left -= 1
@@ -376,13 +383,13 @@ def test_a_batch_whose_making_was_not_confirmed_is_looked_for_where_there_was_no
     provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(APIS[provider], "most_requests", 3)
-    monkeypatch.setattr(batch_desk, "FIRST_POLL_S", 0.5)  # no poll meets the faults
+    slow = replace(QUICK, first_poll_s=0.5)  # no poll meets the faults
     cells = cells_of(2)
     first = [None] * N_CALLS[provider]
     with serving() as server:
         run = Run(tmp_path, server, provider)
         server.fail_next(*first, *first[1:], "reset_after", "rate")
-        run.go(cells, max_retries="1")
+        run.go(cells, max_retries="1", timing=slow)
         run.check(cells)
         assert sizes(server) == [3, 3]
 
@@ -407,9 +414,9 @@ def crashing(step: str, provider: str) -> Iterator[None]:
         await create(*args)
         raise Crash
 
-    async def some_results(self: Any, client: Any, seen: Any) -> AsyncIterator[Any]:
+    async def some_results(self: Any, seen: Any) -> AsyncIterator[Any]:
         n = 0
-        async for result in results(self, client, seen):
+        async for result in results(self, seen):
             if n == 3:
                 await asyncio.sleep(0.05)  # until what has come is stored
                 raise Crash
@@ -456,7 +463,9 @@ def test_a_greedy_request_is_the_same_with_another_seed_and_a_sampled_one_is_not
     for temperature, n_keys in ((0.0, 1), (0.7, 2)):
         shared = Shared(node=NODES[0], sampling=Sampling(temperature=temperature), n_queries=1)
         asked = [Query(id=f"q{seed}", text="word ->", seed=seed) for seed in range(2)]
-        requests = [Request(shared=shared, query=query, arrived=asyncio.Queue()) for query in asked]
+        requests = [
+            BatchRequest(shared=shared, query=query, arrived=asyncio.Queue()) for query in asked
+        ]
         assert len({request.key for request in requests}) == n_keys
 
 
@@ -528,12 +537,11 @@ def test_every_query_is_answered_once_whatever_the_provider_does(
     provider: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(APIS[provider], "most_requests", 7)
-    monkeypatch.setattr(batches, "MOST_TRIES", 30)
     cells = cells_of(10)
     with serving(stall_s=5) as server:
         met = server.misbehave(seed, share=0.3).met
         run = Run(tmp_path, server, provider)
-        run.go(cells, max_retries="30", timeout_s="4")
+        run.go(cells, max_retries="30", timeout_s="4", timing=replace(QUICK, batch_tries=30))
         run.check(cells)
         assert sum(met.values()) > 5
 
@@ -593,9 +601,8 @@ def test_an_account_that_stays_at_its_end_ends_the_run_and_the_next_one_goes_on(
             dead.setattr(
                 openai_batches, "_seen", lambda batch: replace(seen(batch), fault=spent, files=())
             )
-            dead.setattr(batches, "MOST_TRIES", 2)
             with pytest.raises(AccountError, match="Billing hard limit"):
-                run.go(cells_of(1))
+                run.go(cells_of(1), timing=replace(QUICK, batch_tries=2))
         assert not run.stored
         server.bill.clear()  # a batch that failed is not charged
         run.go(cells_of(1))
@@ -610,7 +617,7 @@ def test_a_spent_account_is_told_at_once_though_another_batch_is_out(
     with serving(batch_polls=10**9) as server:
         run = Run(tmp_path, server, "openai")
         server.fail_next(*[None] * N_CALLS["openai"])
-        create, n_made = batch_desk.Desk.create, itertools.count()
+        create, n_made = BatchJobs.create, itertools.count()
 
         async def refuse(desk: Any, batch: Any, file: Any) -> None:
             if next(n_made):
@@ -621,7 +628,7 @@ def test_a_spent_account_is_told_at_once_though_another_batch_is_out(
                 )
             await create(desk, batch, file)
 
-        monkeypatch.setattr(batch_desk.Desk, "create", refuse)
+        monkeypatch.setattr(BatchJobs, "create", refuse)
         with pytest.raises(AccountError, match="insufficient_quota"):
             run.go(cells_of(2))  # and does not wait for the first batch, which never ends
         assert sizes(server) == [3]
@@ -643,7 +650,7 @@ def test_a_provider_that_stays_away_ends_the_run_which_can_go_on(tmp_path: Path)
     with serving() as server:
         run = Run(tmp_path, server, "openai")
         server.fail_always("503")
-        with pytest.raises(ProviderError, match="could not be handed in: 503") as raised:
+        with pytest.raises(ProviderError, match="could not be submitted: 503") as raised:
             run.go(cells_of(1), max_retries="1")
         assert raised.value.resumable
         server.fail_always(None)
@@ -656,10 +663,10 @@ def test_dollars_split_batches_and_end_the_run_before_they_are_passed(tmp_path: 
     with serving() as server:
         run = Run(tmp_path, server, "anthropic")
         model = run.open()
-        worst = batches.Batcher(model)
-        request = Request(shared=Shared(node=NODES[0], sampling=Sampling(max_tokens=16), n_queries=20),
+        worst = model._batches()
+        request = BatchRequest(shared=Shared(node=NODES[0], sampling=Sampling(max_tokens=16), n_queries=20),
                           query=cells[0][1][0], arrived=asyncio.Queue())  # fmt: skip
-        taken, _, usd = fill_file(io.BytesIO(), "t", deque([request]), worst.desk.api, 10_000)
+        taken, _, usd = fill_file(io.BytesIO(), "t", deque([request]), worst.jobs.api, 10_000)
         assert taken == [request]
         with pytest.raises(BudgetSpent, match="--max-cost"):
             run.go(cells, budget=Budget(usd * 5.5))
@@ -693,13 +700,13 @@ def test_what_an_earlier_run_has_handed_in_is_held_against_the_dollars_too(
         run = Run(tmp_path, server, "openai")
         with crashing("before it has ended", "openai"):
             run.go(cells)
-        usd, end_of = usd_at_most(run.open(), cells), batch_desk.Desk.end_of
+        usd, end_of = usd_at_most(run.open(), cells), BatchJobs.end_of
 
         async def seen(*args: Any) -> Any:
             most.append(1.0 - budget.left_usd)
             return await end_of(*args)
 
-        monkeypatch.setattr(batch_desk.Desk, "end_of", seen)
+        monkeypatch.setattr(BatchJobs, "end_of", seen)
         run.go(cells, budget=budget)
         run.check(cells)
     assert usd > 0
@@ -742,15 +749,15 @@ def test_a_batch_without_room_beside_the_others_waits_for_one_to_end(
         desk = server.batches
         look = OpenAIBatches.look
 
-        async def crowded(self: Any, client: Any, name: str) -> Any:
-            found = await look(self, client, name)
+        async def crowded(self: Any, name: str) -> Any:
+            found = await look(self, name)
             running = [batch for batch in desk.values() if batch.state == "running"]
             if len(running) > 1 and name == running[-1].id:
                 desk[name].info["wrong"] = {
                     "code": "token_limit_exceeded",
                     "message": "Enqueued token limit reached.",
                 }
-                found = await look(self, client, name)
+                found = await look(self, name)
             return found
 
         monkeypatch.setattr(OpenAIBatches, "look", crowded)
@@ -794,9 +801,9 @@ def test_a_batch_is_written_to_a_file_without_being_held_in_memory(tmp_path: Pat
     with serving() as server:
         model = Run(tmp_path, server, "openai").open()
         shared = Shared(node=node, sampling=Sampling(), n_queries=60)
-        queue: asyncio.Queue[Request] = asyncio.Queue()
+        queue: asyncio.Queue[BatchRequest] = asyncio.Queue()
         waiting = deque(
-            Request(shared=shared, query=query, arrived=queue) for query in cells_of(60)[0][1]
+            BatchRequest(shared=shared, query=query, arrived=queue) for query in cells_of(60)[0][1]
         )
         with (tmp_path / "file").open("wb") as file:
             tracemalloc.start()

@@ -8,10 +8,12 @@ import genai_prices
 import pytest
 
 from icl_harness.errors import BudgetSpent
-from icl_harness.models.api.caching import fewest_tokens, ttl_for
+from icl_harness.models.anthropic.messages import AnthropicModel
+from icl_harness.models.api.caching import ttl_for
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
-from icl_harness.models.openai import chat
+from icl_harness.models.google.gemini import GoogleModel
+from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts.tree import Node
 from tests import servers
 from tests.models.api.apis import ask, no_legacy, open_model
@@ -48,8 +50,8 @@ def test_the_time_to_live_and_its_tokens_come_back_in_the_bill(tpm: float | None
         model = open_model(
             "anthropic", server, "claude-sonnet-4-5", priced_as="anthropic/claude-sonnet-4-5"
         )
-        model.terms = Terms(rates=Rates(tpm=tpm))
-        model.limiter.allow(Rates(), 64)  # so that the test does not wait
+        model.account.terms = Terms(rates=Rates(tpm=tpm))
+        model.account.limiter.allow(Rates(), 64)  # so that the test does not wait
         first, second = ask(model, 2, node=long_node(5))
     [bill, _] = server.bill
     assert bill.cache_write.keys() == {ttl}
@@ -73,13 +75,12 @@ def test_no_string_is_longer_than_openai_takes_and_each_ends_where_a_shot_does(n
     assert len(texts) > 4
 
 
-def test_another_server_gets_one_string_as_long_as_one_may_be(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(chat, "MOST_STRING", 1_000_000)
+def test_another_server_gets_one_string_as_long_as_one_may_be() -> None:
     with LoopbackServer(lambda _: "fine", max_string=1_048_576) as server:
         for n_shots in (10, 60):
-            [answer] = ask(open_model("openai", server, "llama"), 1, node=long_node(n_shots))
+            model = open_model("openai", server, "llama")
+            model.most_string = 1_000_000
+            [answer] = ask(model, 1, node=long_node(n_shots))
             assert answer.text == "fine"
     short, long = (request.body["messages"][0]["content"] for request in server.requests)
     assert short == long_node(10).text + "word0 ->"
@@ -93,7 +94,7 @@ def test_what_it_costs_that_caching_does_not_take_is_told_of_the_prompts_alone()
         model = open_model(
             "openai", server, "gpt-5.6", priced_as="openai/gpt-5.6"
         )  # with room for 8,192 of thought
-        model.terms = Terms(say=notes.append)
+        model.account.terms = Terms(say=notes.append)
         ask(model, 20, node=long_node(4))
     (note,) = notes
     told = re.search(
@@ -113,9 +114,9 @@ def test_the_old_sdk_of_google_asks_for_no_cache_and_none_goes_alone() -> None:
     notes: list[str] = []
     with LoopbackServer(lambda _: "fine", cache_minimum=10) as server:
         model = open_model("legacy", server, "gemini-2.5-flash")
-        model.terms = Terms(say=notes.append)
+        model.account.terms = Terms(say=notes.append)
         assert {answer.text for answer in ask(model, 6, node=long_node(4))} == {"fine"}
-    assert model.prefix(long_node(4), 6).cached is False
+    assert model.account.prefix(long_node(4), 6).cached is False
     assert notes == []
 
 
@@ -127,7 +128,7 @@ def test_an_answer_whose_usage_is_not_told_is_held_against_the_dollars_at_its_wh
     budget = Budget(0.02)
     with LoopbackServer(lambda _: "fine") as server:
         model = open_model("openai", server, priced_as="openai/gpt-4o-mini")
-        model.terms = Terms(budget=budget)
+        model.account.terms = Terms(budget=budget)
         with pytest.raises(BudgetSpent):
             ask(model, 50, node=long_node(1))  # some 16,000 tokens each, at $0.15 a million
     assert 0.015 < budget.spent_usd <= 0.02
@@ -141,7 +142,7 @@ def test_a_string_that_another_server_finds_too_long_is_an_overflow() -> None:
 
 
 def test_what_providers_cache_at_least() -> None:
-    assert fewest_tokens("anthropic", "claude-opus-4-5") == 4096
-    assert fewest_tokens("anthropic", "claude-sonnet-4-5") == 1024
-    assert fewest_tokens("google", "gemini-2.5-flash") == 2048
-    assert fewest_tokens("openai", "gpt-5.6") == 1024
+    assert AnthropicModel.service.fewest_tokens("claude-opus-4-5") == 4096
+    assert AnthropicModel.service.fewest_tokens("claude-sonnet-4-5") == 1024
+    assert GoogleModel.service.fewest_tokens("gemini-2.5-flash") == 2048
+    assert OpenAIModel.service.fewest_tokens("gpt-5.6") == 1024

@@ -12,13 +12,14 @@ import pytest
 import tiktoken
 
 from icl_harness.errors import AccountError
-from icl_harness.models import DEMO_FOLDER
 from icl_harness.models import open_model as open_any
-from icl_harness.models.api.counting import COUNTED, ESTIMATE, Count, Counter
+from icl_harness.models.api.counting import COUNTED, ESTIMATE
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Model
+from icl_harness.models.forecast import Count, Counter
+from icl_harness.models.local.provider import DEMO_FOLDER
 from icl_harness.models.scripted import ScriptedModel
-from icl_harness.prompts.tree import Node
+from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import CLASSES, KEY, NODE, no_legacy, open_model
 from tests.servers import LoopbackServer
 
@@ -43,9 +44,12 @@ def count(
     """Count one after the other."""
 
     async def all_of() -> list[Count | None]:
-        teller = counter or Counter(model)
+        teller = counter or model.counter()
         try:
-            return [await teller.count(node, texts) for node, texts in asked]
+            return [
+                await teller.count(node, [Query(id=t, text=t) for t in texts])
+                for node, texts in asked
+            ]
         finally:
             await model.close()
 
@@ -85,7 +89,7 @@ def test_a_server_that_does_not_count_leaves_the_estimate_and_is_not_asked_again
     with LoopbackServer() as server:
         server.fail_always(fault)
         model = open_model(sdk, server, "gpt-x")
-        counter = Counter(model)
+        counter = model.counter()
         first, other = count(model, (NODE, ["one ->"]), (CHAT, ["one ->"]), counter=counter)
     assert first == Count(prefix=round(NODE.n_bytes / 3), queries=(2,), how=ESTIMATE)
     assert other is not None
@@ -117,7 +121,7 @@ def test_a_page_of_html_leaves_the_estimate_and_says_why(sdk: str) -> None:
         threading.Thread(target=pages.serve_forever, args=(0.02,), daemon=True).start()
         cls = CLASSES[sdk]
         model = cls("gpt-x", id="a/gpt-x", base_url=f"http://127.0.0.1:{pages.server_address[1]}")
-        counter = Counter(model)
+        counter = model.counter()
         (told,) = count(model, (NODE, ["one ->"]), counter=counter)
         pages.shutdown()
     assert told is not None
@@ -157,7 +161,10 @@ def test_without_a_key_nothing_is_sent_and_the_estimate_says_so(
     with LoopbackServer() as server:
         cls = CLASSES[sdk]
         model = cls(
-            "gpt-x", id="a/gpt-x", base_url=server.base_url(cls.provider), terms=Terms(keyless=True)
+            "gpt-x",
+            id="a/gpt-x",
+            base_url=server.base_url(cls.service.provider),
+            terms=Terms(keyless=True),
         )
         (told,) = count(model, (NODE, ["one ->"]))
     assert told == Count(prefix=round(NODE.n_bytes / 3), queries=(2,), how=ESTIMATE)

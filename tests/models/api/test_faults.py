@@ -79,7 +79,7 @@ def test_what_no_further_request_can_mend_stops_the_run_in_one_line(sdk: str, fa
         with pytest.raises(AccountError) as caught:
             ask(model, 50)
     message = str(caught.value)
-    assert ("the model's name" if fault == "model" else model.key_names[0]) in message
+    assert ("the model's name" if fault == "model" else model.service.key_names[0]) in message
     assert "\n" not in message
     assert len(server.requests) <= 6
 
@@ -90,7 +90,7 @@ def test_a_spent_quota_stops_the_run(sdk: str) -> None:
         server.fail_always("quota")
         model = open_model(sdk, server, max_retries="3", concurrency="2")
         with pytest.raises(
-            AccountError, match=rf"(quota|credit balance).* Check {model.key_names[0]}"
+            AccountError, match=rf"(quota|credit balance).* Check {model.service.key_names[0]}"
         ):
             ask(model, 50)
     assert len(server.requests) <= 2
@@ -221,12 +221,12 @@ def test_a_request_that_an_account_could_never_send_is_not_sent_again(message: s
     with LoopbackServer(lambda _: "fine") as server:
         model = open_model("openai", server)
         ask(model, 60)
-        most = model.limiter.limit
+        most = model.account.limiter.limit
         server.wire_of("/v1/chat/completions").errors = {"rate": ("rate_limit_exceeded", message)}
         server.fail_always("rate")
         assert {answer.status for answer in ask(model, 10)} == {"failed"}
     assert len(server.requests) == 70
-    assert model.limiter.limit == most, "it says nothing of how much the account takes"
+    assert model.account.limiter.limit == most, "it says nothing of how much the account takes"
     assert (
         fate(429, "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000", "x")
         == "transient"

@@ -11,15 +11,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from google.genai import types
 
 from icl_harness.errors import AccountError, BudgetSpent
-from icl_harness.models.api import asks
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.google import caches as google_caches
-from icl_harness.models.google import kept as google_kept
+from icl_harness.models.google import cached_contents, kept_cache
 from icl_harness.models.google.gemini import GoogleModel
 from icl_harness.prompts.tree import Node
 from tests.models.api.apis import ask, queries
@@ -55,11 +54,6 @@ def calls(server: LoopbackServer) -> Counter[str]:
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asks, "FIRST_WAIT_S", 0.02)
-
-
 @pytest.fixture
 def server():
     with LoopbackServer(cache_minimum=2048) as one:
@@ -71,8 +65,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock of the model's and the server's that a test moves."""
     clock = SimpleNamespace(now=time.time())
     clock.time = lambda: clock.now
-    monkeypatch.setattr(google_kept, "time", clock)
-    monkeypatch.setattr(google_caches, "time", clock)
+    monkeypatch.setattr(kept_cache, "time", clock)
+    monkeypatch.setattr(cached_contents, "time", clock)
     return clock
 
 
@@ -225,7 +219,7 @@ class TestFaults:
         server.cached_contents = Nothing()
         answers = ask(open_model(server, terms=terms, max_retries="8"), 2, node=NODE)
         assert [answer.text for answer in answers] == ["yes"] * 2
-        assert calls(server)["make"] == google_kept.MOST_MADE
+        assert calls(server)["make"] == kept_cache.MOST_MADE
         assert "gone again and again" in notes[0]
 
     def test_under_faults_all_is_answered_and_nothing_stays(self, server, terms) -> None:
@@ -262,15 +256,14 @@ class TestTime:
             cached for cached in server.cached_contents.values() if cached.expires > clock.now
         ] == []
 
-    def test_many_requests_at_once_renew_it_once(self, server, terms, monkeypatch) -> None:
-        monkeypatch.setattr(google_kept, "RENEW_AT", 1.5)  # it is due as soon as it is made
+    def test_many_requests_at_once_renew_it_once(self, server, terms, clock) -> None:
 
         async def run() -> None:
             model = open_model(server, terms=terms)
-            async with model._kept(model.prefix(NODE, 2)) as prefix:
-                request = model._request(prefix, Sampling())
-                monkeypatch.setattr(google_kept, "RENEW_AT", 1 / 3)
-                await asyncio.gather(*[model._before(request) for _ in range(20)])
+            async with model.kept(model.account.prefix(NODE, 2)) as prefix:
+                request = model.request(prefix, Sampling())
+                clock.now += 0.8 * kept_cache.TTL_S  # it is due
+                await asyncio.gather(*[model.before(request) for _ in range(20)])
             await model.close()
 
         asyncio.run(run())
@@ -349,31 +342,34 @@ class TestLeftovers:
         async def crash() -> str:
             model = open_model(server)
             entry = terms.ledger.plan_cache(model.id, node.hash, node.n_shots)
-            content = {"contents": [{"role": "user", "parts": [{"text": node.text}]}]}
-            name, tokens = await model.cached_contents.create(entry, content, 600, 1)
+            contents = types.Content(role="user", parts=[types.Part(text=node.text)])
+            config = types.CreateCachedContentConfig(
+                display_name=entry.token, ttl="600s", contents=[contents]
+            )
+            name, tokens = await model.cached_contents.create(entry, config, 1)
             if changed.get("confirmed", True):
                 terms.ledger.cache_made(entry.token, name, tokens, entry.made + 600)
-            if changed.get("told"):
-                terms.ledger.cache_told(entry.token)
-            await model._close(model._client)
+            if changed.get("billed"):
+                terms.ledger.cache_billed(entry.token)
+            await model.connection.close()
             return name
 
         name = asyncio.run(crash())
         server.requests.clear()
         return name
 
-    @pytest.mark.parametrize("told", [False, True])
+    @pytest.mark.parametrize("billed", [False, True])
     def test_the_one_of_the_same_node_is_used_again_and_paid_for_once(
-        self, server, terms, told
+        self, server, terms, billed
     ) -> None:
-        name = self.leave(server, terms, NODE, told=told)
+        name = self.leave(server, terms, NODE, billed=billed)
         answers = ask(open_model(server, terms=terms), 3, node=NODE)
         assert calls(server)["make"] == 0
         assert {
             r.body["cachedContent"] for r in server.requests if "generateContent" in r.path
         } == {name}
         assert sum(answer.usage.cache_write_tokens or 0 for answer in answers) == (
-            0 if told else N_TOKENS
+            0 if billed else N_TOKENS
         )
         assert server.cached_contents == {}
         assert terms.ledger.caches() == []
@@ -415,7 +411,7 @@ class TestBill:
         )
         assert sum(bill.cache_write.get("cached_content", 0) for bill in server.bill) == N_TOKENS
         assert sum(answer.usage.cost_usd for answer in answers) == pytest.approx(billed)
-        assert model.terms.budget.spent_usd == pytest.approx(
+        assert model.account.terms.budget.spent_usd == pytest.approx(
             billed, rel=0.01
         )  # and seconds of storage
 

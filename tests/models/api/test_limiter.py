@@ -313,7 +313,7 @@ def test_what_the_headers_say_remains_is_all_that_is_sent_before_the_reset(
 ) -> None:
     async def main() -> list[float]:
         adaptive = limiter()
-        adaptive.told(headers)
+        adaptive.read_headers(headers)
         return await sent_at(adaptive, 1000)
 
     assert run(main()) == pytest.approx([waited_s])
@@ -322,10 +322,16 @@ def test_what_the_headers_say_remains_is_all_that_is_sent_before_the_reset(
 def test_requests_sent_since_count_against_what_remains_and_newer_headers_replace_it() -> None:
     async def main() -> tuple[list[float], list[float]]:
         adaptive = limiter()
-        adaptive.told({"x-ratelimit-remaining-tokens": "2500", "x-ratelimit-reset-tokens": "30s"})
+        adaptive.read_headers(
+            {"x-ratelimit-remaining-tokens": "2500", "x-ratelimit-reset-tokens": "30s"}
+        )
         first = await sent_at(adaptive, 1000, 1000, 1000)
-        adaptive.told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30s"})
-        adaptive.told({"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "30s"})
+        adaptive.read_headers(
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30s"}
+        )
+        adaptive.read_headers(
+            {"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "30s"}
+        )
         return first, await sent_at(adaptive, 1000, 1000)
 
     assert run(main()) == (pytest.approx([0, 0, 30]), pytest.approx([30, 60]))
@@ -334,10 +340,14 @@ def test_requests_sent_since_count_against_what_remains_and_newer_headers_replac
 def test_one_who_waits_for_a_reset_goes_soon_after_newer_headers_allow_it() -> None:
     async def main() -> list[float]:
         adaptive = limiter()
-        adaptive.told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "60s"})
+        adaptive.read_headers(
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "60s"}
+        )
         waiting = asyncio.create_task(sent_at(adaptive, 1000))
         await asyncio.sleep(10.5)
-        adaptive.told({"x-ratelimit-remaining-tokens": "5000", "x-ratelimit-reset-tokens": "60s"})
+        adaptive.read_headers(
+            {"x-ratelimit-remaining-tokens": "5000", "x-ratelimit-reset-tokens": "60s"}
+        )
         return await waiting
 
     assert run(main()) == pytest.approx([11])
@@ -535,7 +545,7 @@ def test_a_budget_of_tokens_is_used_up_by_the_providers_word_alone(
                 slot.answered()
                 if headers:
                     told = {"x-ratelimit-remaining-tokens": f"{remaining:.0f}"}
-                    adaptive.told(told | {"x-ratelimit-reset-tokens": f"{reset_s}s"})
+                    adaptive.read_headers(told | {"x-ratelimit-reset-tokens": f"{reset_s}s"})
 
     async def main() -> None:
         adaptive = limiter()

@@ -13,8 +13,9 @@ import torch
 import transformers
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models import DEMO_FOLDER, open_model
+from icl_harness.models import open_model
 from icl_harness.models.base import Answer, Sampling
+from icl_harness.models.local.provider import DEMO_FOLDER
 from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import NODE
 from tests.servers import LoopbackServer
