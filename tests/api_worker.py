@@ -11,11 +11,12 @@ import sys
 import traceback
 
 import icl_harness
-from icl_harness.models.api import asks
+from icl_harness.models.api.timing import Timing
 from tests.api_runs import WIRES
 
 GRID = {"data": "data", "modes": ["supervised", "unsupervised"], "shots": [0, 2, 5], "draws": 2}
 CONCURRENCY = 4
+TIMING = Timing(first_wait_s=0.01, longest_wait_s=0.05)
 
 
 def run(name: str, out: str, url: str) -> int:
@@ -23,7 +24,9 @@ def run(name: str, out: str, url: str) -> int:
     wire = WIRES[name]
     args = wire.model_args(concurrency=str(CONCURRENCY), max_retries="20")
     try:
-        icl_harness.run("toy", wire.id, out=out, base_url=url, model_args=args, **GRID)
+        icl_harness.run(
+            "toy", wire.id, out=out, base_url=url, model_args=args, timing=TIMING, **GRID
+        )
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         return 1
@@ -40,7 +43,6 @@ def forked(*arguments: str) -> int:
 
 
 def main(name: str) -> None:
-    asks.FIRST_WAIT_S, asks.LONGEST_WAIT_S = 0.01, 0.05
     carry_out = run
     for line in sys.stdin:
         print(carry_out(name, *line.split()), flush=True)

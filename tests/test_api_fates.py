@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import icl_harness
-from icl_harness.models.api import asks
+from icl_harness.models.api.timing import Timing
 from tests.api_runs import WIRES, Parity, Watched, Wire, every_wire, plant_keys, sent_asks
+from tests.quick import quicken_command_line
 from tests.servers import LoopbackServer
 from tests.test_end_to_end import command_line, read_csv
 
@@ -25,8 +26,7 @@ CONCURRENCY, MAX_RETRIES, N_BEFORE = 4, 2, 5
 @pytest.fixture
 def icl(toy, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     plant_keys(monkeypatch)
-    monkeypatch.setattr(asks, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(asks, "LONGEST_WAIT_S", 0.01)
+    quicken_command_line(monkeypatch, Timing(first_wait_s=0.001, longest_wait_s=0.01))
     return command_line(toy, monkeypatch, capfd)
 
 
@@ -140,7 +140,7 @@ def test_a_provider_that_dies_for_good_ends_the_run(icl, wire: Wire, fault: str)
     ]
     assert " requests was answered. The last one: " in last
     assert last.endswith("Run the same command again to resume.")
-    most = asks.UNANSWERED + MAX_RETRIES + CONCURRENCY * (MAX_RETRIES + 1)
+    most = Timing().unanswered + MAX_RETRIES + CONCURRENCY * (MAX_RETRIES + 1)
     n_answered = sum(bill.delivered for bill in server.bill)
     assert N_BEFORE - CONCURRENCY < n_answered < N_BEFORE + CONCURRENCY
     assert len(server.requests) - n_answered <= most < (N_RECORDS - n_answered) * (MAX_RETRIES + 1)
@@ -160,7 +160,7 @@ def test_a_query_that_the_provider_cannot_answer_fails_alone(
 ) -> None:
     with LoopbackServer(Parity()) as server:
         server.misbehaviour = Poisoned(0, 0, ())
-        n_tries = asks.UNANSWERED + 2
+        n_tries = Timing().unanswered + 2
         args = {"concurrency": concurrency, "max_retries": str(n_tries - 1), "timeout_s": "30"}
         assert icl(*GRID, *wire.options(server, **args))[0] == 1
     assert statuses() == {"ok": N_RECORDS - 2, "failed": 2}

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 import icl_harness
-from icl_harness.models.api import asks
+from icl_harness.models.api.timing import Timing
 from tests.api_runs import (
     Parity,
     Watched,
@@ -36,8 +36,6 @@ TIMEOUT_S = (
 def quick(toy, monkeypatch) -> None:
     lengthen_shots()
     plant_keys(monkeypatch)
-    monkeypatch.setattr(asks, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(asks, "LONGEST_WAIT_S", 0.05)
 
 
 @every_wire
@@ -56,6 +54,7 @@ def test_every_query_is_answered_once_and_the_bill_is_the_sum_of_the_records(
             out="out",
             base_url=server.base_url(wire.provider),
             model_args=args,
+            timing=Timing(first_wait_s=0.01, longest_wait_s=0.05),
             **GRID,
         )
     records = run.records()

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from icl_harness.cli.app import main
-from icl_harness.models.api import asks
+from icl_harness.models.api.requests import Requests
+from icl_harness.models.api.timing import Timing
 from tests.api_runs import Parity, Wire, every_wire, lengthen_shots, plant_keys
 from tests.models.api.apis import CLASSES
+from tests.quick import quicken_command_line
 from tests.servers import LoopbackServer
 
 KEY = "Zq7XwV3nLp9RtY2mKd84hBcG"
@@ -80,7 +82,7 @@ class Watch:
 def icl(toy, monkeypatch, capfd, caplog) -> Watch:
     lengthen_shots(n_queries=3)
     plant_keys(monkeypatch, KEY)
-    monkeypatch.setattr(asks, "FIRST_WAIT_S", 0.001)
+    quicken_command_line(monkeypatch, Timing(first_wait_s=0.001))
     caplog.set_level(logging.DEBUG)
     return Watch(toy, monkeypatch, capfd, caplog)
 
@@ -162,7 +164,7 @@ def test_no_broken_body_or_bug_gives_the_key_away(
     icl, server, wire: Wire, debug: tuple[str, ...], monkeypatch
 ) -> None:
     with monkeypatch.context() as bug:
-        bug.setattr(asks.Asks, "_learn", lambda *_: 1 / 0)
+        bug.setattr(Requests, "_learn", lambda *_: 1 / 0)
         assert icl(*run("bug", wire, server), *debug) == 1
         assert "ZeroDivisionError" in icl.said
     fields = (

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import icl_harness
-from icl_harness.models.api import asks
+from icl_harness.models.api.timing import Timing
 from tests.api_runs import (
     Parity,
     Watched,
@@ -21,6 +21,7 @@ from tests.api_runs import (
     plant_keys,
     sent_asks,
 )
+from tests.quick import quicken_command_line
 from tests.servers import KINDS, LoopbackServer
 from tests.test_end_to_end import command_line
 
@@ -33,8 +34,7 @@ FITS = 4  # shots of 1,204 words each
 def icl(toy, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     lengthen_shots()
     plant_keys(monkeypatch)
-    monkeypatch.setattr(asks, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(asks, "LONGEST_WAIT_S", 0.01)
+    quicken_command_line(monkeypatch, Timing(first_wait_s=0.001, longest_wait_s=0.01))
     return command_line(toy, monkeypatch, capfd)
 
 

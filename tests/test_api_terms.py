@@ -17,11 +17,12 @@ from icl_harness import ScriptedModel
 from icl_harness.cli import execute as runs
 from icl_harness.errors import BudgetSpent, SpecError, StoreError
 from icl_harness.models import open_model
-from icl_harness.models.api import backend, batch_desk, batches
+from icl_harness.models.api import account
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates, limiter_of
 from icl_harness.report.run import load_runs
 from tests.api_runs import Parity, lengthen_shots, plant_keys
+from tests.quick import QUICK
 from tests.servers import LoopbackServer
 
 MODELS = ["openai/gpt-4.1", "anthropic/claude-sonnet-4-5", "google/gemini-2.5-flash"]
@@ -31,8 +32,6 @@ every_model = pytest.mark.parametrize("name", MODELS)
 @pytest.fixture(autouse=True)
 def _quick(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant_keys(monkeypatch)
-    for module, wait, s in ((batches, "SETTLE_S", 0.02), (batch_desk, "FIRST_POLL_S", 0.01)):
-        monkeypatch.setattr(module, wait, s)
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def given(name: str, server: LoopbackServer) -> Any:
 
 
 def go(model: Any, out: str = "out", **how: Any) -> icl_harness.Run:
-    grid = {"data": "data", "modes": ["supervised"], "shots": [0, 2], "draws": 1}
+    grid = {"data": "data", "modes": ["supervised"], "shots": [0, 2], "draws": 1, "timing": QUICK}
     return icl_harness.run("toy", model, out=out, **{**grid, **how})
 
 
@@ -71,11 +70,11 @@ def test_an_open_model_is_paced_by_the_rates_of_the_run(
 ) -> None:
     told = []
 
-    def noted(account: str, rates: Rates, most: int) -> Any:
+    def noted(name: str, rates: Rates, most: int) -> Any:
         told.append(rates)
-        return limiter_of(account, rates, most)
+        return limiter_of(name, rates, most)
 
-    monkeypatch.setattr(backend, "limiter_of", noted)
+    monkeypatch.setattr(account, "limiter_of", noted)
     model = given(name, server)
     for rpm in (60_000.0, 90_000.0):
         go(model, f"{rpm}", rpm=rpm, tpm=1e9)

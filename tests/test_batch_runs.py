@@ -15,13 +15,13 @@ import pytest
 import icl_harness
 from icl_harness.errors import ProviderError, SpecError, StoreError
 from icl_harness.models.anthropic.batch_api import AnthropicBatches
-from icl_harness.models.api import asks, batch_desk, batches
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.google.batch_api import GoogleBatches
 from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.store.bank import read_bank
-from tests.batch_worker import BANKED, GRID, PLAIN, go, make_quick
+from tests.batch_worker import BANKED, GRID, PLAIN, TIMING, go, make_small
+from tests.quick import quicken_command_line
 from tests.servers import KINDS, LoopbackServer
 from tests.test_end_to_end import command_line
 
@@ -39,12 +39,10 @@ every_provider = pytest.mark.parametrize("provider", list(MODELS))
 def keys(monkeypatch: pytest.MonkeyPatch, toy: Path) -> None:
     for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
         monkeypatch.setenv(f"{name}_API_KEY", "planted-key-0123456789")
-    for module, name in ((batches, "SETTLE_S"), (batches, "MOST_TRIES"), (batch_desk, "FIRST_POLL_S"),
-                         (batch_desk, "LONGEST_POLL_S"), (batch_desk, "UNSURE_S"), (asks, "FIRST_WAIT_S"),
-                         (asks, "LONGEST_WAIT_S"), (OpenAIBatches, "most_requests"),
-                         (AnthropicBatches, "most_requests"), (GoogleBatches, "most_requests")):  # fmt: skip
-        monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
-    make_quick()
+    for api in (OpenAIBatches, AnthropicBatches, GoogleBatches):
+        monkeypatch.setattr(api, "most_requests", api.most_requests)  # put back afterwards
+    make_small()
+    quicken_command_line(monkeypatch, TIMING)
 
 
 def reply(prompt: str) -> str:

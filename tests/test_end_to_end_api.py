@@ -122,7 +122,7 @@ def expected(oracle: Oracle, shared_data: Path, tmp_path_factory) -> icl_harness
 def test_the_grid_gives_the_same_through_every_sdk(
     icl, oracle, expected, shared_data, sdk: str
 ) -> None:
-    provider = CLASSES[sdk].provider
+    provider = CLASSES[sdk].service.provider
     with LoopbackServer(oracle) as server:
         code, out, err = icl(
             "run", *TASKS, "--data", str(shared_data), "--model", f"{provider}/some-model", *OPTIONS, "--out", "out",

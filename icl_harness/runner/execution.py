@@ -88,9 +88,7 @@ class Execution(Settings):
         """Return the terms on which APIs are asked."""
         budget = None if self.max_cost is None else Budget(self.max_cost)
         rates = Rates(rpm=self.rpm, tpm=self.tpm)
-        return Terms(
-            rates=rates, budget=budget, batch=self.batch, timing=self.timing, say=self.say
-        )
+        return Terms(rates=rates, budget=budget, batch=self.batch, timing=self.timing, say=self.say)
 
     def disk_cache(self) -> KvCache | None:
         """Return where local models keep keys and values between runs."""

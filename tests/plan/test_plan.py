@@ -226,7 +226,7 @@ class TestPlan:
         )
 
     def test_it_needs_no_key_and_says_that_it_estimates(self, icl, monkeypatch) -> None:
-        for name in CLASSES["anthropic"].key_names:
+        for name in CLASSES["anthropic"].service.key_names:
             monkeypatch.delenv(name)
         code, out, err = icl(
             "plan", "toy", "--model", "anthropic/claude-sonnet-4-5", "--data", "data", *GRID

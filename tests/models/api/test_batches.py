@@ -20,11 +20,11 @@ import pytest
 from icl_harness.errors import AccountError, BudgetSpent, ModelError, ProviderError, SpecError
 from icl_harness.models import open_model
 from icl_harness.models.anthropic.batch_api import AnthropicBatches
-from icl_harness.models.api.model import ApiModel
 from icl_harness.models.api.batch_file import BatchRequest, Shared, fill_file, most_usd
 from icl_harness.models.api.batch_jobs import BatchJobs
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import Ledger
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.api.timing import Timing

@@ -156,7 +156,7 @@ def test_a_refused_key_stops_with_one_line_that_does_not_hold_it(sdk: str) -> No
 def test_without_a_key_nothing_is_sent_and_the_estimate_says_so(
     sdk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in CLASSES[sdk].key_names:
+    for name in CLASSES[sdk].service.key_names:
         monkeypatch.delenv(name, raising=False)
     with LoopbackServer() as server:
         cls = CLASSES[sdk]
