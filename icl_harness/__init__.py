@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from icl_harness.report.run import Run
     from icl_harness.tasks import dialect_world
     from icl_harness.tasks.discovery import task
+    from icl_harness.tasks.holdout import holdout
     from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
-    from icl_harness.tasks.rows import Row, holdout, hub, rows
+    from icl_harness.tasks.rows import Row, hub, rows
     from icl_harness.tasks.scoring import (
         UNPARSED,
         Score,
@@ -66,7 +67,7 @@ _HOMES = {
     "final_answer": "tasks.scoring",
     "final_match": "tasks.scoring",
     "first_line": "tasks.scoring",
-    "holdout": "tasks.rows",
+    "holdout": "tasks.holdout",
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
     "macro_f1": "tasks.metrics",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,8 @@ class Example:
 
 def _text(value: Any, name: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DataError(f"the {name} is {json.dumps(value)}; a number must be finite.")
         return str(value)
     if not isinstance(value, str):
         raise DataError(f"the {name} is {json.dumps(value, default=repr)[:40]}; it must be text.")

@@ -57,7 +57,7 @@ class PromptPath:
     `shots` are nested unless they are a `ShotSource` that says otherwise. `variables` are what
     every block of the template may use beside its own (labels and the task's fields). `worked` are
     the examples of the unsupervised format block; they stay the same as K grows. `cuts` are the
-    shot counts of the grid: a provider's cache may be asked for there.
+    shot counts of the grid, where a provider may cache a prefix.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class PromptPath:
         )
         self._nodes = [root]
         self._arranged = {0: root}
+        self._selected: dict[str, list[Edge]] = {}  # by shot: many queries share some
         self._format = (
             self._render("format", examples=list(worked)) if mode == "unsupervised" else ""
         )
@@ -146,8 +147,8 @@ class PromptPath:
         if not text.startswith(query):
             raise TemplateError(
                 f"template {self._template.name}: its shot block does not begin as its query block "
-                "does, so that a shot cannot be told as two turns of a chat. Let them begin alike, "
-                "or use --format text."
+                "does, so that a shot cannot be split into two messages of a chat. Let them begin "
+                "alike, or use --format text."
             )
         answer = text[len(query) :].strip()
         return [Edge(text=query, role="user"), Edge(text=answer, shot=shot, role="assistant")]
@@ -161,7 +162,7 @@ class PromptPath:
         sample: int = 0,
         weighed: bool = False,
     ) -> Query:
-        """Return what is asked about `example` behind any node of this path.
+        """Return the query about `example`, which may follow any node of this path.
 
         `k` is the shot count, which only the query of a path that `selects` needs: it brings its
         own shots. `weighed`: render the continuation that gives each choice as the answer, too.
@@ -186,8 +187,11 @@ class PromptPath:
         """Return the shots that are selected for a query, and the format block behind them."""
         assert self._source.select is not None
         assert k is not None, "a query that brings its own shots needs their number"
-        shots = self._source.select(example, k)
-        edges = [edge for shot in shots for edge in self._edges(shot)]
+        edges: list[Edge] = []
+        for shot in self._source.select(example, k):
+            if shot.id not in self._selected:
+                self._selected[shot.id] = self._edges(shot)
+            edges += self._selected[shot.id]
         if self._format:
             edges.append(Edge(text=self._format, role=self._user))
         return tuple(edges)

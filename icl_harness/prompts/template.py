@@ -14,7 +14,7 @@ BLOCKS = ("preamble", "shot", "format", "query")
 
 
 class Template:
-    """A family of prompts: one Jinja file with the named blocks preamble, shot, format and query."""
+    """A family of prompts: one Jinja file with the blocks preamble, shot, format and query."""
 
     def __init__(self, source: str, name: str) -> None:
         import jinja2
@@ -64,7 +64,7 @@ class Template:
                 f"template {self.name}, block {block}: {error.message}. It may use {known}."
             ) from error
         except Exception as error:
-            # a template is user code: whatever it raises is told in its name
+            # A template is user code: whatever it raises is reported in its name.
             raise TemplateError(
                 f"template {self.name}, block {block}: {type(error).__name__}, {error}."
             ) from error
@@ -74,8 +74,9 @@ def load_template(task: Task) -> Template:
     """Return the task's prompts. Raises `TemplateError`, or `SpecError` where there are none."""
     files = content("prompts", ".jinja")
     if task.prompts not in files:
+        close = nearest(task.prompts, files)
         raise SpecError(
-            f"task {task.name}: there is no prompts/{task.prompts}.jinja.{nearest(task.prompts, files)} "
-            "Add the file or name one that exists."
+            f"task {task.name}: there is no prompts/{task.prompts}.jinja.{close} Add the file or "
+            "name one that exists."
         )
     return Template.load(files[task.prompts])

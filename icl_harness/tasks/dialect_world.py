@@ -70,7 +70,7 @@ class World:
 
 @cache
 def world() -> World:
-    """The one world there is; the same arrays on every machine (a test holds them to a checksum)."""
+    """The one world: the same arrays on every machine (a test holds them to a checksum)."""
     rng = np.random.default_rng(WORLD_SEED)
     frequencies = rng.dirichlet(np.full(N_WORDS, CONCENTRATION), size=N_DIALECTS)
     return World(frequencies, rng.integers(0, N_LABELS, size=(N_DIALECTS, N_WORDS)))

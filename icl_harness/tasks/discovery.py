@@ -43,10 +43,8 @@ class Family:
         if chosen in groups:
             return list(groups[chosen])
         known = [*self.subsets, *groups]
-        close = (
-            nearest(chosen, known)
-            or f" It has {', '.join(known[:8])}{', …' if len(known) > 8 else ''}."
-        )
+        more = ", …" if len(known) > 8 else ""
+        close = nearest(chosen, known) or f" It has {', '.join(known[:8])}{more}."
         raise SpecError(f"task {base} has no subset {chosen!r}.{close}")
 
 
@@ -110,10 +108,9 @@ def family_names() -> list[str]:
 
 @contextlib.contextmanager
 def authors_code(where: str, failed: str, kind: type[IclError]) -> Iterator[None]:
-    """Tell whatever a task author's code raises in one line in its name; also that it calls
-    sys.exit.
+    """Turn whatever a task author's code raises into an error of one line, sys.exit too.
 
-    An exception is told as `where` and, going on from it, `failed`.
+    `where` names the code, `failed` what it did not do.
     """
     try:
         yield
@@ -146,7 +143,8 @@ def load_family(name: str) -> Family | None:
     family = module.__dict__.get(name)
     if not isinstance(family, Family):
         raise SpecError(
-            f"task file {path} defines no task {name!r}. It needs a function {name} marked with @task."
+            f"task file {path} defines no task {name!r}. It needs a function {name} marked with "
+            "@task."
         )
     return replace(
         family,

@@ -12,20 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from icl_harness.errors import DataError, SpecError, nearest
 from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
-from icl_harness.tasks.discovery import (
-    Family,
-    authors_code,
-    family_names,
-    load_family,
-)
+from icl_harness.tasks.discovery import Family, authors_code, family_names, load_family
 from icl_harness.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task's examples with the variant's label map applied; hashes are of all fields, in order."""
+    """A task's examples under labels of its own; hashes are of all fields, in order."""
 
     pool: tuple[Example, ...]
     queries: tuple[Example, ...]
@@ -49,13 +46,12 @@ def find_tasks(name: str) -> list[Task]:
 
 def list_tasks() -> list[Task]:
     """Return every task with every subset. Reads no data."""
-    families = {name: load_family(name) for name in family_names()}
-    return [
-        _build(family, name, s)
-        for name, family in families.items()
-        if family
-        for s in family.subsets or (None,)
-    ]
+    tasks = []
+    for name in family_names():
+        family = load_family(name)
+        if family is not None:
+            tasks += [_build(family, name, subset) for subset in family.subsets or (None,)]
+    return tasks
 
 
 def _build(family: Family, base: str, subset: str | None) -> Task:
@@ -76,10 +72,9 @@ def load_examples(
     `seed` and `draw` matter to generated tasks alone. Raises `SpecError` or `DataError`.
     """
     if variant not in task.variants:
+        known = ", ".join(task.variants)
         close = nearest(variant, task.variants)
-        raise SpecError(
-            f"task {task.name} has no variant {variant!r}; it has {', '.join(task.variants)}.{close}"
-        )
+        raise SpecError(f"task {task.name} has no variant {variant!r}; it has {known}.{close}")
     if task.generate:
         pool, queries = _generated(task, seed, draw, variant)
     else:
@@ -89,10 +84,8 @@ def load_examples(
     if task.leaks == "error":
         refuse_leaks(leaks, f"task {task.name}")
     dropped = {pool_id for pool_id, _ in leaks}
-    pool = [example for example in pool if example.id not in dropped]
-    pool, queries = (
-        [_relabelled(example, task, variant) for example in side] for side in (pool, queries)
-    )
+    pool = [_relabelled(e, task, variant) for e in pool if e.id not in dropped]
+    queries = [_relabelled(e, task, variant) for e in queries]
     return Dataset(
         tuple(pool), tuple(queries), len(dropped), content_hash(pool), content_hash(queries)
     )
@@ -102,12 +95,11 @@ def labels_of(task: Task, variant: str = "default") -> tuple[str, ...]:
     """Return the labels as prompts of the variant list them; a map onto the same labels keeps their
     order.
     """
-    shown = (
-        tuple(task.label_maps[variant][label] for label in task.labels)
-        if variant in task.label_maps
-        else ()
-    )
-    return task.labels if not shown or set(shown) == set(task.labels) else shown
+    if variant not in task.label_maps:
+        return task.labels
+    mapping = task.label_maps[variant]
+    mapped = tuple(mapping[label] for label in task.labels)
+    return task.labels if set(mapped) == set(task.labels) else mapped
 
 
 def _rows(task: Task, data: Path | None) -> tuple[list[Example], list[Example]]:
@@ -119,9 +111,7 @@ def _rows(task: Task, data: Path | None) -> tuple[list[Example], list[Example]]:
     base = task.name.partition(":")[0]
     pool = task.pool.examples(task.example, base, data)
     queries = task.queries.examples(task.example, base, data)
-    return [_with_choices(e, task.labels) for e in pool], [
-        _with_choices(e, task.labels) for e in queries
-    ]
+    return _with_labels(pool, task.labels), _with_labels(queries, task.labels)
 
 
 def _generated(
@@ -129,8 +119,6 @@ def _generated(
 ) -> tuple[list[Example], list[Example]]:
     assert task.generate
     draw = draw if task.per_draw else 0
-    import numpy as np
-
     # The name's hash keeps tasks apart; the variant is not in the seed, so that variants share
     # their inputs.
     name = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:4])
@@ -138,14 +126,16 @@ def _generated(
         made = task.generate(np.random.default_rng([seed, draw, name]), variant, draw)
     if not _is_dataset(made):
         raise DataError(
-            f"task {task.name}: its generate returned {shown(made)}; it must return pool and queries, two lists of "
-            "Examples."
+            f"task {task.name}: its generate returned {shown(made)}; it must return pool and "
+            "queries, two lists of Examples."
         )
     pool, queries = made
     # Every draw asks other queries: their ids must say so, or statistics would take them for the
     # same.
     prefix = f"d{draw}-" if task.per_draw else ""
-    return _generated_side(pool, prefix, task.labels), _generated_side(queries, prefix, task.labels)
+    pool = [replace(example, id=prefix + example.id) for example in pool]
+    queries = [replace(example, id=prefix + example.id) for example in queries]
+    return _with_labels(pool, task.labels), _with_labels(queries, task.labels)
 
 
 def _is_dataset(made: object) -> bool:
@@ -156,14 +146,11 @@ def _are_examples(side: object) -> bool:
     return isinstance(side, tuple | list) and all(isinstance(example, Example) for example in side)
 
 
-def _generated_side(
-    examples: Sequence[Example], prefix: str, labels: tuple[str, ...]
-) -> list[Example]:
-    return [_with_choices(replace(e, id=prefix + e.id), labels) for e in examples]
-
-
-def _with_choices(example: Example, labels: tuple[str, ...]) -> Example:
-    return replace(example, choices=labels) if labels and not example.choices else example
+def _with_labels(examples: Sequence[Example], labels: tuple[str, ...]) -> list[Example]:
+    """Return the examples with the task's labels as choices, where they have none of their own."""
+    if not labels:
+        return list(examples)
+    return [e if e.choices else replace(e, choices=labels) for e in examples]
 
 
 def _relabelled(example: Example, task: Task, variant: str) -> Example:
@@ -172,7 +159,6 @@ def _relabelled(example: Example, task: Task, variant: str) -> Example:
         return example
     unknown = [label for label in (example.target, *example.choices) if label not in mapping]
     if unknown:
-        raise DataError(
-            f"task {task.name}, example {example.id}: variant {variant} does not map {unknown[0]!r}."
-        )
+        where = f"task {task.name}, example {example.id}"
+        raise DataError(f"{where}: variant {variant} does not map {unknown[0]!r}.")
     return replace(example, target=mapping[example.target], choices=labels_of(task, variant))

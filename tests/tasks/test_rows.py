@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
-from icl_harness.tasks.rows import MakeExample, Row, file_rows, holdout, hub, rows
+from icl_harness.tasks.holdout import holdout
+from icl_harness.tasks.row_files import file_rows
+from icl_harness.tasks.rows import MakeExample, Row, hub, rows
 
 
 def make(row: Row) -> Example:
@@ -127,6 +129,7 @@ BAD = {
         "[1]\n",
         r"line 1, column 1: a JSON list\. Each line must be one JSON object",
     ),
+    "not a number": ("train.jsonl", '{"text": "a", "label": NaN}\n', r"line 1: the target is NaN"),
     "huge number": ("train.jsonl", '{"text": ' + "1" * 5000 + "}", r"line 1, column 1: .*limit"),
     "deep json": ("train.jsonl", "[" * 100_000, r"line 1, column 1: .*recursion"),
     "not utf-8": (

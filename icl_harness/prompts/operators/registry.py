@@ -46,7 +46,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """What stands behind an operator's `=`. `read` raises `ValueError` where the `rule` is broken."""
+    """What stands behind an operator's `=`. `read` raises `ValueError` where it breaks the rule."""
 
     read: Callable[[str], Value]
     rule: str
