@@ -230,6 +230,29 @@ def export(
 
 
 @app.command()
+def rescore(run_folder: OneRun) -> None:
+    """Score the stored answers again, with the task file as it is now: another scorer, another
+    metric. Asks no model. curves.csv and curves.png are written anew.
+    """
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.cli.tables import print_curves, tell
+    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.run import Run
+    from icl_harness.runner.rescoring import rescore as score_again
+
+    found = score_again(run_folder)
+    done = Run(run_folder)
+    records = done.records()
+    frame = table(records, metrics=chosen_metrics([done.header]))
+    files = _write_results(done, frame)
+    print_curves([done], frame, records)
+    for note in found.notes:
+        tell(note)
+    tell(f"{found.n_scored:,} answers scored again, {found.n_changed:,} scores changed")
+    tell(f"{run_folder}/  {files}")
+
+
+@app.command()
 def show(
     run_folder: OneRun,
     query: Annotated[str, typer.Option(metavar="ID", help="The query.")],

@@ -20,6 +20,7 @@ from icl_harness.runner.concurrency import run_async
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.overflow import refuse_overflow
+from icl_harness.runner.provenance import spec_defaults
 from icl_harness.runner.spec import Spec, default_folder
 from icl_harness.runner.walk import Watch, run_experiment
 from icl_harness.store.records import RunStore
@@ -66,7 +67,7 @@ def execute(
     with _workers(how) as workers:
         experiment = Experiment(spec, models, workers, how.disk_cache(), terms, batch=how.batch)
         _refuse_early(experiment, out, how)
-        store = RunStore.create_or_resume(out, experiment.header())
+        store = RunStore.create_or_resume(out, experiment.header(), spec_defaults())
         terms.ledger = Ledger(out)
         if terms.budget is not None:
             terms.budget.spent_usd = spent_usd(experiment, store)

@@ -35,6 +35,7 @@ from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment, Line, stand_in
 from icl_harness.runner.groups import Request
 from icl_harness.runner.overflow import Fitting, longest_first
+from icl_harness.runner.provenance import spec_defaults
 from icl_harness.runner.schedule import AnswersAhead, Bundle, Scope
 from icl_harness.runner.scopes import bank_scope, cell_of, line_scope
 from icl_harness.store.bank import Bank
@@ -54,7 +55,7 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
     with contextlib.ExitStack() as stack:
         store = None
         if (folder / RUN_FILE).exists():
-            store = RunStore.open(folder, experiment.header())
+            store = RunStore.open(folder, experiment.header(), spec_defaults())
             stack.enter_context(contextlib.closing(store))
         planner = _Planner(experiment, folder, store)
         try:

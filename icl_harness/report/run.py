@@ -112,8 +112,9 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
     }
     differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
     for what, ours, others in (
-        ("wording or scoring", mine["prompts"], theirs["prompts"]),
-        ("weights", mine["weights"], theirs["weights"]),
+        ("wording", _hashes(mine, "wording"), _hashes(theirs, "wording")),
+        ("scoring", _hashes(mine, "scoring"), _hashes(theirs, "scoring")),
+        ("weights", mine.get("weights", {}), theirs.get("weights", {})),
         ("server", servers(mine), servers(theirs)),
     ):
         both = set(ours) & set(others)
@@ -124,6 +125,11 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
         )
     if _keys(frame, cell) & _keys(other_frame, cell):
         raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
+
+
+def _hashes(header: dict[str, Any], part: str) -> dict[str, str]:
+    """Return a part of run.json; runs of version 0.1 have one hash for wording and scoring."""
+    return dict(header.get(part) or header.get("prompts", {}))
 
 
 def _keys(frame: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:

@@ -6,13 +6,9 @@ refused here, before anything is asked or written.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +25,12 @@ from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Query, Shot
 from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
+from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import Attempt, Bank
 from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, load_examples
 from icl_harness.tasks.task import Task
-
-PACKAGES = (
-    "icl-harness", "numpy", "scikit-learn", "datasets", "torch", "transformers", "tokenizers",
-    "openai", "anthropic", "google-genai",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +126,16 @@ class Experiment:
         return {
             "spec": self.spec.as_dict(),
             "data": data,
-            "prompts": {task.name: self._wording(task) for task in self.tasks},
+            "wording": {
+                task.name: wording_hash(task, self.templates[task.name]) for task in self.tasks
+            },
+            "scoring": {task.name: scoring_hash(task) for task in self.tasks},
             # What tells a local model from another under the same name; None where nothing does.
-            "weights": {name: weights_of(told) for name, told in models.items()},
+            "weights": {name: weights_of(model) for name, model in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,
             "models": models,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **package_versions()},
         }
 
     def lines(self) -> Iterator[Line]:
@@ -266,21 +261,6 @@ class Experiment:
             scoring=self.spec.scoring,
         )
 
-    def _wording(self, task: Task) -> str:
-        """Return a hash of what is asked of a model beside the examples, where its answer ends and
-        how it is scored.
-        """
-        words = [
-            self.templates[task.name].hash,
-            task.fields,
-            task.labels,
-            task.label_maps,
-            task.max_tokens,
-            task.stop,
-        ]
-        words += [task.metric.name, _scoring(task.scorer), _scoring(task.reward)]
-        return hashlib.sha256(json.dumps(words, default=str).encode()).hexdigest()
-
     def _check(self, task: Task, variant: str) -> None:
         """Refuse what the task cannot give, and render one prompt of each mode to find a faulty
         template.
@@ -351,24 +331,6 @@ class Experiment:
         )  # fmt: skip
 
 
-def _scoring(function: Any) -> Any:
-    """Return what tells one scorer from another: its name, and for a user's own function what it
-    does.
-    """
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
-    code = getattr(function, "__code__", None)
-    return name if name.startswith("icl_harness.") or code is None else [name, _does(code)]
-
-
-def _does(code: Any) -> Any:
-    """Return a code object's instructions and constants; where its file lies and its line numbers
-    do not matter.
-    """
-    if isinstance(code, types.CodeType):
-        return [code.co_code.hex(), code.co_names, [_does(constant) for constant in code.co_consts]]
-    return sorted(map(repr, code)) if isinstance(code, tuple | frozenset) else repr(code)
-
-
 def stand_in(example: Example) -> Attempt:
     """Return an attempt that lets the words of reinforced mode be rendered before there is a bank:
     the gold answer.
@@ -384,13 +346,3 @@ def stand_in(example: Example) -> Attempt:
         model="",
         kept=True,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -65,9 +65,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         header = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is damaged: it is not JSON ({error}).") from error
-    if not isinstance(header, dict) or not {"spec", "data", "prompts", "tasks", "weights"} <= set(
-        header
-    ):
+    if not isinstance(header, dict) or not header.keys() >= {"spec", "data", "tasks"}:
         raise StoreError(
             f"{file} is damaged, or not a run's: it lacks what every run says of itself."
         )
@@ -93,26 +91,53 @@ def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: model.get("base_url") for name, model in header.get("models", {}).items()}
 
 
-def check_same(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
-    """Raise `StoreError` naming the first difference of spec or data; versions may differ, numbers
-    of one run not.
+def check_same(
+    path: Path,
+    found: Mapping[str, Any],
+    header: Mapping[str, Any],
+    spec_defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise `StoreError` naming the first difference of spec, data, wording, weights, servers or
+    scoring; versions may differ, numbers of one run not.
+
+    `spec_defaults`: what options meant before they were there, for a run.json of then.
     """
-    parts = {
-        "spec": "spec",
-        "data": "data",
-        "prompts": "wording or scoring of the task",
-        "weights": "model's weights",
-    }
-    pairs = [(part, what, found[part], header[part]) for part, what in parts.items()]
-    for part, what, old, new in [*pairs, ("servers", "server", servers(found), servers(header))]:
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                if part == "data":
-                    raise StoreError(
-                        f"{path} holds a run on other data of {key}: its files have changed since. "
-                        "Choose another --out, or delete the folder."
-                    )
-                raise StoreError(
-                    f"{path} holds a run of another {what}: {key} is {json.dumps(old.get(key))} there and "
-                    f"{json.dumps(new.get(key))} here. Choose another --out, or ask for the same."
-                )
+    if "spec" in header:
+        spec = {**(spec_defaults or {}), **found.get("spec", {})}
+        _refuse_another(path, "spec", spec, header["spec"])
+    for key in _differing(found, header, "data"):
+        raise StoreError(
+            f"{path} holds a run on other data of {key}: its files have changed since. "
+            "Choose another --out, or delete the folder."
+        )
+    if "wording" not in found and "prompts" in found:
+        raise StoreError(
+            f"{path} was made by version 0.1, which did not tell wording and scoring apart. "
+            f"Run `icl rescore {path}` once; it asks no model."
+        )
+    for key in _differing(found, header, "wording"):
+        raise StoreError(
+            f"{path} holds a run of another wording of {key}: its template, fields, labels, stop or "
+            "max_tokens have changed since. Choose another --out, or take the change back."
+        )
+    _refuse_another(path, "model's weights", found.get("weights", {}), header.get("weights", {}))
+    _refuse_another(path, "server", servers(found), servers(header))
+    for key in _differing(found, header, "scoring"):
+        raise StoreError(
+            f"{path}: how answers to {key} are scored has changed since (task file, scorer or "
+            f"metric). Run `icl rescore {path}` to score the stored answers so; it asks no model."
+        )
+
+
+def _differing(found: Mapping[str, Any], header: Mapping[str, Any], part: str) -> list[str]:
+    old, new = found.get(part, {}), header.get(part, {})
+    return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+def _refuse_another(path: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for key in _differing({"": old}, {"": new}, ""):
+        there, here = json.dumps(old.get(key)), json.dumps(new.get(key))
+        raise StoreError(
+            f"{path} holds a run of another {what}: {key} is {there} there and {here} here. "
+            "Choose another --out, or ask for the same."
+        )

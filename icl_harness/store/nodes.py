@@ -32,22 +32,32 @@ def text_of(db: sqlite3.Connection, key: int) -> str:
 def node_id(db: sqlite3.Connection, node: Node) -> int:
     """Return the id of a node, stored where it is new, as are the shot counts of the grid on its
     path: their nodes will be wanted, too.
+
+    A parent must have the same shots, not only the same text: other draws may show equal examples.
     """
-    new: list[Node] = []
-    key, at = None, node
-    while (key := _find(db, at)) is None:
-        new.append(at)
-        if at.parent is None:
-            break
-        at = at.parent
+    found = _find(db, node)
+    if found is not None:
+        return found
+    path = node.path
+    shots = [edge.shot.id for edge in path if edge.shot is not None]
+    parent, n_edges = _parent(db, path, shots)
     edges: list[Node] = []
-    for edge in reversed(new):
+    for edge in path[n_edges:]:
         edges.append(edge)
-        if edge.cut or edge is node:
-            key = _insert(db, key, edges)
+        if edge is node or (edge.cut and _find(db, edge) is None):
+            parent = _insert(db, parent, edges)
             edges = []
-    assert key is not None
-    return key
+    assert parent is not None
+    return parent
+
+
+def _parent(db: sqlite3.Connection, path: list[Node], shots: list[str]) -> tuple[int | None, int]:
+    """Return the nearest stored node of a path with its shots, and how many edges lead there."""
+    for i in range(len(path) - 2, -1, -1):
+        key = _find(db, path[i])
+        if key is not None and shot_ids(db, key) == shots[: path[i].n_shots]:
+            return key, i + 1
+    return None, 0
 
 
 def turns(db: sqlite3.Connection, key: int) -> list[tuple[str, str]]:

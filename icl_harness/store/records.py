@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,13 @@ from icl_harness.store.nodes import turns
 from icl_harness.store.queries import add_queries, read_queries
 from icl_harness.store.rows import rows, table
 from icl_harness.store.schema import database_errors, open_for_reading, open_for_writing
+from icl_harness.store.scores import (
+    NewScore,
+    ScoredText,
+    replace_scores,
+    rescorings,
+    scored_texts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CELL",
     "Cell",
+    "NewScore",
     "Outcome",
     "Record",
     "RunStore",
@@ -86,7 +94,12 @@ class RunStore:
         self._unlock = unlock
 
     @classmethod
-    def open(cls, path: Path, header: dict[str, Any] | None = None) -> RunStore:
+    def open(
+        cls,
+        path: Path,
+        header: dict[str, Any] | None = None,
+        spec_defaults: Mapping[str, Any] | None = None,
+    ) -> RunStore:
         """Open a run, finished or not, for reading. Raises `StoreError` where there is none, or not
         `header`'s.
         """
@@ -97,7 +110,7 @@ class RunStore:
             )
         found = read_header(path) or {}
         if header is not None:
-            check_same(path, found, header)
+            check_same(path, found, header, spec_defaults)
         with database_errors(path):
             connection = open_for_reading(path / RECORDS_FILE)
             try:
@@ -108,7 +121,9 @@ class RunStore:
         return cls(path, connection)
 
     @classmethod
-    def create_or_resume(cls, path: Path, header: dict[str, Any]) -> RunStore:
+    def create_or_resume(
+        cls, path: Path, header: dict[str, Any], spec_defaults: Mapping[str, Any] | None = None
+    ) -> RunStore:
         """Open a folder for a run whose `run.json` is `header`, or go on with the same run.
 
         Raises `StoreError` where the folder holds something else, another spec, or a run that is
@@ -117,7 +132,7 @@ class RunStore:
         with _locked(path) as undo:
             found = read_header(path)
             if found is not None:
-                check_same(path, found, header)
+                check_same(path, found, header, spec_defaults)
             connection = undo.enter_context(_writing(path, found or header))
             if found is None:
                 write_header(path, header)
@@ -231,6 +246,33 @@ class RunStore:
         """Yield the records as tuples of `COLUMNS` (rows.py), in bounded memory."""
         with database_errors(self.path):
             yield from rows(self._db, with_shots=shot_ids)
+
+    def scored_texts(self) -> Iterator[ScoredText]:
+        """Yield the answers that can be scored again, those to one query together."""
+        with database_errors(self.path):
+            yield from scored_texts(self._db)
+
+    def replace_scores(
+        self,
+        new: Iterable[NewScore],
+        metrics: Mapping[str, str],
+        scoring: Mapping[str, str],
+        before: Mapping[str, str],
+    ) -> list[dict[str, Any]]:
+        """Replace scores, all or none; return what is noted of this time and all before. `metrics`
+        and `scoring` are each task's now, `before` its scoring until now.
+        """
+        with database_errors(self.path), self._db:
+            replace_scores(self._db, new, metrics, scoring, before)
+            return rescorings(self._db)
+
+    def leaves(self, cell: Cell) -> set[str]:
+        """Return the hashes of the prefixes that a cell's answers were given to."""
+        find = (
+            "SELECT DISTINCT n.hash FROM records r JOIN nodes n ON n.id = r.node "
+            "WHERE r.cell = ? AND r.status = 'ok'"
+        )
+        return {row[0] for row in self._db.execute(find, (find_cell(self._db, cell),))}
 
     def count(self) -> int:
         """Return the number of records."""

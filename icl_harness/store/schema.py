@@ -22,7 +22,8 @@ VERSION = 3
 # `text_ids`, `roles` and `shot_ids` are what a node adds to its parent; `roles` is NULL without
 # turns of a chat. `found`: 0 where a group's reply had no answer under the query's number, so that
 # `answer` is the whole reply. `fetched`: answers out of batches that are stored, for a ledger that
-# a crash kept from removing them. `run`: `identity` is the hash of what run.json says of the run.
+# a crash kept from removing them. `rescored`: a row for each time that scores
+# were replaced, with the hash of the old ones. `run`: `identity` is the hash of what run.json says of the run.
 TABLES = {
     "run": """
         CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID""",
@@ -59,6 +60,11 @@ TABLES = {
             completion_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL,
             n_lost INTEGER NOT NULL, PRIMARY KEY (cell, query_id, sample)
         ) WITHOUT ROWID""",
+    "rescored": """
+        CREATE TABLE IF NOT EXISTS rescored (
+            id INTEGER PRIMARY KEY, at TEXT NOT NULL, scoring_before TEXT NOT NULL,
+            scores_before TEXT NOT NULL, n_changed INTEGER NOT NULL, scoring TEXT NOT NULL
+        )""",
     "fetched": """
         CREATE TABLE IF NOT EXISTS fetched (
             batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number)

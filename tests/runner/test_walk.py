@@ -458,19 +458,29 @@ class TestRefusals:
             ("tasks/toy.py", "max_tokens=4", "max_tokens=5"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, stop=('x',)"),
             ("tasks/toy.py", "max_tokens=4", "max_tokens=4, fields={'a': 1}"),
-            ("tasks/toy.py", "max_tokens=4", "max_tokens=4, metric='macro_f1'"),
-            ("tasks/toy.py", "scorer=label_match", "scorer=lambda a, e: label_match(a, e)"),
-            (
-                "tasks/toy.py",
-                "max_tokens=4",
-                "max_tokens=4, reward=lambda a, e: label_match(a + 'x', e)",
-            ),
         ):
             whole = (toy / name).read_text()
             (toy / name).write_text(whole.replace(old, new))
-            with pytest.raises(StoreError, match="another wording or scoring of the task: toy"):
+            with pytest.raises(StoreError, match="a run of another wording of toy"):
                 go(ScriptedModel(right), shots=[0], draws=1)
             (toy / name).write_text(whole)
+        go(ScriptedModel(right), shots=[0], draws=1)
+
+    def test_another_scoring_of_the_task_names_the_command_that_scores_again(
+        self, toy: Path
+    ) -> None:
+        go(ScriptedModel(right), shots=[0], draws=1)
+        for old, new in (
+            ("max_tokens=4", "max_tokens=4, metric='macro_f1'"),
+            ("scorer=label_match", "scorer=lambda a, e: label_match(a, e)"),
+            ("max_tokens=4", "max_tokens=4, reward=lambda a, e: label_match(a + 'x', e)"),
+        ):
+            whole = (toy / "tasks/toy.py").read_text()
+            (toy / "tasks/toy.py").write_text(whole.replace(old, new))
+            with pytest.raises(StoreError, match="Run `icl rescore out`") as caught:
+                go(ScriptedModel(right), shots=[0], draws=1)
+            assert "how answers to toy are scored has changed" in str(caught.value)
+            (toy / "tasks/toy.py").write_text(whole)
         go(ScriptedModel(right), shots=[0], draws=1)
 
     def test_other_weights_under_the_same_name_are_another_run(self) -> None:
@@ -589,6 +599,6 @@ class TestPuttingRunsTogether:
         prompts.write_text(prompts.read_text().replace("Even or odd?", "Odd or even?"))
         go(ScriptedModel(right), out="b", shots=[2])
         with pytest.raises(
-            StoreError, match=r"asked in different ways \(wording or scoring of toy\)"
+            StoreError, match=r"asked in different ways \(wording of toy\)"
         ):
             self.load("a", "b")

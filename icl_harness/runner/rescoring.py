@@ -1,0 +1,182 @@
+"""Scoring stored answers again: with the task file as it is now, asking no model.
+
+In: a run folder. Out: the same folder with new scores and metric, or untouched where that is
+impossible. A folder of version 0.1 holds no gold answers: they are read from the task's data, which
+must be the run's. Left out: the banks of reinforced mode. Their rewards decided which shots were
+shown, and those prompts have been answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl_harness.errors import DataError, StoreError
+from icl_harness.examples import Example
+from icl_harness.models.base import Capabilities
+from icl_harness.models.scripted import ScriptedModel
+from icl_harness.runner.banks import bank_name
+from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.provenance import scoring_hash, wording_hash
+from icl_harness.runner.recording import apply_scorer
+from icl_harness.runner.scopes import cell_of
+from icl_harness.runner.spec import Spec
+from icl_harness.store.bank import PASSING_REWARD, read_bank
+from icl_harness.store.header import write_header
+from icl_harness.store.records import NewScore, RunStore
+from icl_harness.tasks.loading import find_tasks
+from icl_harness.tasks.scoring import Score
+from icl_harness.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescoring:
+    """What came of it: answers scored, scores that changed, and what the user should know."""
+
+    n_scored: int
+    n_changed: int
+    notes: tuple[str, ...]
+
+
+def rescore(folder: Path) -> Rescoring:
+    """Score a run's answers again. Raises `StoreError` or `DataError` where it cannot be done, and
+    then changes nothing.
+    """
+    with contextlib.closing(RunStore.open_for_writing(folder)) as store:
+        header = store.header
+        named = [task for name in header["spec"]["tasks"] for task in find_tasks(name)]
+        tasks = {task.name: task for task in named if task.name in header["tasks"]}
+        wording = header.get("wording")
+        if wording is None:
+            wording = _adopt(store, header)
+        n_scored, new = _scores(store, tasks)
+        scoring = {name: scoring_hash(task) for name, task in tasks.items()}
+        metrics = {name: task.metric.name for name, task in tasks.items()}
+        before = header.get("scoring") or header.get("prompts", {})
+        rescored = store.replace_scores(new, metrics, scoring, before)
+        # A kill between the two is mended by doing it again: the scores are then the same.
+        levels = {name: _level(task) for name, task in tasks.items()}
+        about = {name: {**old, **levels.get(name, {})} for name, old in header["tasks"].items()}
+        now = {**header, "wording": wording, "scoring": scoring, "tasks": about}
+        write_header(folder, {**now, "rescored": rescored})
+        notes = tuple(_bank_notes(folder, header))
+    return Rescoring(n_scored=n_scored, n_changed=len(new), notes=notes)
+
+
+def _level(task: Task) -> dict[str, Any]:
+    return {**task.metric.describe(), "chance": task.chance}
+
+
+def _scores(store: RunStore, tasks: Mapping[str, Task]) -> tuple[int, list[NewScore]]:
+    """Return how many answers were scored, and the scores that are not what they were."""
+    examples: dict[str, Example] = {}
+    known: dict[str, Score] = {}  # answer -> its score, of one query
+    n_scored, new = 0, list[NewScore]()
+    cells, query = ("", ""), ""
+    for text in store.scored_texts():
+        if (text.task, text.variant) != cells:
+            cells = (text.task, text.variant)
+            examples, query = store.queries(*cells), ""
+        if text.key[1] != query:
+            query, known = text.key[1], {}
+        if text.answer not in known:
+            task = tasks[text.task]
+            known[text.answer] = apply_scorer(task, task.scorer, text.answer, examples[query])
+        score = known[text.answer]
+        n_scored += 1
+        if (score.parsed, score.value) != (text.parsed, text.score):
+            new.append(NewScore(text.key, score.parsed, score.value))
+    return n_scored, new
+
+
+class _NoModel(ScriptedModel):
+    """Stands for a model where nothing is asked."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(lambda prompt: "", id=id)
+        self.capabilities = Capabilities(context_window=None, chat=True)
+
+
+def _experiment(header: Mapping[str, Any]) -> Experiment:
+    """Return a run's experiment as its run.json describes it, without its models."""
+    spec = Spec.from_dict({**header["spec"], "data": header.get("data_dir")}, "run.json")
+    return Experiment(spec, {name: _NoModel(name) for name in spec.models})
+
+
+def _adopt(store: RunStore, header: Mapping[str, Any]) -> dict[str, str]:
+    """Give a run of version 0.1 its gold answers and the hashes of its wording. Raises `StoreError`
+    where its data or its prompts are not what they would be now.
+    """
+    experiment = _experiment(header)
+    data = experiment.header()["data"]
+    for name, hashes in header["data"].items():
+        if data.get(name) != hashes:
+            raise StoreError(
+                f"{store.path}: the data of {name} have changed since the run, so its answers cannot "
+                "be scored again. Put the data back."
+            )
+    changed = set()
+    for line in experiment.lines():
+        queries = experiment.queries(line.task, line.variant, line.draw)
+        store.add_queries(line.task.name, line.variant, queries)
+        if not _same_prompts(store, experiment, line):
+            changed.add(line.task.name)
+    return {
+        task.name: wording_hash(task, experiment.templates[task.name])
+        if task.name not in changed
+        else "another"
+        for task in experiment.tasks
+    }
+
+
+def _same_prompts(store: RunStore, experiment: Experiment, line: Line) -> bool:
+    """Return whether the stored prefixes of a line are those that would be sent now."""
+    bank = None
+    if line.needs_bank:
+        file = store.path / bank_name(line)
+        if not file.exists():
+            return True
+        bank = read_bank(file)
+    path = experiment.path(line, bank)
+    for shots in experiment.spec.shots:
+        cell = cell_of(experiment.spec, line, shots)
+        used = store.answers_by_shots(cell)
+        if not store.leaves(cell) <= {path.node(k).hash for k in used}:
+            return False
+    return True
+
+
+def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is to be said of the banks: their rewards stay as they are."""
+    if not any(folder.glob("bank-*.jsonl")):
+        return
+    yield "the rewards of the banks, and so the shots that were shown, stay as they were"
+    try:
+        experiment = _experiment(header)
+        for line in experiment.lines():
+            file = folder / bank_name(line)
+            if line.needs_bank and file.exists():
+                n = _n_other_rewards(experiment, line, file)
+                if n:
+                    yield (
+                        f"{file.name}: {n} attempts would earn another reward now; a new run would "
+                        f"show other shots in {line}"
+                    )
+    except DataError as error:
+        yield f"the banks were not compared with the new scorer, as their data are missing: {error}"
+
+
+def _n_other_rewards(experiment: Experiment, line: Line, file: Path) -> int:
+    """Return how many attempts of a bank would pass or fail otherwise now."""
+    task = line.task
+    pool = {e.id: e for e in experiment.dataset(task, line.variant, line.draw).pool}
+    n = 0
+    for attempt in read_bank(file).attempts:
+        if attempt.answer is not None and attempt.id in pool:
+            reward = task.reward or task.scorer
+            value = apply_scorer(task, reward, attempt.answer, pool[attempt.id]).value
+            n += (value >= PASSING_REWARD) != (attempt.reward >= PASSING_REWARD)
+    return n
