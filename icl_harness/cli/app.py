@@ -235,7 +235,8 @@ def rescore(run_folder: OneRun) -> None:
     metric. Asks no model. curves.csv and curves.png are written anew.
     """
     from icl_harness.analysis.curves import curves as table
-    from icl_harness.cli.tables import print_curves, tell
+    from icl_harness.cli.tables import print_curves
+    from icl_harness.cli.terminal import tell
     from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import Run
     from icl_harness.runner.rescoring import rescore as score_again

@@ -12,7 +12,7 @@ from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query, Shot
 from icl_harness.store.records import Cell, Record, RunStore, StoredAnswer
 
-HEADER = {"spec": {"seed": 0}, "data": {}, "prompts": {}, "tasks": {}, "weights": {}}
+HEADER = {"spec": {"seed": 0}, "data": {}, "wording": {}, "scoring": {}, "tasks": {}, "weights": {}}
 
 
 def cell(shots: int, draw: int = 0) -> Cell:
