@@ -598,7 +598,5 @@ class TestPuttingRunsTogether:
         prompts = toy / "prompts/toy.jinja"
         prompts.write_text(prompts.read_text().replace("Even or odd?", "Odd or even?"))
         go(ScriptedModel(right), out="b", shots=[2])
-        with pytest.raises(
-            StoreError, match=r"asked in different ways \(wording of toy\)"
-        ):
+        with pytest.raises(StoreError, match=r"asked in different ways \(wording of toy\)"):
             self.load("a", "b")
