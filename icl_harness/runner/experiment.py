@@ -265,18 +265,8 @@ class Experiment:
         """Refuse what the task cannot give, and render one prompt of each mode to find a faulty
         template.
         """
-        spec, changes = self.spec, parse_variant(variant)
-        check_variant(changes, task, spec.modes)
-        if changes.selects and spec.queries_per_request > 1:
-            raise SpecError(
-                f"variant {variant} shows each query shots of its own, so that queries cannot share "
-                "a request. Leave out --queries-per-request or the variant."
-            )
-        if changes.changes_labels and "baseline/ceiling" in spec.models:
-            raise SpecError(
-                f"baseline/ceiling knows the default labels alone: leave it out for variant {variant}."
-            )
-        found = self.dataset(task, variant, 0)
+        self._check_variant(task, variant)
+        spec, found = self.spec, self.dataset(task, variant, 0)
         most, there = max(spec.shots), len(found.pool) - spec.worked
         if most > there:
             limit = " left by --pool" if spec.pool else ""
@@ -294,11 +284,29 @@ class Experiment:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
         for mode in spec.modes:
             line = Line(model="", task=task, variant=variant, mode=mode, draw=0)
-            bank = Bank((stand_in(found.pool[0]),)) if line.needs_bank else None
-            path = self.path(line, bank)
-            k = min(1, len(path.shots))
-            path.node(k)
-            path.query(found.queries[0], k, weighed=True)
+            self._render_one(line, found)
+
+    def _check_variant(self, task: Task, variant: str) -> None:
+        spec, changes = self.spec, parse_variant(variant)
+        check_variant(changes, task, spec.modes)
+        if changes.selects and spec.queries_per_request > 1:
+            raise SpecError(
+                f"variant {variant} shows each query shots of its own, so that queries cannot "
+                "share a request. Leave out --queries-per-request or the variant."
+            )
+        if changes.changes_labels and "baseline/ceiling" in spec.models:
+            raise SpecError(
+                f"baseline/ceiling knows the default labels alone: leave it out for variant "
+                f"{variant}."
+            )
+
+    def _render_one(self, line: Line, found: Dataset) -> None:
+        """Render one prompt of a line. Raises `TemplateError` where its template is faulty."""
+        bank = Bank((stand_in(found.pool[0]),)) if line.needs_bank else None
+        path = self.path(line, bank)
+        k = min(1, len(path.shots))
+        path.node(k)
+        path.query(found.queries[0], k, weighed=True)
 
     def _start(self, workers: Workers) -> dict[str, Replica]:
         names = [name for name in self.spec.models if name not in self._given and is_local(name)]

@@ -19,6 +19,7 @@ from icl_harness.errors import DataError, SpecError
 from icl_harness.examples import Example
 from icl_harness.models.base import truncate_at_stop
 from icl_harness.prompts.modes import MODES, Format, PromptPath, gold_shots
+from icl_harness.prompts.operators.registry import operators
 from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Prompt, Shot
 from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, list_tasks, load_examples
@@ -704,3 +705,36 @@ def test_the_page_of_a_task_shows_the_prompt_of_the_mode_that_is_asked_for(own: 
     assert pages["reinforced"].count("Solution: a b") == 2
     assert "Give the answer alone" in pages["supervised"]
     assert "stand in" not in pages["supervised"] + pages["unsupervised"]
+
+
+def test_the_page_of_a_task_lists_the_operators_that_it_can_take(mine: Path) -> None:
+    page = "\n".join(task_page("mine", data=None, mode="supervised", variant="default"))
+    listed = {line.split()[0]: line for line in page.splitlines() if line.startswith(" " * 10)}
+    assert listed.keys() == {operator.usage for operator in operators().values()}
+    assert listed["sorted"].endswith("(not nested)")
+    assert listed["noise=0.2"].endswith("(supervised mode)")
+    source = MINE.replace('labels=("animal", "plant"),', "")
+    (mine / "tasks/mine.py").write_text(source)
+    (mine / "prompts").mkdir()
+    (mine / "prompts/classify.jinja").write_text(
+        "{% block preamble %}{% endblock %}{% block shot %}{{ input }}{% endblock %}"
+        "{% block format %}{% endblock %}{% block query %}{{ input }}{% endblock %}"
+    )
+    page = "\n".join(task_page("mine", data=None, mode="supervised", variant="default"))
+    assert "order=1" in page
+    assert "          sorted" not in page
+
+
+def test_the_page_of_a_task_shows_the_prompt_of_a_variant(mine: Path) -> None:
+    def shots(variant: str) -> list[str]:
+        page = list(task_page("mine", data=None, mode="supervised", variant=variant))
+        return [line for line in page[-1].splitlines() if line.startswith(("Word:", "Kind:"))]
+
+    default, noisy = shots("default"), shots("noise=1")
+    assert default[::2] == noisy[::2]
+    assert len(default) == 6
+    other = {"Kind: animal": "Kind: plant", "Kind: plant": "Kind: animal"}
+    assert noisy[1:4:2] == [other[kind] for kind in default[1:4:2]]
+    assert shots("nearest=TFIDF")[-2:] == default[-2:]
+    with pytest.raises(SpecError, match="noise takes a number from 0 to 1"):
+        shots("noise=2")
