@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +37,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     """Yield what a run's folder says beside its records: banks, how local models ran, which rows
     were left out.
     """
-    for file in sorted(path.glob("bank-*.jsonl")):
-        yield f"{file.name}: {_bank(read_bank(file))}"
+    files = sorted(path.glob("bank-*.jsonl"), key=_without_draw)
+    for name, group in groupby(files, key=_without_draw):
+        yield f"{name}: {_banks([read_bank(file) for file in group])}"
     for name, model in header["models"].items():
         if model.get("because"):
             how = f"its prefixes are {model['branches']} ({model['because']})"
@@ -49,10 +52,22 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
 
 
-def _bank(bank: Bank) -> str:
-    solved = f"{bank.n_solved} of {bank.n_problems} solved"
-    cost = "" if bank.cost_usd is None else f", ${bank.cost_usd:.2f}"
-    return f"{solved}, {len(bank.attempts):,} attempts{cost}"
+def _without_draw(file: Path) -> str:
+    """Return a bank's file name; a task that is generated anew for each draw has one of each."""
+    return re.sub(r"-draw\d+--", "-draw*--", file.name)
+
+
+def _banks(banks: Sequence[Bank]) -> str:
+    """Return what came of banks that differ in their draw alone."""
+    solved = [bank.n_solved for bank in banks]
+    n_attempts = sum(len(bank.attempts) for bank in banks)
+    costs = [bank.cost_usd for bank in banks if bank.cost_usd is not None]
+    cost = f", ${sum(costs):.2f}" if len(costs) == len(banks) else ""
+    most = max(bank.n_problems for bank in banks)
+    if len(banks) == 1:
+        return f"{solved[0]} of {most} solved, {n_attempts:,} attempts{cost}"
+    each = f"{min(solved)} to {max(solved)} of {most} solved in each"
+    return f"{len(banks)} banks, {each}, {n_attempts:,} attempts{cost}"
 
 
 def common_errors(records: pd.DataFrame) -> dict[tuple[Any, ...], str]:

@@ -18,12 +18,6 @@ from icl_harness.analysis.curves import COLUMNS, csv_text, curves, write_csv
 from icl_harness.analysis.stats import mean_interval
 from icl_harness.errors import StoreError
 
-ISSUE = (
-    "task, model, mode, variant, format, queries_per_request, shots, metric, value, ci_low, ci_high, n_queries, "
-    "n_draws, n_ok, n_failed, n_refused, n_unparsed, n_overflow, shots_used, prompt_tokens, cached_tokens, "
-    "cache_write_tokens, completion_tokens, reasoning_tokens, cost_usd, n_lost"
-)
-
 
 def record(**fields):
     usual = {
@@ -71,10 +65,6 @@ def one(*rows):
     table = curves(pd.DataFrame(list(rows)))
     assert len(table) == 1
     return table.iloc[0]
-
-
-def test_columns_are_those_of_the_issues():
-    assert ISSUE.split(", ") == COLUMNS == list(curves(pd.DataFrame([record()])).columns)
 
 
 def test_a_failed_request_is_missing_and_an_unparsable_answer_is_wrong():

@@ -4,9 +4,10 @@ import pandas as pd
 
 from icl_harness.analysis.compare import compare
 from icl_harness.analysis.curves import curves
-from icl_harness.cli.notes import common_errors, curve_notes, unfinished_note
+from icl_harness.cli.notes import bank_notes, common_errors, curve_notes, unfinished_note
 from icl_harness.cli.tables import difference_tables
 from icl_harness.cli.terminal import print_rows
+from icl_harness.store.bank import Attempt, Bank, mark_kept, write_bank
 from tests.analysis.test_curves import missing, record
 
 
@@ -79,6 +80,24 @@ def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
     assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
     [note] = unfinished_note([header, header], 200)
     assert note == "unfinished: 200 of 360 answers so far; the same icl run resumes it"
+
+
+def bank(n_solved: int) -> Bank:
+    usual = {"problem": "", "parsed": "", "node": "", "model": "demo", "sample": 0, "answer": "a"}
+    return mark_kept(
+        Attempt(id=f"p{i}", reward=float(i < n_solved), **usual, cost_usd=0.25) for i in range(4)
+    )
+
+
+def test_banks_that_differ_in_their_draw_alone_are_one_line(tmp_path) -> None:
+    for draw, n_solved in enumerate((3, 1, 2)):
+        write_bank(tmp_path / f"bank-dialects-default-draw{draw}--demo-0a.jsonl", bank(n_solved))
+    write_bank(tmp_path / "bank-toy-default--demo-0a.jsonl", bank(4))
+    assert list(bank_notes(tmp_path, {"models": {}, "tasks": {}})) == [
+        "bank-dialects-default-draw*--demo-0a.jsonl: 3 banks, 1 to 3 of 4 solved in each, "
+        "12 attempts, $3.00",
+        "bank-toy-default--demo-0a.jsonl: 4 of 4 solved, 4 attempts, $1.00",
+    ]
 
 
 def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
