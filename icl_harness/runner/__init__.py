@@ -1,1 +1,1 @@
-"""A grid as it is asked: the spec, what it resolves to, the walk over its cells."""
+"""The walk over a grid: the spec, what it resolves to, what is sent in which order."""

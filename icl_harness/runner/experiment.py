@@ -185,16 +185,20 @@ class Experiment:
         self, line: Line, path: PromptPath, k: int, *, weighed: bool
     ) -> list[Query]:
         """Return the queries of a line as they stand behind `k` shots of its path, with the
-        continuations of their choices where these are weighed. Texts that no draw, model or shot
-        count changes are rendered once.
+        continuations of their choices where these are weighed. What no draw, model or shot count
+        changes is rendered once.
         """
         examples = self.queries(line.task, line.variant, line.draw)
-        key = (line.task.name, line.variant, line.mode, weighed)
-        if line.task.per_draw or path.selects:
+        if line.task.per_draw:
             return [path.query(example, k, weighed=weighed) for example in examples]
+        key = (line.task.name, line.variant, line.mode, weighed)
         if key not in self._rendered:
-            self._rendered[key] = [path.query(example, weighed=weighed) for example in examples]
-        return self._rendered[key]
+            self._rendered[key] = [path.query(example, 0, weighed=weighed) for example in examples]
+        queries = self._rendered[key]
+        if not path.selects:
+            return queries
+        shown = [path.query(example, k) for example in examples]
+        return [replace(query, own=its.own) for query, its in zip(queries, shown, strict=True)]
 
     def schedule(self, line: Line) -> Schedule:
         """Return what the cells of a line request, in which order."""

@@ -26,7 +26,8 @@ NUMBER_TOKENS = 8  # what an answer's number and line break may take
 
 Key = tuple[str, int]  # the id of a query and the number of its sample
 
-# The number that begins an answer: "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x", "### 1) x".
+# The number that begins an answer:
+# "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x", "### 1) x"
 _NUMBER = re.compile(
     r"^[#>*_\- \t]*"
     r"(?P<word>(?:answer|query|question|problem|a|q|no\.?)[ \t]*#?[ \t]*[*_]*)?"

@@ -129,9 +129,11 @@ async def ask_bundle(asker: CellAsker, bundle: Bundle, fitting: Fitting) -> None
     requests = longest_first(asker.model, bundle, bundle.most_shots)
     shots, rest = -1, asker.pending(requests)
     if rest:
-        found = fitting.shots(bundle, str(asker.state.line))
-        if found is not None:
-            shots, rest = _resumed(asker, bundle, found, requests)
+        fitted = fitting.shots(bundle, str(asker.state.line))
+        if fitted is not None:
+            left = {request.key for request in rest}
+            answered = [request for request in requests if request.key not in left]
+            shots, rest = _resumed(asker, bundle, fitted, answered, rest)
     asker.count(queries=_n_members(requests) - _n_members(rest))
     if rest:
         await _Search(asker, bundle, fitting.policy).ask(shots, rest)
@@ -148,18 +150,21 @@ def _skip(asker: CellAsker, bundle: Bundle, requests: Sequence[Request]) -> None
 
 
 def _resumed(
-    asker: CellAsker, bundle: Bundle, shots: int, requests: Sequence[Request]
+    asker: CellAsker,
+    bundle: Bundle,
+    shots: int,
+    answered: Sequence[Request],
+    pending: Sequence[Request],
 ) -> tuple[int, list[Request]]:
     """Return the shots and the requests with which a bundle goes on where it was left: at most
     `shots`, and no more than its answers used.
     """
     if asker.state.most_shots is not None:
         shots = min(shots, asker.state.most_shots)
-    pending = asker.pending(requests)
-    left = {request.key for request in pending}
-    answered = [request for request in requests if request.key not in left]
-    used: Collection[int] = _shots_used(asker, asker.cell, answered)
-    if not answered:  # other bundles of the cell may have dropped shots
+    used: Collection[int]
+    if answered:
+        used = _shots_used(asker, asker.cell, answered)
+    else:  # other bundles of the cell may have dropped shots
         used = asker.store.answers_by_shots(asker.cell)
     most = max(used, default=shots)
     if most >= shots:

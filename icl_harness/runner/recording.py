@@ -57,20 +57,23 @@ def copied_records(
         return [replace(record, reused=True)]
     if any(query.id not in rows for query in request.members):
         return []
-    records = []
-    for query in request.members:
-        found = rows[query.id]
-        records.append(
-            Record(
-                prompt=_prompt(node, request, query),
-                answer=_copy(query, found, examples),
-                parsed=found.parsed,
-                score=found.score,
-                reused=True,
-                found=found.found,
-            )
-        )
-    return records
+    return [
+        _copied_member(_prompt(node, request, query), rows[query.id], query, examples)
+        for query in request.members
+    ]
+
+
+def _copied_member(
+    prompt: Prompt, known: StoredAnswer, query: Query, examples: Mapping[str, Example]
+) -> Record:
+    return Record(
+        prompt=prompt,
+        answer=_copy(query, known, examples),
+        parsed=known.parsed,
+        score=known.score,
+        reused=True,
+        found=known.found,
+    )
 
 
 def missing_records(node: Node, request: Request, answer: Answer) -> list[Record]:
