@@ -9,7 +9,9 @@ import pytest
 import icl_harness
 from icl_harness import Prompt, ScriptedModel
 from icl_harness.errors import SpecError
+from tests.api_runs import Parity, Wire, every_wire, plant_keys, sent_asks
 from tests.conftest import N_POOL, N_QUERIES, parity
+from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -104,6 +106,33 @@ def test_nearest_shots_are_each_query_s_own_and_counted(mode: str) -> None:
     assert {len(p.query.own_shots) for p in asked} == {0, 2, 8}
     by_query = shots_of(run, "nearest=TFIDF", mode)
     assert all(len(ids) == 8 for ids in by_query)
+
+
+@every_wire
+def test_nearest_shots_are_messages_of_user_and_assistant_at_every_provider(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_keys(monkeypatch)
+    with LoopbackServer(Parity()) as server:
+        run = go(
+            wire.id,
+            base_url=server.base_url(wire.provider),
+            model_args=wire.model_args(),
+            variants=["nearest=TFIDF"],
+            format="chat",
+            shots=[2],
+            draws=1,
+            queries=3,
+        )
+        sent = [request.parts for request in sent_asks(wire, server)]
+    assert (run.records()["score"] == 1).all()
+    assert len(sent) == 3
+    for preamble, *shots, query in sent:
+        assert preamble.startswith("Even or odd?")
+        assert query.startswith("n 1")
+        assert len(shots) == 4
+        answers = [parity(int(text.split()[1])) for text in shots[::2]]
+        assert [text.strip() for text in shots[1::2]] == answers
 
 
 def test_a_run_with_nearest_shots_resumes_without_asking() -> None:
