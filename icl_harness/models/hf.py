@@ -22,11 +22,11 @@ from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping
-from icl_harness.models.local.args import one_line
 from icl_harness.models.local.chat import Chat, open_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.grouping import Group, Tail
 from icl_harness.models.local.tokens import TokenTree, Twig
+from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class HfModel(Model):
         from icl_harness.models.local.ways import open_prefix
 
         self.id = id or f"hf/{path_or_id}"
-        self._options = options = hf_open.parse(model_args)
+        self._options = options = hf_open.parse(model_args, self.id)
         self._model, tokenizer, self._origin = hf_open.load(path_or_id, options)
         self._chat = open_chat(tokenizer, one_turn=options.chat_template)
         self._tree, self._chats = TokenTree(tokenizer), TokenTree(tokenizer, spelt_out=True)
@@ -151,12 +151,16 @@ class HfModel(Model):
         """
         from icl_harness.models.local import hf_open
 
-        told = hf_open.describe(self._model, self._origin)
-        told |= {"branches": self._prefix.way, **({"because": self._why} if self._why else {})}
-        return {**told, **({"window_held_to": self._steady} if self._steady else {})}
+        facts = hf_open.describe(self._model, self._origin)
+        facts["branches"] = self._prefix.way
+        if self._why:
+            facts["because"] = self._why
+        if self._steady:
+            facts["window_held_to"] = self._steady
+        return facts
 
     async def close(self) -> None:
-        """Free the cache and the weights; the model cannot be asked any more."""
+        """Free the cache and the weights; the model cannot be used any more."""
         import torch
 
         self._model = self._prefix = None
@@ -169,24 +173,25 @@ class HfModel(Model):
         """
         from icl_harness.models.local import hf_open
 
-        asked, window = self._options.context_window, hf_open.context_window(self._model)
+        wanted, window = self._options.context_window, hf_open.context_window(self._model)
         steady = hf_open.steady_window(self._model)
         self._steady = (
             steady if steady is not None and (window is None or steady < window) else None
         )
-        if steady is not None and asked is not None and asked > steady:
+        if steady is not None and wanted is not None and wanted > steady:
             raise ModelError(
-                f"--model-arg context_window={asked}: beyond {steady:,} tokens this model's rotary positions change "
-                f"with the length of the prompt, so that prompts share nothing. Ask for at most {steady:,}."
+                f"--model-arg context_window={wanted}: beyond {steady:,} tokens this model's rotary "
+                "positions change with the length of the prompt, so that prompts share nothing. "
+                f"Ask for at most {steady:,}."
             )
-        return asked or self._steady or window
+        return wanted or self._steady or window
 
     def _chat_of(self, node: Node) -> Chat | None:
         """Return the template that a prefix is put in; None where it is plain text. Raises
         `SpecError`.
         """
         if node.role and not self.capabilities.chat:
-            raise SpecError(f"{self.id} takes no turns of a chat. Use --format text.")
+            raise SpecError(f"{self.id} has no chat template. Use --format text.")
         return self._chat if node.role or self._options.chat_template else None
 
     def _read(self, node: Node, *, answered: bool = False) -> _Reading:

@@ -29,10 +29,10 @@ from icl_harness.models.base import (
 )
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping, trie
-from icl_harness.models.local.args import one_line
 from icl_harness.models.local.choices import candidate
 from icl_harness.models.local.grouping import Group
 from icl_harness.models.local.tokens import Branch, Ids, TokenTree
+from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Node, Query
 
 MAX_WANTED = 128  # tokens whose log-probability vLLM tells per prompt
@@ -56,7 +56,7 @@ class Output:
     """What the engine returned for a request. `seconds`: its share of the call's wall time."""
 
     ids: list[int]
-    logprobs: Mapping[int, float]  # of the first new token, where they were asked for
+    logprobs: Mapping[int, float]  # of the first new token, where they were wanted
     cached_tokens: int
     seconds: float
     failed: bool
@@ -84,7 +84,7 @@ class VllmModel(Model):
 
         self.id = id or f"vllm/{path_or_id}"
         self._name = path_or_id
-        self._options = vllm_open.parse(model_args)
+        self._options = vllm_open.parse(model_args, self.id)
         self._engine = vllm_open.load(path_or_id, self._options)
 
         from icl_harness.models.local.decode import (
@@ -130,7 +130,7 @@ class VllmModel(Model):
         return vllm_open.describe(self._engine, self._name, self._options)
 
     async def close(self) -> None:
-        """Stop the engine, which frees its GPUs; the model cannot be asked any more."""
+        """Stop the engine, which frees its GPUs; the model cannot be used any more."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.llm_engine.engine_core.shutdown()

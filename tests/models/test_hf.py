@@ -727,7 +727,7 @@ def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
         ({"dtype": "float31"}, "auto, float32, float16 or bfloat16"),
         ({"batch_size": "0"}, "a whole number from 1 up"),
         ({"context_window": "many"}, "a whole number from 1 up"),
-        ({"trust_remote_code": "maybe"}, "true or false"),
+        ({"trust_remote_code": "maybe"}, "yes or no"),
         ({"device": "toaster"}, "toaster"),
     ],
 )

@@ -5,7 +5,6 @@ test_contract.
 import importlib.util
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -62,14 +61,14 @@ def test_importing_the_provider_loads_neither_vllm_nor_torch():
 @pytest.mark.parametrize(
     ("args", "rule"),
     [
-        ({"dtyp": "float32"}, "vllm models take dtype, tensor_parallel_size"),
+        ({"dtyp": "float32"}, "it takes cascade_attention, context_window, dtype"),
         ({"gpu_memory": "0.5"}, "Nearest: gpu_memory_utilization"),
         ({"dtype": "float31"}, "must be auto, float32, float16 or bfloat16"),
         ({"tensor_parallel_size": "0"}, "must be a whole number from 1 up"),
         ({"context_window": "many"}, "must be a whole number from 1 up"),
         ({"gpu_memory_utilization": "90"}, "must be a number above 0, at most 1"),
         ({"gpu_memory_utilization": "nan"}, "must be a number above 0, at most 1"),
-        ({"enforce_eager": "maybe"}, "must be true or false"),
+        ({"enforce_eager": "maybe"}, "must be yes or no"),
         ({"revision": ""}, "must be a word"),
     ],
 )
@@ -81,24 +80,31 @@ def test_a_wrong_model_argument_is_named_before_vllm_is_looked_for(args, rule):
 
 
 def test_options_become_the_engines_arguments_and_the_prefix_cache_is_on():
-    told = vllm_open.engine_arguments("m", vllm_open.parse({}))
-    assert told == {
+    arguments = vllm_open.engine_arguments("m", vllm_open.parse({}, "vllm/m"))
+    assert arguments == {
         "model": "m", "enable_prefix_caching": True, "logprobs_mode": "raw_logprobs", "use_tqdm_on_load": False,
         "dtype": "auto", "tensor_parallel_size": 1, "trust_remote_code": False, "enforce_eager": False,
+        "disable_cascade_attn": False,
     }  # fmt: skip
     given = {
         "dtype": "bfloat16", "tensor_parallel_size": "2", "gpu_memory_utilization": "0.5", "context_window": "8192",
         "quantization": "fp8", "revision": "abc", "trust_remote_code": "true", "enforce_eager": "True",
+        "cascade_attention": "no",
     }  # fmt: skip
-    assert given.keys() == {option.name for option in fields(vllm_open.Options)}
-    told = vllm_open.engine_arguments("m", vllm_open.parse(given))
-    assert (told["max_model_len"], told["gpu_memory_utilization"], told["enforce_eager"]) == (
+    assert given.keys() == vllm_open.Options.model_fields.keys()
+    arguments = vllm_open.engine_arguments("m", vllm_open.parse(given, "vllm/m"))
+    assert (
+        arguments["max_model_len"],
+        arguments["gpu_memory_utilization"],
+        arguments["enforce_eager"],
+    ) == (
         8192,
         0.5,
         True,
     )
-    assert told["revision"] == told["tokenizer_revision"] == "abc"
-    assert "context_window" not in told
+    assert arguments["revision"] == arguments["tokenizer_revision"] == "abc"
+    assert arguments["disable_cascade_attn"] is True
+    assert not {"context_window", "cascade_attention"} & arguments.keys()
 
 
 def test_greedy_answers_have_no_seed_and_samples_their_own():
@@ -148,3 +154,23 @@ def test_what_does_not_fit_is_answered_without_asking_the_engine():
     assert lost.requests == []
     answers: list[Answer] = vllm.read(lost, [])
     assert [(a.status, a.error) for a in answers] == [("overflow", "too long")] * 2
+
+
+def test_an_engine_that_refuses_cascade_attention_is_started_without_it():
+    started = []
+
+    def old(**arguments):
+        started.append(arguments)
+        if "disable_cascade_attn" in arguments:
+            raise TypeError("unexpected keyword argument 'disable_cascade_attn'")
+        return "engine"
+
+    arguments = vllm_open.engine_arguments("m", vllm_open.parse({}, "vllm/m"))
+    assert vllm_open.start(old, arguments) == "engine"
+    assert [one.get("disable_cascade_attn") for one in started] == [False, None]
+
+    def broken(**arguments):
+        raise ValueError("no memory")
+
+    with pytest.raises(ValueError, match="no memory"):
+        vllm_open.start(broken, arguments)

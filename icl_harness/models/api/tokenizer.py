@@ -7,8 +7,8 @@ from typing import Any
 
 from icl_harness.errors import ModelError
 from icl_harness.models.api.access import load_sdk
-from icl_harness.models.local.args import one_line
 from icl_harness.models.local.tokens import TokenTree
+from icl_harness.models.local.weights import one_line
 
 
 def load_tokens(path_or_id: str, id: str) -> TokenTree:

@@ -23,8 +23,8 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models.local.args import one_line
 from icl_harness.models.local.grouping import Tail
+from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Edge, Node, Prompt, Query, pieces
 
 Render = Callable[

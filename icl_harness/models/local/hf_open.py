@@ -1,4 +1,8 @@
-"""Opening a `transformers` model, and saying what it is."""
+"""Opening a `transformers` model, and saying what it is.
+
+In: a folder, a GGUF file, a packaged model's name or a hub id, and `--model-arg` texts. Out: a
+model, its tokenizer, and where they come from.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +13,32 @@ import platform
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator, Field
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.args import whole, word
-from icl_harness.models.local.args import (
-    dtype,
-    file_hashes,
-    one_line,
-    option,
-    read_options,
-    true_false,
-)
+from icl_harness.models.local.gguf_file import open_gguf
+from icl_harness.models.local.packaged import PACKAGES, find_packaged
+from icl_harness.models.local.weights import file_hashes, one_line
+from icl_harness.models.model_args import ModelArgs, read_model_args, whole, word, yes_no
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 HUB_TIMEOUT_S = 10.0
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
-def _word_or_json(text: str) -> Any:
-    """a word, or a JSON object"""
-    return json_object(text) if text.startswith("{") else word(text)
+def _parsed(text: object) -> object:
+    """Return what a text that looks like a JSON object holds."""
+    return json.loads(text) if isinstance(text, str) and text.startswith("{") else text
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """a JSON object, as config.json holds under quantization_config"""
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError
-    return found
+Json = Annotated[dict[str, Any], BeforeValidator(_parsed)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ModelArgs):
     """What `--model-arg key=value` may set.
 
     `dtype`: default float32 on the CPU, else the checkpoint's own. `device_map`, `quantization` (a
@@ -54,64 +48,106 @@ class Options:
     `context_window`: in tokens, in the place of the config's.
     """
 
-    dtype: str | None = option(None, dtype)
-    device: str | None = option(None, word)
-    device_map: Any = option(None, _word_or_json)
-    quantization: dict[str, Any] | None = option(None, json_object)
-    adapter: str | None = option(None, word)
-    chat_template: bool = option(False, true_false)
-    revision: str | None = option(None, word)
-    batch_size: int | None = option(None, whole(1))
-    context_window: int | None = option(None, whole(1))
-    trust_remote_code: bool = option(False, true_false)
+    dtype: Dtype | None = Field(None, description="auto, float32, float16 or bfloat16")
+    device: str | None = word()
+    device_map: Json | Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="a word, or a JSON object"
+    )
+    quantization: Json | None = Field(
+        None, description="a JSON object, as config.json holds under quantization_config"
+    )
+    adapter: str | None = word()
+    chat_template: bool = yes_no(False)
+    revision: str | None = word()
+    batch_size: int | None = whole(None, least=1)
+    context_window: int | None = whole(None, least=1)
+    trust_remote_code: bool = yes_no(False)
+
+    @property
+    def wishes(self) -> dict[str, Any]:
+        """Return what from_pretrained is asked for beside the place and the dtype."""
+        asked = {"device_map": self.device_map, "quantization_config": self.quantization}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
-def parse(model_args: Mapping[str, str]) -> Options:
-    """Read the options from strings. Raises `ModelError` naming the option and what it may be."""
-    return read_options(Options, model_args, "hf")
+def parse(model_args: Mapping[str, str], id: str) -> Options:
+    """Read the options from texts. Raises `ModelError` naming the option and what it may be."""
+    return read_model_args(Options, model_args, id)
 
 
 def load(path_or_id: str, options: Options) -> tuple[Any, Any, dict[str, Any]]:
-    """Return (model, tokenizer, origin); `origin` is the folder or the hub id and revision. Raises
-    `ModelError`.
+    """Return (model, tokenizer, origin); `origin` is the folder or file, or the hub id and
+    revision. Raises `ModelError`.
     """
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_cpu = options.device_map is None and device.startswith("cpu")
+    dtype = options.dtype or ("float32" if on_cpu else "auto")
+    file = _find_gguf(path_or_id)
+    if file is not None:
+        if options.wishes:
+            raise ModelError(
+                f"{file.name}: a GGUF file takes no --model-arg device_map or quantization."
+            )
+        with _quiet():
+            model, tokenizer = open_gguf(file, dtype)
+        origin: dict[str, Any] = {"file": str(file)}
+    else:
+        model, tokenizer, origin = _open_folder(path_or_id, options, dtype)
+    placed = options.device_map is not None or getattr(model, "is_quantized", False)
+    if not placed:
+        model = _moved(model, device, path_or_id)
+    if options.adapter is not None:
+        origin["adapter"] = _adapt(model, options.adapter)
+    return model.eval(), tokenizer, origin
+
+
+def _find_gguf(path_or_id: str) -> Path | None:
+    """Return the GGUF file that is meant, if one is. Raises `ModelError`: it is not there."""
+    place = Path(path_or_id)
+    if place.is_dir():
+        return None
+    if place.suffix == ".gguf":
+        if not place.is_file():
+            raise ModelError(f"{path_or_id} does not exist. Name a GGUF file that is there.")
+        return place
+    return find_packaged(path_or_id)
+
+
+def _moved(model: Any, device: str, name: str) -> Any:
+    """Put a model on a device. Raises `ModelError`."""
+    try:
+        return model.to(device)
+    except Exception as error:  # no such device, or no memory there
+        raise ModelError(f"hf/{name} cannot be put on {device}: {one_line(error)}") from error
+
+
+def _open_folder(path_or_id: str, options: Options, dtype: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Open a folder as save_pretrained writes it, here or on the hub."""
     import transformers
 
     origin, source = _locate(path_or_id, options.revision, "config.json")
     if options.trust_remote_code:
         source["trust_remote_code"] = True
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    on_cpu = options.device_map is None and device.startswith("cpu")
-    wishes = {"device_map": options.device_map, "quantization_config": options.quantization}
-    wishes = {name: wish for name, wish in wishes.items() if wish is not None}
-    if source.get(
-        "local_files_only"
-    ):  # with peft installed an adapter is looked for, too, and on the hub
+    wishes = options.wishes
+    if source.get("local_files_only"):
+        # with peft installed an adapter is looked for, too, and on the hub
         wishes["adapter_kwargs"] = {"local_files_only": True}
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path_or_id, **source)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                path_or_id,
-                dtype=options.dtype or ("float32" if on_cpu else "auto"),
-                **wishes,
-                **source,
+                path_or_id, dtype=dtype, **wishes, **source
             )
-            if options.device_map is None and not getattr(
-                model, "is_quantized", False
-            ):  # these are placed already
-                model = model.to(device)
     except Exception as error:
         # transformers raises whatever its parts raise; the user gets one line
         needs = "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
-        if options.quantization is not None or options.device_map is not None:
+        if options.wishes:
             needs = "Look at the quantization and device_map that are asked for."
         raise ModelError(
-            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: {one_line(error)} {needs}"
+            f"hf/{path_or_id} cannot be opened as a causal language model of transformers: "
+            f"{one_line(error)} {needs}"
         ) from error
-    if options.adapter is not None:
-        origin["adapter"] = _adapt(model, options.adapter)
-    return model.eval(), tokenizer, origin
+    return model, tokenizer, origin
 
 
 def _adapt(model: Any, adapter: str) -> dict[str, Any]:
@@ -143,11 +179,13 @@ def _locate(
         return {"folder": str(folder)}, {}
     if folder.exists():
         raise ModelError(
-            f"{path_or_id} is a file. Name the folder that holds config.json, weights and a tokenizer."
+            f"{path_or_id} is a file. Name a GGUF file, or the folder that holds config.json, "
+            "weights and a tokenizer."
         )
     if not HUB_ID.fullmatch(path_or_id):
         raise ModelError(
-            f"{path_or_id} does not exist. Name a model's folder, or a hub id such as Qwen/Qwen3-0.6B."
+            f"{path_or_id} does not exist. Name a model's folder, a GGUF file, a hub id such as "
+            f"Qwen/Qwen3-0.6B, or {' or '.join(PACKAGES)}."
         )
     return _locate_on_hub(path_or_id, revision)
 
@@ -159,13 +197,14 @@ def _locate_on_hub(repo: str, revision: str | None) -> tuple[dict[str, Any], dic
     import huggingface_hub as hub
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    at = f" at {revision}" if revision else ""
     try:
         commit = hub.HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S).sha
         return {"hub_id": repo, "revision": commit}, {"revision": commit}
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelError(
-            f"hf/{repo}: no such folder here, and no such model{f' at {revision}' if revision else ''} on the hub "
-            "that you may read. Check the spelling, or set HF_TOKEN if it is private."
+            f"hf/{repo}: no such folder here, and no such model{at} on the hub that you may read. "
+            "Check the spelling, or set HF_TOKEN if it is private."
         ) from error
     except Exception as error:
         cached = hub.try_to_load_from_cache(repo, "config.json", revision=revision)
@@ -175,8 +214,9 @@ def _locate_on_hub(repo: str, revision: str | None) -> tuple[dict[str, Any], dic
                 "local_files_only": True,
             }
         raise ModelError(
-            f"hf/{repo}: no such folder here, and the hub does not answer ({type(error).__name__}). "
-            "Name a model's folder, or download it first where there is a network."
+            f"hf/{repo}: no such folder here, and the hub does not answer "
+            f"({type(error).__name__}). Name a model's folder, or download it first where there is "
+            "a network."
         ) from error
 
 
@@ -240,7 +280,7 @@ def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
     """
     import transformers
 
-    told = {
+    facts = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -249,13 +289,15 @@ def describe(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "n_params": sum(p.numel() for p in model.parameters()),
     }
-    told |= _identity(origin)
+    facts |= _identity(origin)
     if "adapter" in origin:
-        told["adapter"] = _identity(origin["adapter"])
+        facts["adapter"] = _identity(origin["adapter"])
     if getattr(model.config, "quantization_config", None) is not None:
-        told["quantization"] = str(model.config.quantization_config)
-    return told
+        facts["quantization"] = str(model.config.quantization_config)
+    return facts
 
 
 def _identity(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sha256": file_hashes(Path(origin["folder"]))} if "folder" in origin else dict(origin)
+    """Return the hashes of local files; of a model of the hub, its name and commit."""
+    place = origin.get("folder") or origin.get("file")
+    return {"sha256": file_hashes(Path(place))} if place else dict(origin)
