@@ -50,7 +50,7 @@ class Options(ModelArgs):
 
     dtype: Dtype | None = Field(None, description="auto, float32, float16 or bfloat16")
     device: str | None = word()
-    device_map: Json | Annotated[str, Field(min_length=1)] | None = Field(
+    device_map: Json | Annotated[str, Field(pattern="^[^{]")] | None = Field(
         None, description="a word, or a JSON object"
     )
     quantization: Json | None = Field(
