@@ -18,6 +18,8 @@ from tests.quick import quicken_command_line
 from tests.servers import LoopbackServer
 from tests.test_end_to_end import command_line, read_csv
 
+pytestmark = pytest.mark.slow
+
 GRID = ("run", "toy", "--data", "data", "--shots", "0,2", "--draws", "1", "--out", "out")
 N_RECORDS = 2 * 12
 CONCURRENCY, MAX_RETRIES, N_BEFORE = 4, 2, 5

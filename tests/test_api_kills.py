@@ -29,6 +29,8 @@ from tests.api_worker import CONCURRENCY
 from tests.servers import KINDS, LoopbackServer
 from tests.servers.misbehaviour import AFTER
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = 30
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
 # What depends on when a run was killed: on what was lost, and on what the provider had cached.

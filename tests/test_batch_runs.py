@@ -25,6 +25,8 @@ from tests.quick import quicken_command_line
 from tests.servers import KINDS, LoopbackServer
 from tests.test_end_to_end import command_line
 
+pytestmark = pytest.mark.slow
+
 MODELS = {
     "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5", "google": "google/gemini-2.5-flash",
 }  # fmt: skip

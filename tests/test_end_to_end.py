@@ -22,6 +22,8 @@ import icl_harness
 from icl_harness.cli.app import main
 from tests.servers import LoopbackServer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("banking77", "gsm8k", "trec")
 

@@ -21,6 +21,8 @@ from tests.models.api.apis import CLASSES, KEY, every_sdk
 from tests.servers import LoopbackServer
 from tests.test_end_to_end import TASKS, command_line, read_csv
 
+pytestmark = pytest.mark.slow
+
 GRID = {"modes": ["supervised", "unsupervised"], "shots": [0, 2, 8], "draws": 2, "queries": 4}
 OPTIONS = (
     "--modes",

@@ -13,6 +13,8 @@ import pytest
 
 import icl_harness
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("interrupted_run.py")
 N_KILLS = 50
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261121"))  # printed with a failure, to replay it

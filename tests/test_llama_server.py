@@ -18,9 +18,12 @@ from icl_harness.models.local.provider import DEMO_FOLDER
 from tests.llama_server import WINDOW, missing, serving
 from tests.test_end_to_end import command_line
 
-pytestmark = pytest.mark.skipif(
-    bool(missing()), reason=f"llama.cpp's server needs {' and '.join(missing())}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing()), reason=f"llama.cpp's server needs {' and '.join(missing())}"
+    ),
+]
 
 N_QUERIES = 8
 # One line, so that the server's one slot reads one path of prompts; the last does not fit.

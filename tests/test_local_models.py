@@ -18,6 +18,8 @@ from icl_harness.models.local import kv_disk
 from icl_harness.report.run import find_record
 from tests.tiny_models import save_tiny_model
 
+pytestmark = pytest.mark.slow
+
 GRID = (
     "run", "toy", "--model", "hf/model", "--shots", "0,2,8,20", "--draws", "2", "--data", "data",
     "--scoring", "choices",

@@ -20,9 +20,12 @@ import icl_harness
 from tests.real_server import RealServer, missing, serving
 from tests.test_end_to_end import command_line, read_csv
 
-pytestmark = pytest.mark.skipif(
-    bool(missing()), reason=f"`transformers serve` needs {' and '.join(missing())} (extra dev)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing()), reason=f"`transformers serve` needs {' and '.join(missing())} (extra dev)"
+    ),
+]
 
 GRID = (
     "--modes",

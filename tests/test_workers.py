@@ -29,7 +29,7 @@ GRID = {
 }
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 # Ray leaves sockets and its children's pipes to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def go(out: str, **options):

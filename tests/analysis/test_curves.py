@@ -196,6 +196,7 @@ def test_rows_are_sorted_with_shots_as_numbers():
     assert table["task"].tolist() == ["a"] * 6 + ["b"] * 6
 
 
+@pytest.mark.slow
 @given(st.permutations(range(60)))
 @settings(max_examples=15, deadline=None)
 def test_the_order_of_the_records_changes_no_byte(order):

@@ -134,6 +134,7 @@ def test_in_one_draw_the_standard_error_is_near_the_bootstraps(seed: int) -> Non
     assert found.se == pytest.approx(resampled.standard_error, rel=0.15)
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_cover_macro_f1_about_that_often() -> None:
     """Queries and draws are drawn anew each time; the truth is the value of very many."""
     truth = np.mean(

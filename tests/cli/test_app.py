@@ -268,6 +268,7 @@ class TestResults:
         assert "Commands" in out
         assert "--debug" in out
 
+    @pytest.mark.slow
     def test_ctrl_c_is_one_line_that_says_how_to_resume(self, toy) -> None:
         grid = [
             "icl",
@@ -483,6 +484,7 @@ def test_a_damaged_ledger_is_one_line_that_says_what_it_told_of(icl, command: st
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 100])
 def test_a_terminal_gets_notes_folded_at_words_and_commands_whole(icl, columns: int) -> None:
     command = [sys.executable, "-c", "from icl_harness.cli.app import main; main()"]

@@ -23,6 +23,8 @@ from tests.models.api.apis import KEY
 from tests.servers import LoopbackServer
 from tests.test_end_to_end import command_line
 
+pytestmark = pytest.mark.slow
+
 ID = "google/gemini-2.5-flash"
 POEM = " and".join(f" shot {i}" for i in range(1000))
 N_ANSWERED = 5  # queries of the second cell before the kill

@@ -109,6 +109,7 @@ GRID = ("--shots", "0,1,4,16", "--draws", "2")
 
 
 class TestPlan:
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", PRICED)
     def test_it_foresees_the_tokens_and_the_dollars_that_the_run_then_takes(
         self, icl, model: str

@@ -143,6 +143,7 @@ class TestTwoRounds:
         assert max(Counter(first.sent + second.sent).values()) == 1
         assert len(first.sent + second.sent) == 3 * (N_QUERIES + len(UNSOLVED))
 
+    @pytest.mark.slow
     def test_a_process_that_is_killed_in_either_round_goes_on_where_it_was(self) -> None:
         whole = go(Learner(), out="whole").records()
         code = """

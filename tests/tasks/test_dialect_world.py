@@ -213,6 +213,7 @@ def test_the_template_writes_the_text_the_model_was_trained_on(mode):
     assert whole == render_prompt(shots, "bamo beku", mode)
 
 
+@pytest.mark.slow
 def test_any_text_survives_the_tokenizer(tokenizer):
     rng = np.random.default_rng(10)
     texts = [bytes(rng.integers(0, 256, 400, dtype=np.uint8)).decode("latin-1") for _ in range(20)]

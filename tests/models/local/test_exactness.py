@@ -23,7 +23,7 @@ from tests.tiny_models import MODELS, build_config
 VOCABULARY = 97
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @cache
