@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icl_harness.analysis.crossed import Floats
 from icl_harness.analysis.curves import POINT, with_metrics
 from icl_harness.analysis.influence import (
     by_metric,
@@ -23,7 +24,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.stats import Floats, holm
+from icl_harness.analysis.stats import holm
 from icl_harness.errors import SpecError, nearest
 
 if TYPE_CHECKING:

@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_harness.analysis.stats import (
-    Codes,
-    Difference,
-    Floats,
-    Interval,
-    mean_interval,
-    paired_interval,
-)
+from icl_harness.analysis.crossed import Codes, Floats
+from icl_harness.analysis.stats import Difference, Interval, mean_interval, paired_interval
 from icl_harness.errors import SpecError
 from icl_harness.tasks.discovery import authors_code
 from icl_harness.tasks.metrics import METRICS, Metric, ScoredAnswer

@@ -1,10 +1,8 @@
 """Intervals that count both sources of chance: which queries were asked and which shots were drawn.
 
 In: one score per record with its draw and its query. Out: means, paired differences, their
-intervals, and where the variance comes from. The model is the two-way random-effects one, score =
-mean + draw + query + rest, estimated by mean squares (Searle, Casella & McCulloch, Variance
-Components, 1992, ch. 4), written as cluster sums (Cameron, Gelbach & Miller 2011) so that records
-may be missing. Left out: bands that hold for a whole curve at once, and power planning.
+intervals, and where the variance comes from (crossed). Left out: bands that hold for a whole curve
+at once, and power planning.
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.intp]
+from icl_harness.analysis.crossed import spread_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,57 +61,6 @@ class Components:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Spread:
-    """Variance of the mean by source, each as if it were alone: (cluster sum of squares) * n / (n -
-    1).
-
-    `rest` is that of the residuals. With complete tables these are MS_draw, MS_query and
-    MS_residual over D * Q.
-    """
-
-    mean: float
-    draw: float
-    query: float
-    rest: float
-    df_draw: int
-    df_query: int
-    df_rest: int
-    nested: bool
-    per_draw: float  # sum of squared weights of the draws; 1 / D where the table is complete
-    per_query: float
-    per_cell: float
-
-    @property
-    def variance(self) -> float:
-        """Var(mean) = max(draw, rest) + max(query, rest) - rest: no component of variance is taken
-        below zero.
-        """
-        return max(self.draw, self.rest) + max(self.query, self.rest) - self.rest
-
-    @property
-    def n_units(self) -> int:
-        """What an interval stands on where nothing varies: queries, or draws where those are the
-        clusters.
-        """
-        return 1 + (self.df_draw if self.nested or not self.df_query else self.df_query)
-
-    @property
-    def df(self) -> float:
-        """Satterthwaite's degrees of freedom of `variance`; infinite where it is 0."""
-        terms = [
-            (v, df)
-            for v, df in ((self.draw, self.df_draw), (self.query, self.df_query))
-            if v > self.rest
-        ]
-        if len(terms) != 1:  # with one term above the residuals they cancel out of the sum
-            terms.append((self.rest, self.df_rest))
-        below = sum(v * v / df for v, df in terms if df)
-        if not below:
-            return math.inf  # nothing was estimated, so Student's t has nothing to allow for
-        return max(1.0, self.variance**2 / below)
-
-
 Limits = tuple[float, float]
 UNLIMITED: Limits = (-math.inf, math.inf)
 
@@ -138,7 +84,7 @@ def mean_interval(
     intervals cover 94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2
     logits or more.
     """
-    spread = _spread(values, draws, queries)
+    spread = spread_of(values, draws, queries)
     mean, df, n_units = spread.mean, spread.df, spread.n_units
     if n_units < 2:
         low, high = (0.0, 1.0) if binary else _known(limits)
@@ -172,7 +118,7 @@ def paired_interval(
     and b never differ. Other scores get mean ± t * se, inside `limits`.
     """
     differences = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
-    spread = _spread(differences, draws, queries)
+    spread = spread_of(differences, draws, queries)
     mean, df = spread.mean, spread.df
     if spread.n_units < 2:
         low, high = (-1.0, 1.0) if binary else _known(limits)
@@ -195,7 +141,7 @@ def paired_interval(
 
 def components(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Components:
     """Return the variance of a single record by source (method of moments, each at least 0)."""
-    spread = _spread(values, draws, queries)
+    spread = spread_of(values, draws, queries)
     rest = spread.rest / spread.per_cell
     draw = max(0.0, spread.draw - spread.rest) / spread.per_draw if spread.df_draw else math.nan
     if spread.nested:
@@ -215,81 +161,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         so_far = max(so_far, min(1.0, (len(known) - rank) * p))
         adjusted[i] = so_far
     return adjusted
-
-
-def _spread(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> _Spread:
-    y = np.asarray(values, dtype=float)
-    n_draws, d = _codes(draws)
-    n_queries, q = _codes(queries)
-    if not (y.ndim == 1 and y.shape == d.shape == q.shape and y.size):
-        raise ValueError(
-            f"{y.size} values, {d.size} draws, {q.size} queries; the same number of each, 1 or more"
-        )
-    mean = float(y.mean())
-    _, first, cell, count = np.unique(
-        d * n_queries + q, return_index=True, return_inverse=True, return_counts=True
-    )
-    d, q = d[first], q[first]
-    centred = np.bincount(cell, y - mean) / count  # one row a cell from here on
-    weight = count / y.size
-    n_cells = len(count)
-    nested = n_cells == n_queries and n_draws > 1 and n_queries > 1
-    if nested:
-        residual, df_rest = (
-            centred - (np.bincount(d, centred) / np.bincount(d))[d],
-            n_cells - n_draws,
-        )
-    else:
-        residual, df_rest = _additive_residuals(centred, d, q, n_draws, n_queries)
-    squares = float(np.sum((weight * residual) ** 2))
-    return _Spread(
-        mean=mean,
-        draw=_cluster(weight * centred, d, n_draws),
-        query=0.0 if nested else _cluster(weight * centred, q, n_queries),
-        rest=squares * n_cells / df_rest if df_rest else 0.0,
-        df_draw=n_draws - 1,
-        df_query=n_queries - 1,
-        df_rest=df_rest,
-        nested=nested,
-        per_draw=float(np.sum(np.bincount(d, weight) ** 2)),
-        per_query=float(np.sum(np.bincount(q, weight) ** 2)),
-        per_cell=float(np.sum(weight**2)),
-    )
-
-
-def _codes(labels: ArrayLike) -> tuple[int, Codes]:
-    names, codes = np.unique(np.asarray(labels), return_inverse=True)
-    return len(names), codes.astype(np.intp)
-
-
-def _cluster(weighted: Floats, codes: Codes, n: int) -> float:
-    return float(np.sum(np.bincount(codes, weighted) ** 2)) * n / (n - 1) if n > 1 else 0.0
-
-
-def _additive_residuals(
-    y: Floats, d: Codes, q: Codes, n_draws: int, n_queries: int
-) -> tuple[Floats, int]:
-    """Return what a least-squares fit of draw + query effects leaves of `y`, and its degrees of
-    freedom.
-
-    The effects of the larger side are swept out, those of the smaller solved for (normal equations
-    of a block design).
-    """
-    if n_draws > n_queries:
-        return _additive_residuals(y, q, d, n_queries, n_draws)
-    table = np.zeros((n_draws, n_queries))
-    there = np.zeros((n_draws, n_queries))
-    table[d, q], there[d, q] = y, 1.0
-    per_query = there.sum(axis=0)
-    normal = np.diag(there.sum(axis=1)) - (there / per_query) @ there.T
-    right = table.sum(axis=1) - there @ (table.sum(axis=0) / per_query)
-    draw_effect, _, rank, _ = np.linalg.lstsq(normal, right, rcond=1e-10)
-    query_effect = (table.sum(axis=0) - draw_effect @ there) / per_query
-    residual = y - draw_effect[d] - query_effect[q]
-    residual[np.abs(residual) < 1e-12] = (
-        0.0  # an exact fit leaves rounding, which must not count as variance
-    )
-    return residual, len(y) - n_queries - int(rank)
 
 
 def _known(limits: Limits) -> Limits:
