@@ -32,6 +32,7 @@ from icl_harness.store.answers import (
     add_records,
 )
 from icl_harness.store.cells import CELL, Cell, cell_id, find_cell
+from icl_harness.store.database import database_errors, open_for_reading, open_for_writing
 from icl_harness.store.header import (
     RECORDS_FILE,
     RUN_FILE,
@@ -44,7 +45,6 @@ from icl_harness.store.header import (
 from icl_harness.store.nodes import turns
 from icl_harness.store.queries import add_queries, read_queries
 from icl_harness.store.rows import rows, table
-from icl_harness.store.schema import database_errors, open_for_reading, open_for_writing
 from icl_harness.store.scores import (
     NewScore,
     ScoredText,
