@@ -8,6 +8,7 @@ them per record make a large file; `node_hash` tells which records share their s
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = tuple[Any, ...]
-ROW_GROUP = 1000  # rows of a parquet file that are held in memory
+ROWS, FEW_ROWS = 1000, 100  # of a parquet file held in memory; the fewer with lists of shots
 WHOLE = {
     "queries_per_request", "shots", "draw", "sample", "shots_used", "prompt_tokens", "cached_tokens",
     "cache_write_tokens", "completion_tokens", "reasoning_tokens", "n_lost",
@@ -45,20 +46,21 @@ def _write_csv(names: tuple[str, ...], rows: Iterable[Row], file: IO[bytes]) -> 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_cell_text(value) for value in row])
+        writer.writerow(row)
     text.detach()
 
 
-def _cell_text(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
 def _write_jsonl(names: tuple[str, ...], rows: Iterable[Row], file: IO[bytes]) -> None:
-    choices = names.index("choices")
+    lists = [name for name in ("choices", "shot_ids") if name in names]
+    parse = functools.lru_cache(maxsize=len(lists))(_parsed)
     for row in rows:
         values = dict(zip(names, row, strict=True))
-        values["choices"] = None if row[choices] is None else json.loads(row[choices])
+        values |= {name: parse(values[name]) for name in lists}
         file.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def _write_parquet(names: tuple[str, ...], rows: Iterator[Row], file: IO[bytes]) -> None:
@@ -66,9 +68,13 @@ def _write_parquet(names: tuple[str, ...], rows: Iterator[Row], file: IO[bytes])
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, _parquet_type(name)) for name in names])
+    parse = functools.lru_cache(maxsize=1)(_parsed)
+    n_rows = FEW_ROWS if "shot_ids" in names else ROWS
     with pq.ParquetWriter(file, schema) as writer:
-        while chunk := list(islice(rows, ROW_GROUP)):
+        while chunk := list(islice(rows, n_rows)):
             columns = [list(column) for column in zip(*chunk, strict=True)]
+            if "shot_ids" in names:
+                columns[-1] = [parse(shots) for shots in columns[-1]]
             writer.write_table(pa.table(columns, schema=schema))
 
 

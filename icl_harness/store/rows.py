@@ -50,7 +50,7 @@ def rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield each record's values of `COLUMNS`, and the ids of its shots where they are wanted.
 
-    `choices` is JSON, in a table (`cached`) a tuple.
+    `choices` and the ids of shots are JSON, in a table (`cached`) a tuple and a list.
     """
     reader = _shared(db) if cached else _streamed(db)
     order = ", ".join(CELL_KEY)
@@ -110,7 +110,7 @@ def _streamed(db: sqlite3.Connection) -> _Reader:
         lambda key: text_of(db, key),
         last(lambda key: text_of(db, key)),
         last(lambda key: _node_hash(db, key)),
-        functools.lru_cache(maxsize=1)(lambda key: shot_ids(db, key)),
+        last(lambda key: json.dumps(shot_ids(db, key), ensure_ascii=False)),
     )
 
 
