@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import icl_harness
 from icl_harness import Prompt, ScriptedModel
 from icl_harness.errors import SpecError
+from icl_harness.plan.asker import make_plan
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.spec import Spec
 from tests.api_runs import Parity, Wire, every_wire, plant_keys, sent_asks
 from tests.conftest import N_POOL, N_QUERIES, parity
 from tests.servers import LoopbackServer
@@ -141,6 +146,18 @@ def test_a_run_with_nearest_shots_resumes_without_asking() -> None:
     again = go(ScriptedModel(silent), variants=["nearest=TFIDF"]).records()
     assert silent.prompts == []
     assert again.equals(first)
+
+
+def test_a_plan_says_which_variants_share_less() -> None:
+    variants = ("default", "bank", "order=1+sorted", "nearest=TFIDF")
+    spec = Spec(tasks=("toy",), models=("scripted",), data="data", variants=variants, shots=(0, 2))
+    experiment = Experiment(spec, {"scripted": ScriptedModel(Listener())})
+    assert asyncio.run(make_plan(experiment, Path("out"))).notes == (
+        "variant order=1+sorted: shots are reordered for each count, so that prompts of other "
+        "counts share no shots",
+        "variant nearest=TFIDF: each query brings its own shots, so that prompts share the "
+        "preamble alone",
+    )
 
 
 def test_other_orders_are_of_the_same_shots_and_zero_shot_prompts_are_the_same() -> None:

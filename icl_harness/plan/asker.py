@@ -29,6 +29,7 @@ from icl_harness.plan.pricing import (
     window_of,
 )
 from icl_harness.prompts.tree import Node, Prompt, Query
+from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
 from icl_harness.runner.concurrency import first_error
@@ -144,8 +145,12 @@ class _Planner:
             self.rows.append(row)
 
     def notes(self) -> list[str]:
-        """Return what the counting has to say."""
+        """Return what the counting has to say, and which prompts share less than others."""
         notes = []
+        for variant in self._experiment.spec.variants:
+            shared = parse_variant(variant).shared
+            if shared:
+                notes.append(f"variant {variant}: {shared}")
         for costs in self._costs.values():
             notes += costs.counter.notes
         scoring = self._experiment.spec.scoring

@@ -69,6 +69,15 @@ class Variant:
         return any(step.operator.kind == "selection" for step in self.steps)
 
     @property
+    def shared(self) -> str:
+        """Return what prompts share where it is less than usual; "" where they are nested."""
+        if self.selects:
+            return "each query brings its own shots, so that prompts share the preamble alone"
+        if all(step.operator.nested for step in self.steps):
+            return ""
+        return "shots are reordered for each count, so that prompts of other counts share no shots"
+
+    @property
     def needs_bank(self) -> bool:
         """Return whether its shots depend on what the model has solved."""
         return any(step.operator.needs_bank for step in self.steps)
