@@ -59,7 +59,8 @@ def icl(tmp_path, monkeypatch, capfd):
 def test_the_bundled_model_runs_on_real_data(icl, shared_data: Path) -> None:
     code, _, err = icl(
         "run", *TASKS, "--data", str(shared_data), "--model", "demo",
-        "--modes", "supervised,unsupervised", "--shots", "0,2", "--queries", "2", "--draws", "1", "--out", "out",
+        "--modes", "supervised,unsupervised", "--shots", "0,2", "--queries", "2", "--draws", "1",
+        "--out", "out",
     )  # fmt: skip
     assert (code, err) == (0, "")
     records, table = icl_harness.Run("out").records(), read_csv(Path("out/curves.csv"))

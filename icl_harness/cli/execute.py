@@ -61,7 +61,9 @@ def execute(
     models: Mapping[str, Model] | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Run `spec` into the folder `out`. What can be refused is refused before anything is written."""
+    """Run `spec` into the folder `out`. Whatever is refused is refused before anything is
+    written.
+    """
     how.refuse_idle_for(spec.models, spec.scoring)
     terms = how.terms()
     with _workers(how) as workers:

@@ -77,11 +77,12 @@ class Execution(Settings):
             )
         if any(map(is_api, models)):
             return
+        known = ", ".join(api_names())
         for name in ("rpm", "tpm", "max_cost"):
             if getattr(self, name) is not None:
                 raise SpecError(
-                    f"{option_name(name)} is for models of APIs ({', '.join(api_names())}), and none is"
-                    " named. Leave it out."
+                    f"{option_name(name)} is for models of APIs ({known}), and none is named."
+                    " Leave it out."
                 )
 
     def terms(self) -> Terms:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +19,7 @@ from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.execution import Execution
+from icl_harness.runner.lists import check_names, parse_names, parse_shots
 from icl_harness.settings import Option, Settings, number, option_name, text, unknown, whole
 
 OnOverflow = Literal["drop", "skip", "error"]
@@ -125,7 +126,7 @@ class Spec(Settings):
         names = parse_names(value, name)
         if name == "variants":
             names = tuple(str(parse_variant(variant)) for variant in names)
-        _check_names(names, name.removesuffix("s"))
+        check_names(names, name.removesuffix("s"))
         return names
 
     @field_validator("shots", mode="before")
@@ -270,59 +271,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path} must hold a mapping such as 'tasks: [dialects]', one key per line."
         )
     return values
-
-
-def parse_names(value: Any, what: str = "names") -> tuple[str, ...]:
-    """Return the names in a text with commas, or in a list of such texts."""
-    if isinstance(value, Mapping):
-        raise SpecError(f"{what}: give a name or a list of names, not a mapping.")
-    names = (name.strip() for part in _parts(value) for name in str(part).split(","))
-    return tuple(name for name in names if name)
-
-
-def parse_shots(value: Any) -> tuple[int, ...]:
-    """Return the shot counts of ``0,1,4`` or ``1..1024`` (powers of two from 1; both ends belong to
-    it), or of a list, in rising order.
-
-    Raises `SpecError` naming the part that is no shot count.
-    """
-    counts: set[int] = set()
-    for part in _parts(value):
-        for written in str(part).split(","):
-            counts |= _counts(written.strip())
-    return tuple(sorted(counts))
-
-
-def _parts(value: Any) -> Sequence[Any]:
-    """Return the members of a list, or the one value that is none."""
-    if value is None:
-        return []
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _counts(written: str) -> set[int]:
-    low, dots, high = written.partition("..")
-    try:
-        return _powers(int(low), int(high)) if dots else {int(written)}
-    except ValueError:
-        raise SpecError(
-            f"--shots: {written!r} is not a shot count. Give whole numbers such as 0,1,4,16 or a"
-            " range 1..1024."
-        ) from None
-
-
-def _powers(low: int, high: int) -> set[int]:
-    if low < 0 or high < low:
-        raise SpecError(f"--shots: {low}..{high} is empty. A range rises, from 0 or more.")
-    powers = {1 << exponent for exponent in range(high.bit_length())}
-    return {low, high} | {power for power in powers if low <= power <= high}
-
-
-def _check_names(names: tuple[str, ...], what: str) -> None:
-    if not names:
-        raise SpecError(f"no {what} is named. Name at least one.")
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise SpecError(f"{what} {name!r} is named twice. Name each once.")
-        if not name.isprintable():  # a line break, half a surrogate pair
-            raise SpecError(f"{what} {name!a} is no name: it holds what cannot be printed.")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from icl_harness.errors import SpecError
-from icl_harness.runner.spec import Spec, parse_names, parse_shots
+from icl_harness.runner.lists import parse_names, parse_shots
+from icl_harness.runner.spec import Spec
 
 
 @pytest.mark.parametrize(
