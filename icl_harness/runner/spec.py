@@ -20,7 +20,16 @@ from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.lists import check_names, parse_names, parse_shots
-from icl_harness.settings import Option, Settings, number, option_name, text, unknown, whole
+from icl_harness.settings import (
+    Option,
+    Settings,
+    number,
+    option_name,
+    options_of,
+    text,
+    unknown,
+    whole,
+)
 
 OnOverflow = Literal["drop", "skip", "error"]
 MOST_DRAWS = 10_000
@@ -249,7 +258,8 @@ def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_unknown(name: str) -> None:
     if name in ("dtype", "device_map"):
         raise SpecError(f"{name} belongs under model_args, as in model_args: {{{name}: …}}.")
-    if name == "out" or name in Execution.model_fields:
+    carried_out = {field for field, _, _ in options_of(Execution)}
+    if name in carried_out | {"out"}:
         raise SpecError(
             f"{name} does not change what is measured; give it as the option {option_name(name)}."
         )
