@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.cli.terminal import add_row, new_table
-from icl_harness.plan.estimate import Plan, Planned, told
+from icl_harness.plan.estimate import Plan, Planned, dollars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def _count(n: int | None, about: str) -> str:
 
 
 def _usd(usd: float | None) -> str:
-    return "-" if usd is None else told(usd)
+    return "-" if usd is None else dollars(usd)
 
 
 def plan_notes(plan: Plan) -> Iterator[str]:
@@ -144,7 +144,7 @@ def plan_notes(plan: Plan) -> Iterator[str]:
 
 def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
     for model, window in dict.fromkeys(
-        (row.model, row.window) for row in rows if row.told_by == "price table"
+        (row.model, row.window) for row in rows if row.window_source == "price table"
     ):
         yield f"{model}: a window of {window:,} tokens, by the price table; the provider decides what fits"
 

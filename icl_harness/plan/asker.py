@@ -1,34 +1,25 @@
 """Planning: asking the schedules of a run what they request, and sending nothing.
 
 In: an experiment, and its run folder if there is one. Out: a `Plan`. Prompts, groups, what a window
-leaves of the shots, what was answered already, here or in an earlier cell, are the run's own.
-Where a schedule reads answers that are still to come, unsolved ones stand in for them. Left out:
-requests that fail; looking for the shots that fit, where only the provider can tell; what Gemini's
-caches cost by the hour. The shots of a bank that is yet to be made are taken to be as long as the
-gold answers.
+leaves of the shots, what was answered already, here or in an earlier cell, are the run's own. Where
+a schedule reads answers that are still to come, unsolved ones stand in for them. Left out: requests
+that fail; looking for the shots that fit, where only the provider can tell; what Gemini's caches
+cost by the hour. The shots of a bank that is yet to be made are taken to be as long as the gold
+answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icl_harness.models.api.limiter import Rates
 from icl_harness.models.base import Model
-from icl_harness.models.forecast import Count
 from icl_harness.plan.estimate import GOLD, Plan, Planned
-from icl_harness.plan.pricing import (
-    Costs,
-    is_unpriced,
-    most_answer_tokens,
-    window_of,
-)
-from icl_harness.prompts.tree import Node, Prompt, Query
+from icl_harness.plan.pricing import Part, Pricing
+from icl_harness.prompts.tree import Node, Prompt
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
@@ -37,13 +28,11 @@ from icl_harness.runner.experiment import Experiment, Line, stand_in
 from icl_harness.runner.groups import Request
 from icl_harness.runner.overflow import Fitting, longest_first
 from icl_harness.runner.provenance import spec_defaults
-from icl_harness.runner.schedule import AnswersAhead, Bundle, Scope
+from icl_harness.runner.schedule import AnswersAhead, Scope
 from icl_harness.runner.scopes import bank_scope, cell_of, line_scope
 from icl_harness.store.bank import Bank
 from icl_harness.store.header import RUN_FILE
 from icl_harness.store.records import Cell, RunStore
-
-ROUNDING = 1e-6  # of a token
 
 
 async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = False) -> Plan:
@@ -86,29 +75,9 @@ class _Ahead:
     """
 
     line: Line
-    costs: Costs
+    pricing: Pricing
     fitting: Fitting
     shows_gold: bool
-
-    @property
-    def model(self) -> Model:
-        return self.costs.model
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """A bundle of a cell: the requests that are left of it, and the shots that they get; None
-    where it is skipped.
-    """
-
-    cell: Cell
-    bundle: Bundle
-    shots: int | None
-    requests: Sequence[Request]
-
-    def at(self, shots: int) -> _Part:
-        """Return the same with another shot count."""
-        return replace(self, shots=shots, requests=self.bundle.same(self.requests, shots))
 
 
 class _Planner:
@@ -118,7 +87,7 @@ class _Planner:
         self.rows: list[Planned] = []
         self.unpriced: list[str] = []
         self._experiment, self._folder, self._store = experiment, folder, store
-        self._costs: dict[int, Costs] = {}
+        self._pricing: dict[int, Pricing] = {}
         self._fittings: dict[int, Fitting] = {}
         self._banks: set[str] = set()
         # at temperature 0: the texts that are requested behind a node
@@ -129,15 +98,16 @@ class _Planner:
         experiment = self._experiment
         ahead, bank = await self._look_ahead(line)
         scope = line_scope(experiment, line, experiment.path(line, bank))
-        parts: list[_Part] = []
+        parts: list[tuple[Cell, Part]] = []
         for shots in experiment.spec.shots:
-            parts += self._parts(ahead, scope, shots)
-        await self._count_nodes(ahead, parts)
+            cell = cell_of(experiment.spec, line, shots)
+            parts += [(cell, part) for part in self._parts(ahead, scope, cell)]
+        await self._count_nodes(ahead, [part for _, part in parts])
         most = max(experiment.spec.shots)
-        for part in parts:
+        for cell, part in parts:
             if part.shots is not None and part.shots > most:
                 part = part.at(most)
-            row = await self._plan_part(ahead, part)
+            row = await self._plan_part(ahead, cell, part)
             if row.fits is False and row.shots_used is not None:
                 most = row.shots_used
             if ahead.shows_gold and row.shots_used and row.counted:
@@ -146,15 +116,15 @@ class _Planner:
 
     def notes(self) -> list[str]:
         """Return what the counting has to say, and which prompts share less than others."""
-        notes = []
+        notes: list[str] = []
         for variant in self._experiment.spec.variants:
             shared = parse_variant(variant).shared
             if shared:
                 notes.append(f"variant {variant}: {shared}")
-        for costs in self._costs.values():
-            notes += costs.counter.notes
+        for pricing in self._pricing.values():
+            notes += pricing.counter.notes
         scoring = self._experiment.spec.scoring
-        if scoring != "generate" and any(costs.forecast for costs in self._costs.values()):
+        if scoring != "generate" and any(pricing.forecast for pricing in self._pricing.values()):
             notes.append(
                 f"scoring {scoring} is planned as one request per query; a provider may take more "
                 "or fewer"
@@ -163,125 +133,111 @@ class _Planner:
 
     async def close(self) -> None:
         """Close the connections that counting opened; they belong to this event loop."""
-        for costs in self._costs.values():
-            if costs.model.is_api:
-                await costs.model.close()
+        for pricing in self._pricing.values():
+            if pricing.model.is_api:
+                await pricing.model.close()
 
     async def _look_ahead(self, line: Line) -> tuple[_Ahead, Bank | None]:
         """Return what is known of a line, and its bank or what stands in for it."""
         experiment, model = self._experiment, self._experiment.model(line)
-        costs, bank, shows_gold = self._costs_of(model), None, False
+        pricing, bank, shows_gold = self._pricing_of(model), None, False
         if line.needs_bank:
             bank = known_bank(experiment, self._folder, line)
             shows_gold = bank is None
         if shows_gold:
-            await self._plan_bank(line, costs)
+            await self._plan_bank(line, pricing)
             pool = experiment.dataset(line.task, line.variant, line.draw).pool
             bank = Bank(tuple(map(stand_in, pool)))
-            costs = replace(costs, forecast=model.forecast())  # these prompts are no other line's
+            pricing = pricing.with_empty_caches()  # these prompts are no other line's
         fitting = self._fittings.setdefault(id(model), Fitting(model, experiment.spec.on_overflow))
-        return _Ahead(line=line, costs=costs, fitting=fitting, shows_gold=shows_gold), bank
+        return _Ahead(line=line, pricing=pricing, fitting=fitting, shows_gold=shows_gold), bank
 
-    def _costs_of(self, model: Model) -> Costs:
-        if id(model) not in self._costs:
-            self._costs[id(model)] = Costs.of(model)
-        return self._costs[id(model)]
+    def _pricing_of(self, model: Model) -> Pricing:
+        if id(model) not in self._pricing:
+            self._pricing[id(model)] = Pricing.of(model, paced=not self._experiment.batch)
+        return self._pricing[id(model)]
 
-    async def _plan_bank(self, line: Line, costs: Costs) -> None:
+    async def _plan_bank(self, line: Line, pricing: Pricing) -> None:
         """Add the rows of a line's bank, unless another line has."""
         experiment, name = self._experiment, bank_name(line)
         if name in self._banks:
             return
         self._banks.add(name)
-        scope, done = bank_scope(experiment, line), outcomes(left_attempts(self._folder, line))
-        read = AnswersAhead(done)
-        for bundle in experiment.bank_schedule(line)(scope, len(scope.path.shots), read):
+        scope = bank_scope(experiment, line)
+        answers = AnswersAhead(outcomes(left_attempts(self._folder, line)))
+        for bundle in experiment.bank_schedule(line)(scope, len(scope.path.shots), answers):
             shots = bundle.most_shots
-            requests = read.left(bundle.requests(shots))
-            if not requests:
-                continue
-            count = await costs.counter.count(bundle.node(shots), _queries(requests))
-            row = replace(_blank(line, shots, shots), draw=None, requests=len(requests))
-            row = self._fill(_with_window(row, costs.model), costs, bundle, shots, count)
-            if row.longest and row.window:
-                row = replace(row, fits=row.longest <= row.window)
-            self.rows.append(row)
+            part = Part(bundle=bundle, shots=shots, requests=answers.left(bundle.requests(shots)))
+            if part.requests:
+                row = pricing.with_window(replace(_blank(line, shots, shots), draw=None))
+                row = await self._fill(row, pricing, part)
+                if row.longest and row.window:
+                    row = replace(row, fits=row.longest <= row.window)
+                self.rows.append(row)
 
-    def _parts(self, ahead: _Ahead, scope: Scope, shots: int) -> Iterator[_Part]:
+    def _parts(self, ahead: _Ahead, scope: Scope, cell: Cell) -> Iterator[Part]:
         """Yield what a cell requests, less what the store holds the answers of."""
         line, store = ahead.line, self._store
-        cell = cell_of(self._experiment.spec, line, shots)
-        read = AnswersAhead({} if store is None else store.outcomes(cell))
-        for bundle in self._experiment.schedule(line)(scope, shots, read):
-            k: int | None = bundle.most_shots
-            requests = read.left(longest_first(ahead.model, bundle, bundle.most_shots))
+        answers = AnswersAhead({} if store is None else store.outcomes(cell))
+        for bundle in self._experiment.schedule(line)(scope, cell.shots, answers):
+            most, model = bundle.most_shots, ahead.pricing.model
+            requests = answers.left(longest_first(model, bundle, most))
+            part = Part(bundle=bundle, shots=most, requests=requests)
             if requests:
-                k = ahead.fitting.shots(bundle, str(line))
-                if k is not None:
-                    k = min(k, read.most_shots(k))
-                    requests = bundle.same(requests, k)
-            yield _Part(cell=cell, bundle=bundle, shots=k, requests=requests)
+                fitted = ahead.fitting.shots(bundle, str(line))
+                if fitted is None:
+                    part = replace(part, shots=None)
+                else:
+                    part = part.at(min(fitted, answers.most_shots(fitted)))
+            yield part
 
-    async def _count_nodes(self, ahead: _Ahead, parts: Sequence[_Part]) -> None:
+    async def _count_nodes(self, ahead: _Ahead, parts: Sequence[Part]) -> None:
         """Have the nodes of a line counted at the same time; each is then known."""
         firsts = {part.shots: part for part in reversed(parts) if part.requests}
         with first_error():
             async with asyncio.TaskGroup() as group:
                 for shots in sorted(k for k in firsts if k is not None):
-                    part = firsts[shots]
-                    node, queries = part.bundle.node(shots), _queries(part.requests)
-                    group.create_task(ahead.costs.counter.count(node, queries[:1]))
+                    group.create_task(ahead.pricing.count(firsts[shots], 1))
 
-    async def _plan_part(self, ahead: _Ahead, part: _Part) -> Planned:
-        row = _blank(ahead.line, part.cell.shots, part.shots)
+    async def _plan_part(self, ahead: _Ahead, cell: Cell, part: Part) -> Planned:
+        row = _blank(ahead.line, cell.shots, part.shots)
         if not part.requests:
             return row
-        row = _with_window(row, ahead.model)
+        row = ahead.pricing.with_window(row)
         if part.shots is None:
             return replace(row, fits=False)
-        wanted, node = part.bundle.most_shots, part.bundle.node(part.shots)
-        count = await ahead.costs.counter.count(node, _queries(part.requests))
-        if row.told_by == "price table" and row.window and count is not None:
-            room = row.window - most_answer_tokens(ahead.model, part.bundle.sampling)
-            left = _fitting(part, part.shots, count, room)
+        wanted, count = part.bundle.most_shots, await ahead.pricing.count(part)
+        if row.window_source == "price table" and row.window and count is not None:
+            left = ahead.pricing.fitting(part, count, row.window)
             row = replace(row, fits=left >= wanted, shots_used=self._by_policy(part.shots, left))
         elif row.window:
             row = replace(row, fits=part.shots == wanted)
         if row.shots_used is None:
             return row
-        return await self._ask(row, ahead, part.at(row.shots_used))
+        part = part.at(row.shots_used)
+        if part.bundle.sampling.temperature == 0 and not (part.shots and ahead.shows_gold):
+            part = replace(part, requests=self._new(cell, part))
+        return await self._fill(row, ahead.pricing, part) if part.requests else row
 
     def _by_policy(self, k: int, left: int) -> int | None:
         """Return how many shots a cell of `k` gets where the provider will take `left`. With the
-        policy `error` the run is going to stop there: the row says what it asks.
+        policy `error` the run is going to stop there: the row says what it requests.
         """
         policy = self._experiment.spec.on_overflow
         if left == k or policy == "error":
             return k
         return left if policy == "drop" and left >= 0 else None
 
-    async def _ask(self, row: Planned, ahead: _Ahead, part: _Part) -> Planned:
-        """Return the row of a cell, less what is copied from earlier answers to identical requests."""
-        bundle, shots, requests = part.bundle, part.shots or 0, part.requests
-        if bundle.sampling.temperature == 0 and (shots == 0 or not ahead.shows_gold):
-            requests = self._new(part.cell, bundle.node(shots), requests)
-        if not requests:
-            return row
-        count = await ahead.costs.counter.count(bundle.node(shots), _queries(requests))
-        row = replace(row, requests=len(requests))
-        return self._fill(row, ahead.costs, bundle, shots, count)
-
-    def _new(self, cell: Cell, node: Node, requests: Sequence[Request]) -> list[Request]:
+    def _new(self, cell: Cell, part: Part) -> list[Request]:
         """Return the requests to which neither the store nor an earlier cell has the answer."""
-        leaves = [Prompt(node, request.query).leaf for request in requests]
-        pairs = list(zip(leaves, requests, strict=True))
-        new = [
-            (leaf, request)
-            for leaf, request in pairs
-            if request.query.text not in self._known_texts(cell, leaf)
-        ]
-        for leaf, request in new:
-            self._known_texts(cell, leaf).add(request.query.text)
+        node = part.bundle.node(part.shots or 0)
+        new = []
+        for request in part.requests:
+            known = self._known_texts(cell, Prompt(node, request.query).leaf)
+            if request.query.text not in known:
+                new.append((known, request))
+        for known, request in new:
+            known.add(request.query.text)
         return [request for _, request in new]
 
     def _known_texts(self, cell: Cell, leaf: Node) -> set[str]:
@@ -291,32 +247,10 @@ class _Planner:
             self._known[key] = set() if store is None else set(store.answered(cell, leaf))
         return self._known[key]
 
-    def _fill(
-        self, row: Planned, costs: Costs, bundle: Bundle, shots: int, count: Count | None
-    ) -> Planned:
-        """Return a row with the tokens and dollars of its requests."""
-        model, forecast, node = costs.model, costs.forecast, bundle.node(shots)
-        room = most_answer_tokens(model, bundle.sampling)
-        row = replace(row, completion_tokens=row.requests * room)
-        if is_unpriced(model) and model.id not in self.unpriced:
-            self.unpriced.append(model.id)
-        if count is None:
-            return row
-        row = replace(row, longest=count.prefix + max(count.queries) + room, counted=count.how)
-        if forecast is None:
-            prompts = row.requests * count.prefix + sum(count.queries)
-            return replace(row, prompt_tokens=prompts)
-        row = replace(row, **vars(forecast.ask(node, count, room)))
-        if self._experiment.batch:
-            return row
-        tokens = (row.prompt_tokens or 0) + row.completion_tokens
-        if not forecast.paces_cached:
-            tokens -= row.cached_tokens or 0
-        return replace(row, seconds=_seconds(forecast.rates, row.requests, tokens))
-
-
-def _queries(requests: Sequence[Request]) -> list[Query]:
-    return [request.query for request in requests]
+    async def _fill(self, row: Planned, pricing: Pricing, part: Part) -> Planned:
+        if pricing.is_unpriced and pricing.model.id not in self.unpriced:
+            self.unpriced.append(pricing.model.id)
+        return pricing.fill(row, part, await pricing.count(part))
 
 
 def _blank(line: Line, shots: int, k: int | None) -> Planned:
@@ -330,32 +264,3 @@ def _blank(line: Line, shots: int, k: int | None) -> Planned:
         requests=0,
         shots_used=k,
     )
-
-
-def _with_window(row: Planned, model: Model) -> Planned:
-    window, told_by = window_of(model)
-    return replace(row, window=window, told_by=told_by)
-
-
-def _fitting(part: _Part, shots: int, count: Count, room: int) -> int:
-    """Return how many of `shots` shots fit into the tokens `room`, taken from those of a byte; -1
-    where not even the prompt without shots does.
-    """
-    bundle, longest = part.bundle, max(count.queries)
-    per_byte = count.prefix / max(1, bundle.node(shots).n_bytes)
-    own_per_byte = longest / max(1, _longest_bytes(part))
-
-    def tokens(k: int) -> int:
-        own = own_per_byte * _longest_bytes(part.at(k)) if bundle.path.selects else longest
-        return math.ceil(per_byte * bundle.node(k).n_bytes + own - ROUNDING)
-
-    return bisect_right(range(shots + 1), room, key=tokens) - 1
-
-
-def _longest_bytes(part: _Part) -> int:
-    return max(len(query.tail.encode()) for query in _queries(part.requests))
-
-
-def _seconds(rates: Rates, requests: int, tokens: int) -> float | None:
-    times = [60 * n / rate for n, rate in ((requests, rates.rpm), (tokens, rates.tpm)) if rate]
-    return max(times, default=None)

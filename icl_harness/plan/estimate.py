@@ -1,7 +1,8 @@
 """A plan: what each cell of a run will take, and whether that is more than the run may cost.
 
-Out of planning.py comes a `Plan`, a row for each cell and for each bank that is to be made. The
-dollars of prompts are those that will be; those of answers are at most, as if each filled its room.
+Out of asker.py comes a `Plan`: a row for each bundle of a cell (most cells have one) and for each
+bank that is to be made. The dollars of prompts are those that will be; those of answers are at
+most, as if each filled its room.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ GOLD = ", gold answers for the model's own"  # added to how the tokens of a bank
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What a cell takes that is left to ask; None where it is not known. A bank has no `draw`, its
-    shots are `shots`.
+    """What is left to request of a cell; None where a number is not known. A bank has no `draw`,
+    its shots are `shots`.
 
-    `shots_used`: None where the cell is skipped. `longest`: the tokens of its longest prompt and of
-    the room for its answer. `window`: the model's context window; `told_by`: the user, the model
-    itself or the price table. `usd_plain`, `usd_cached`, `usd_batch`: of the prompts, in three
-    ways; `usd_output`: of the answers at most (half in batch). `counted`: how the tokens came
+    `shots_used`: None where the cell is skipped. `longest`: the tokens of its longest prompt and
+    the room for its answer. `window`: the model's context window; `window_source`: the user, the
+    model itself or the price table. `usd_plain`, `usd_cached`, `usd_batch`: of the prompts, in
+    three ways; `usd_output`: of the answers at most (half in batch). `counted`: how the tokens came
     about. `seconds`: at the rates given.
     """
 
@@ -35,7 +36,7 @@ class Planned:
     shots_used: int | None = None
     longest: int | None = None
     window: int | None = None
-    told_by: str = ""
+    window_source: str = ""
     fits: bool | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
@@ -56,8 +57,8 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The rows in the order of the walk, what the run has cost so far, the models that are asked
-    through an API without a known price, and what must be said beside.
+    """The rows in the order of the walk, what the run has cost so far, the models of APIs whose
+    price is not known, and notes for the user.
     """
 
     rows: tuple[Planned, ...]
@@ -72,7 +73,7 @@ class Plan:
 
 
 def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
-    """Raise `SpecError` where a run would cost more than `most_usd`, or where that cannot be told.
+    """Raise `SpecError` where a run would cost more than `most_usd`, or where that is not known.
 
     The prompts count, and the answers do not: what they will cost is not known, and the run stops
     in time.
@@ -85,16 +86,16 @@ def refuse_cost(plan: Plan, most_usd: float, *, batch: bool) -> None:
     left = plan.usd("usd_batch" if batch else "usd_cached") or 0.0
     if plan.spent_usd + left <= most_usd:
         return
-    spent = f"${told(plan.spent_usd)} are spent and " if plan.spent_usd else ""
+    spent = f"${dollars(plan.spent_usd)} are spent and " if plan.spent_usd else ""
     ways = ["in batch", "with caching"] if batch else ["with caching", "in batch"]
     other = plan.usd("usd_cached" if batch else "usd_batch")
-    cheaper = f", {ways[1]} ${told(other)}" if other is not None and other < left else ""
+    cheaper = f", {ways[1]} ${dollars(other)}" if other is not None and other < left else ""
     raise SpecError(
-        f"--max-cost is ${most_usd:,g}: {spent}the prompts alone take ${told(left)} {ways[0]}{cheaper}. Give more, or "
-        "ask for less: see icl plan."
+        f"--max-cost is ${most_usd:,g}: {spent}the prompts alone take ${dollars(left)} "
+        f"{ways[0]}{cheaper}. Give more, or ask for less: see icl plan."
     )
 
 
-def told(usd: float) -> str:
+def dollars(usd: float) -> str:
     """Return dollars as a table shows them: to the cent, and less than one to four places."""
     return f"{usd:,.2f}" if usd >= 1 else f"{usd:.4f}"

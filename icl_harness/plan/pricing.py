@@ -1,48 +1,124 @@
-"""What a plan must know of a model: how its tokens are counted, what its requests will cost.
+"""What the requests of a bundle take of one model: tokens, dollars, seconds, room in its window.
 
-In: a model. Out: a counter and, for one that is asked through an API, a forecast of its caches and
-dollars.
+In: a row of a plan, and the requests that it is to stand for. Out: the row with their numbers.
+Tokens are counted, and caches and dollars foreseen, by the model. Left out: which requests those
+are (asker.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from icl_harness.models.api.limiter import Rates
 from icl_harness.models.base import Model, Sampling
-from icl_harness.models.forecast import Counter, Forecast
+from icl_harness.models.forecast import Count, Counter, Forecast
+from icl_harness.plan.estimate import Planned
+from icl_harness.runner.groups import Request
+from icl_harness.runner.schedule import Bundle
 
-
-def is_unpriced(model: Model) -> bool:
-    """Return whether a model costs money and it is not known how much."""
-    return model.is_api and model.price is None
-
-
-def most_answer_tokens(model: Model, sampling: Sampling) -> int:
-    """Return the tokens that an answer may take."""
-    if sampling.scoring != "generate":
-        return 0
-    return model.limit(sampling)
-
-
-def window_of(model: Model) -> tuple[int | None, str]:
-    """Return the model's context window, None where it is not known, and who says so."""
-    window = model.capabilities.context_window
-    if window is not None:
-        return window, "user" if model.is_api else "model"
-    if model.price is not None:
-        window = model.price.context_window
-    return window, "" if window is None else "price table"
+ROUNDING = 1e-6  # of a token
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class Part:
+    """A bundle of a cell: the requests that are left of it, and the shots that they get; None
+    where it is skipped.
+    """
+
+    bundle: Bundle
+    shots: int | None
+    requests: Sequence[Request]
+
+    def at(self, shots: int) -> Part:
+        """Return the same with another shot count."""
+        return replace(self, shots=shots, requests=self.bundle.same(self.requests, shots))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pricing:
     """Counts the tokens of one model's requests and foresees what they cost."""
 
     model: Model
     counter: Counter
     forecast: Forecast | None
+    paced: bool  # whether the account's rates are what takes time; batches take theirs
 
     @classmethod
-    def of(cls, model: Model) -> Costs:
-        """Return those of a model."""
-        return cls(model=model, counter=model.counter(), forecast=model.forecast())
+    def of(cls, model: Model, *, paced: bool) -> Pricing:
+        """Return that of a model."""
+        counter, forecast = model.counter(), model.forecast()
+        return cls(model=model, counter=counter, forecast=forecast, paced=paced)
+
+    def with_empty_caches(self) -> Pricing:
+        """Return the same for prompts that share no cache with those before."""
+        return replace(self, forecast=self.model.forecast())
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether the model costs money and it is not known how much."""
+        return self.model.is_api and self.model.price is None
+
+    async def count(self, part: Part, n: int | None = None) -> Count | None:
+        """Return the tokens of a part, or of its first `n` requests."""
+        queries = [request.query for request in part.requests[:n]]
+        return await self.counter.count(part.bundle.node(part.shots or 0), queries)
+
+    def with_window(self, row: Planned) -> Planned:
+        """Return a row with the model's context window, and who says so."""
+        window, price = self.model.capabilities.context_window, self.model.price
+        if window is not None:
+            source = "user" if self.model.is_api else "model"
+            return replace(row, window=window, window_source=source)
+        if price is not None and price.context_window is not None:
+            return replace(row, window=price.context_window, window_source="price table")
+        return row
+
+    def fill(self, row: Planned, part: Part, count: Count | None) -> Planned:
+        """Return a row with the tokens, dollars and seconds of its requests."""
+        room = self.room(part.bundle.sampling)
+        row = replace(row, requests=len(part.requests), completion_tokens=len(part.requests) * room)
+        if count is None:
+            return row
+        row = replace(row, longest=count.prefix + max(count.queries) + room, counted=count.how)
+        if self.forecast is None:
+            prompts = row.requests * count.prefix + sum(count.queries)
+            return replace(row, prompt_tokens=prompts)
+        foreseen = self.forecast.ask(part.bundle.node(part.shots or 0), count, room)
+        row = replace(row, **vars(foreseen))
+        if not self.paced:
+            return row
+        tokens = foreseen.prompt_tokens + row.completion_tokens
+        if not self.forecast.paces_cached:
+            tokens -= foreseen.cached_tokens
+        return replace(row, seconds=_seconds(self.forecast.rates, row.requests, tokens))
+
+    def fitting(self, part: Part, count: Count, window: int) -> int:
+        """Return how many of a part's shots a window takes, reckoned by the tokens of a byte; -1
+        where it does not take even the prompt without shots.
+        """
+        bundle, shots, longest = part.bundle, part.shots or 0, max(count.queries)
+        per_byte = count.prefix / max(1, bundle.node(shots).n_bytes)
+        own_per_byte = longest / max(1, _longest_bytes(part))
+
+        def tokens(k: int) -> int:
+            own = own_per_byte * _longest_bytes(part.at(k)) if bundle.path.selects else longest
+            return math.ceil(per_byte * bundle.node(k).n_bytes + own - ROUNDING)
+
+        room = window - self.room(bundle.sampling)
+        return bisect_right(range(shots + 1), room, key=tokens) - 1
+
+    def room(self, sampling: Sampling) -> int:
+        """Return the tokens that an answer may take."""
+        return self.model.limit(sampling) if sampling.scoring == "generate" else 0
+
+
+def _longest_bytes(part: Part) -> int:
+    return max(len(request.query.tail.encode()) for request in part.requests)
+
+
+def _seconds(rates: Rates, requests: int, tokens: int) -> float | None:
+    times = [60 * n / rate for n, rate in ((requests, rates.rpm), (tokens, rates.tpm)) if rate]
+    return max(times, default=None)

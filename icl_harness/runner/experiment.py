@@ -103,8 +103,9 @@ class Experiment:
                 and not self._models[name, self.tasks[0].name].capabilities.chat
             ):
                 raise SpecError(
-                    f"{name} takes no turns of a chat. Use --format text; a local model of hf/ takes them if its chat "
-                    "template leaves earlier turns as they are, and not with --model-arg chat_template=true."
+                    f"{name} takes no turns of a chat. Use --format text; a local model of hf/ "
+                    "takes them if its chat template leaves earlier turns as they are, and not "
+                    "with --model-arg chat_template=true."
                 )
 
     def header(self) -> dict[str, Any]:
@@ -276,13 +277,13 @@ class Experiment:
             limit = " left by --pool" if spec.pool else ""
             less = f", of which --worked takes {spec.worked}" if spec.worked else ""
             raise SpecError(
-                f"{task.name} has {len(found.pool):,} pool examples{limit}{less}; --shots asks for {most:,}. "
-                f"Ask for at most {max(there, 0):,}."
+                f"{task.name} has {len(found.pool):,} pool examples{limit}{less}; --shots asks for "
+                f"{most:,}. Ask for at most {max(there, 0):,}."
             )
         if spec.bank_shots >= len(found.pool):
             raise SpecError(
-                f"{task.name} has {len(found.pool):,} pool examples; --bank-shots {spec.bank_shots:,} leaves none to "
-                f"try. Ask for at most {len(found.pool) - 1:,}."
+                f"{task.name} has {len(found.pool):,} pool examples; --bank-shots "
+                f"{spec.bank_shots:,} leaves none to try. Ask for at most {len(found.pool) - 1:,}."
             )
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
@@ -338,9 +339,13 @@ class Experiment:
         if known is not None:
             return known.with_terms(self._terms)
         return open_model(
-            name, base_url=self.spec.base_url, model_args=self.spec.model_args, learner=task.learner,
-            kv_cache=self._kv_cache, terms=self._terms,
-        )  # fmt: skip
+            name,
+            base_url=self.spec.base_url,
+            model_args=self.spec.model_args,
+            learner=task.learner,
+            kv_cache=self._kv_cache,
+            terms=self._terms,
+        )
 
 
 def stand_in(example: Example) -> Attempt:

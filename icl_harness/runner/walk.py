@@ -102,7 +102,7 @@ class _Walk:
     async def _walk_with(
         self, workers: Workers, worker: Worker, model: Replica, state: LineState
     ) -> None:
-        """Walk a line with a worker; where it dies, go on with another from what the store holds."""
+        """Walk a line with a worker; where it dies, another goes on from what the store holds."""
         n_lost = 0
         while True:
             tally = _Tally(self._count)

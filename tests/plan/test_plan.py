@@ -185,7 +185,7 @@ class TestPlan:
             == plan["shots_used"].to_dict()
         )
         assert plan["fits"].to_dict() == {0: True, 4: True, 16: False}
-        assert set(plan["told_by"]) == {"user"}
+        assert set(plan["window_source"]) == {"user"}
 
     def test_of_a_window_that_only_the_price_table_tells_it_foresees_what_the_provider_takes(
         self, icl
@@ -199,7 +199,7 @@ class TestPlan:
             == plan["shots_used"].to_dict()
         )
         assert plan["fits"].to_dict() == {0: True, 4: True, 16: False, 32: False}
-        assert set(plan["told_by"]) == {"price table"}
+        assert set(plan["window_source"]) == {"price table"}
         assert plan["requests"].tolist() == [N_QUERIES] * 3 + [
             0
         ]  # the last is the same prompt again
