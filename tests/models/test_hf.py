@@ -121,6 +121,7 @@ def queries_of(n: int, **more) -> list[Query]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tokenizer"), PAIRS)
 def test_greedy_text_equals_generate_on_whole_prompts(opened, kind, tokenizer):
     model = opened(kind, tokenizer)
@@ -299,6 +300,7 @@ def test_at_temperature_zero_samples_of_a_text_are_one_answer(opened):
     assert len({answer.text for answer in answers.values()}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tokenizer"), PAIRS)
 def test_text_ends_before_the_first_stop_string(opened, kind, tokenizer):
     model = opened(kind, tokenizer)
@@ -427,6 +429,7 @@ def with_own_edges(rng, nodes: list[Node], query: Query) -> tuple[Node, Query]:
     return nodes[at - 1], replace(query, own=own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("branches", ["shared", "copied", "recomputed", "whole"])
 @pytest.mark.parametrize("chunk", [5, kv.CHUNK])
 @settings(max_examples=3, deadline=None, derandomize=True)
@@ -683,6 +686,7 @@ def test_a_folder_without_weights_or_tokenizer_is_told_in_one_line(tmp_path):
     assert "tokenizer" in one_line(error)
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_told_at_once():
     code = "from icl_harness.models.hf import HfModel; HfModel('nobody/nothing')"
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/nonexistent"}

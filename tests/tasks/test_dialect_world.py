@@ -260,6 +260,7 @@ def test_training_batches_hold_the_exact_posteriors_of_their_own_text(batches, t
             assert LABELS[batch.answers[row, i]] == shots[i][1]
 
 
+@pytest.mark.slow
 def test_branches_get_the_logits_of_plain_prompts(batches, tokenizer, model):
     import torch
 
@@ -311,6 +312,7 @@ def test_the_bundled_model_is_small_and_takes_long_texts(model):
         assert torch.isfinite(model(torch.full((1, 4000), 40)).logits[0, -1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "map_kind", "floors"),
     [

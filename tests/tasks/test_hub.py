@@ -192,6 +192,7 @@ def from_files(home: Path) -> dict[str, Any]:
     return load(TASKS, data=SHARED, HF_HOME=str(home))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_hub_gives_the_same_examples_as_the_files(
     from_hub: dict[str, Any], from_files: dict[str, Any], task: str
@@ -202,6 +203,7 @@ def test_the_hub_gives_the_same_examples_as_the_files(
     assert from_hub[task]["hashes"] == from_files[task]["hashes"]
 
 
+@pytest.mark.slow
 def test_what_was_loaded_once_is_read_again_without_the_hub(
     from_hub: dict[str, Any], home: Path
 ) -> None:
@@ -217,6 +219,7 @@ def test_without_the_hub_the_error_comes_at_once_and_names_the_remedy(tmp_path: 
     assert "--data DIR" in said["error"]
 
 
+@pytest.mark.slow
 def test_a_set_or_a_subset_that_the_hub_does_not_have_is_one_line(
     hub: LoopbackHub, tmp_path: Path
 ) -> None:
