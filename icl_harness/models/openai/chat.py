@@ -37,7 +37,6 @@ class OpenAIModel(OpenAICompatible[Body, "ChatCompletion"]):
     args_class = OpenAIArgs
     args: OpenAIArgs
     path = "/chat/completions"
-    text_type = "text"
 
     def request(self, prefix: Prefix, sampling: Sampling) -> Body:
         """Return the body of a prefix."""

@@ -69,7 +69,6 @@ class OpenAICompatible(ApiModel["AsyncOpenAI", R, S], Generic[R, S]):
     scorings: ClassVar[tuple[str, ...]] = ("generate", "decisions")
     chosen_by = ("api",)
     path: ClassVar[str]  # of the endpoint
-    text_type: ClassVar[str]  # of a text in a message
     most_string: int = MOST_STRING
     counts_by = "tiktoken"
 
@@ -213,9 +212,16 @@ class OpenAICompatible(ApiModel["AsyncOpenAI", R, S], Generic[R, S]):
 
     def messages(self, turns: list[Turn], marks: frozenset[int] = frozenset()) -> list[Json]:
         """Return turns as messages; `marks` are the texts that end in a cache breakpoint."""
-        return [{"role": role, "content": self._content(texts, marks)} for role, texts in turns]
+        messages: list[Json] = []
+        for role, texts in turns:
+            messages.append({"role": role, "content": self._content(role, texts, marks)})
+        return messages
 
-    def _content(self, texts: list[tuple[int, str]], marks: frozenset[int]) -> Json:
+    def text_type(self, role: str) -> str:
+        """Return the type of a text in a role's message."""
+        return "text"
+
+    def _content(self, role: str, texts: list[tuple[int, str]], marks: frozenset[int]) -> Json:
         """Return a message's content.
 
         OpenAI's own models get it in parts, cut at the grid's shot counts and before the query,
@@ -236,5 +242,5 @@ class OpenAICompatible(ApiModel["AsyncOpenAI", R, S], Generic[R, S]):
         parts: list[Json] = []
         for i, text in texts:
             mark = BREAKPOINT if i in marks else {}
-            parts.append({"type": self.text_type, "text": text, **mark})
+            parts.append({"type": self.text_type(role), "text": text, **mark})
         return parts

@@ -33,7 +33,6 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
     args_class = OpenAIArgs
     args: OpenAIArgs
     path = "/responses"
-    text_type = "input_text"
 
     def request(self, prefix: Prefix, sampling: Sampling) -> Body:
         """Return the body of a prefix."""
@@ -69,6 +68,10 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
         from openai.types.responses import Response
 
         return self.batches_of(Response)
+
+    def text_type(self, role: str) -> str:
+        """Return the type of a text in a role's message."""
+        return "output_text" if role == "assistant" else "input_text"
 
     def describe(self) -> dict[str, Any]:
         """Return the same as of chat completions, and which endpoint it is."""
