@@ -50,7 +50,8 @@ def test_unlabelled_shots_their_format_block_and_the_query_are_one_turn_of_the_u
     prompts = path("unsupervised", format="chat", worked=EXAMPLES[7:8])
     prompt = Prompt(prompts.node(2), prompts.query(EXAMPLES[8]))
     assert prompt.text == (
-        "[system]\nEven or odd?\n\n\n[user]\nn 0 ->\nn 1 ->\nAnswer even or odd.\nn 7 -> odd\nn 8 ->"
+        "[system]\nEven or odd?\n\n\n"
+        "[user]\nn 0 ->\nn 1 ->\nAnswer even or odd.\nn 7 -> odd\nn 8 ->"
     )
     assert [piece.role for piece in pieces(prompt.node)] == ["system", "user"]
 

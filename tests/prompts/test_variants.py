@@ -66,7 +66,8 @@ WRONG = {
     "order=1.0": "'1.0' is not one",
     "sorted=3": "sorted takes no argument. Write sorted alone",
     "nearest=BM52": "nearest takes one of TFIDF, as in nearest=TFIDF; 'BM52' is not one",
-    "nois=0.2": "there is no operator 'nois'. Nearest: noise. Known: bank, nearest=TFIDF, noise=0.2",
+    "nois=0.2": "there is no operator 'nois'. Nearest: noise. Known: bank, nearest=TFIDF, "
+    "noise=0.2",
     "sorted+sorted": "names sorted twice. Name each operator once",
     "noise=0.1+noise=0.2": "names noise twice",
     "flipped+abstract": "'flipped' and 'abstract' are no operators, and of a task's own labels",

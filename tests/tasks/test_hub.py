@@ -40,8 +40,10 @@ out = {}
 for name in sys.argv[2:]:
     try:
         found = load_examples(find_tasks(name)[0], data=data)
-        rows = [[(e.id, e.input, e.target, e.rationale) for e in side] for side in (found.pool, found.queries)]
-        out[name] = {"pool": rows[0], "queries": rows[1], "hashes": [found.pool_hash, found.queries_hash]}
+        out[name] = {"hashes": [found.pool_hash, found.queries_hash]}
+        for side in ("pool", "queries"):
+            examples = getattr(found, side)
+            out[name][side] = [(e.id, e.input, e.target, e.rationale) for e in examples]
     except IclError as error:
         out[name] = {"error": str(error), "code": error.exit_code}
 print(json.dumps(out))
@@ -53,9 +55,14 @@ def load(names: list[str], *, data: Path | None = None, **env: str) -> dict[str,
     clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "ICL_"))}
     command = [sys.executable, "-c", LOAD, str(data or ""), *names]
     done = subprocess.run(
-        command, env=clean | {"NO_PROXY": "*"} | env, capture_output=True, text=True, check=False, timeout=240,
+        command,
+        env=clean | {"NO_PROXY": "*"} | env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
         cwd=ROOT,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Retry" not in done.stderr  # nobody waits for a hub that does not answer
     return json.loads(done.stdout.splitlines()[-1])
