@@ -1,7 +1,7 @@
 """Records of a run as a file of csv, jsonl or parquet, written as they are read.
 
 In: a run store and an open file. Out: one row per record, whole numbers whole, in memory that does
-not grow with the run. The ids of shots are a column only where they are asked for: a thousand of
+not grow with the run. The ids of shots are a column only on request: a thousand of
 them per record make a large file; `node_hash` tells which records share their shots.
 """
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 ROWS, FEW_ROWS = 1000, 100  # of a parquet file held in memory; the fewer with lists of shots
 WHOLE = {
-    "queries_per_request", "shots", "draw", "sample", "shots_used", "prompt_tokens", "cached_tokens",
-    "cache_write_tokens", "completion_tokens", "reasoning_tokens", "n_lost",
+    "queries_per_request", "shots", "draw", "sample", "shots_used", "prompt_tokens",
+    "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "n_lost",
 }  # fmt: skip
 REAL = {"score", "gold_nll", "cost_usd", "latency_s"}
 

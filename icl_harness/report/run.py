@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.report.metric_choice import chosen_metrics
+from icl_harness.runner.provenance import spec_defaults
 from icl_harness.store.header import servers
 from icl_harness.store.records import Cell, RunStore, StoredRecord
 
@@ -100,7 +101,13 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
     cell = [*line, "shots", "draw"]
     if not _keys(frame, line) & _keys(other_frame, line):
         return
-    asked = set(mine["spec"]) - {
+    for run, header, beside in ((one, mine, theirs), (other, theirs, mine)):
+        if "wording" not in header and "wording" in beside:
+            raise StoreError(
+                f"{where}: {run.path.name} was made by version 0.1. "
+                f"Run `icl rescore {run.path}` once; it asks no model."
+            )
+    options = set(mine["spec"]) - {
         "tasks",
         "models",
         "modes",
@@ -110,7 +117,8 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
         "on_overflow",
         "bank",
     }
-    differing = sorted(name for name in asked if mine["spec"][name] != theirs["spec"].get(name))
+    ours, others = ({**spec_defaults(), **header["spec"]} for header in (mine, theirs))
+    differing = sorted(name for name in options if ours[name] != others[name])
     for what, ours, others in (
         ("wording", _hashes(mine, "wording"), _hashes(theirs, "wording")),
         ("scoring", _hashes(mine, "scoring"), _hashes(theirs, "scoring")),

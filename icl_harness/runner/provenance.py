@@ -64,7 +64,7 @@ def package_versions() -> dict[str, str]:
 
 
 def spec_defaults() -> dict[str, Any]:
-    """Return what a spec says where nothing is asked for: an older run.json lacks newer options."""
+    """Return the value of every option that is left out: an older run.json lacks newer ones."""
     return Spec(tasks=("any",), models=("any",)).as_dict()
 
 

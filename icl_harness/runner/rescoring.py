@@ -93,7 +93,7 @@ def _scores(store: RunStore, tasks: Mapping[str, Task]) -> tuple[int, list[NewSc
 
 
 class _NoModel(ScriptedModel):
-    """Stands for a model where nothing is asked."""
+    """Stands for a model where no requests are made."""
 
     def __init__(self, id: str) -> None:
         super().__init__(lambda prompt: "", id=id)
@@ -115,8 +115,8 @@ def _adopt(store: RunStore, header: Mapping[str, Any]) -> dict[str, str]:
     for name, hashes in header["data"].items():
         if data.get(name) != hashes:
             raise StoreError(
-                f"{store.path}: the data of {name} have changed since the run, so its answers cannot "
-                "be scored again. Put the data back."
+                f"{store.path}: the data of {name} have changed since the run, so its answers "
+                "cannot be scored again. Put the data back."
             )
     changed = set()
     for line in experiment.lines():

@@ -1,1 +1,1 @@
-"""The run folder: what was asked, what was answered, what was paid."""
+"""The run folder: requests, answers, scores, costs."""

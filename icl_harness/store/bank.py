@@ -1,7 +1,7 @@
 """The bank: a model's own attempts at pool problems, with their rewards.
 
-One JSON line per attempt, appended as it comes; so a bank whose making was cut short goes on where
-it stopped. A bank is made from the problems it was asked for, and `kept` marks at most one attempt
+One JSON line per attempt, appended as it comes, so that making a bank resumes where it stopped. A
+bank is made from the problems that were requested, and `kept` marks at most one attempt
 per problem: the first, in order of sample, that earned the reward (Agarwal et al. 2024, section 3).
 """
 
@@ -92,7 +92,8 @@ class Bank:
                 else "it holds none of the pool's problems"
             )
             raise StoreError(
-                f"bank {where} was made from other problems ({shown}). Take one of the same task and data."
+                f"bank {where} was made from other problems ({shown}). "
+                "Take one of the same task and data."
             )
 
 
@@ -102,9 +103,9 @@ def mark_kept(attempts: Iterable[Attempt]) -> Bank:
     """
     last: dict[tuple[str, int], Attempt] = {}
     for attempt in attempts:
-        was = last.get((attempt.id, attempt.sample))
-        in_vain = was.cost_usd or 0.0 if was is not None and was.failed else 0.0
-        cost = attempt.cost_usd + in_vain if attempt.cost_usd is not None else in_vain or None
+        before = last.get((attempt.id, attempt.sample))
+        spent = (before.cost_usd or 0.0) if before is not None and before.failed else 0.0
+        cost = spent or None if attempt.cost_usd is None else attempt.cost_usd + spent
         last[attempt.id, attempt.sample] = replace(attempt, cost_usd=cost)
     ordered = sorted(last.values(), key=lambda a: (a.id, a.sample))
     solved: set[str] = set()

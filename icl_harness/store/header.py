@@ -1,4 +1,4 @@
-"""What a run says of itself, `run.json`: written once, compared when the run is resumed.
+"""What a run says of itself, `run.json`: written once, compared when the run resumes.
 
 `spec`, `data` and `weights` never change: the records carry their hash. `wording` is the hash of
 what is sent beside the examples, `scoring` of how answers are scored; `icl rescore` changes the
@@ -39,7 +39,8 @@ def claim(path: Path) -> Any:
         )
         if strangers and not (path / RUN_FILE).exists():
             raise StoreError(
-                f"{path} is not empty and not a run folder (it holds {strangers[0]}). Choose another --out."
+                f"{path} is not empty and not a run folder (it holds {strangers[0]}). "
+                "Choose another --out."
             )
         lock = FileLock(path / ".lock")
         lock.acquire(timeout=0)
@@ -117,8 +118,8 @@ def check_same(
         )
     for key in _differing(found, header, "wording"):
         raise StoreError(
-            f"{path} holds a run of another wording of {key}: its template, fields, labels, stop or "
-            "max_tokens have changed since. Choose another --out, or take the change back."
+            f"{path} holds a run of another wording of {key}: its template, fields, labels, stop "
+            "or max_tokens have changed since. Choose another --out, or take the change back."
         )
     _refuse_another(path, "model's weights", found.get("weights", {}), header.get("weights", {}))
     _refuse_another(path, "server", servers(found), servers(header))

@@ -1,8 +1,8 @@
-"""The run store: a folder that holds everything a run asked and was answered.
+"""The run store: a folder that holds every request of a run and its answer.
 
     run.json      the resolved spec, versions, data hashes: what this run is
     records.db    SQLite: cells, records, queries with their gold answers, and each text once
-    ledger.db     what the run owns at providers, if it ever owned anything (ledger.py)
+    ledger.db     what the run owns at providers, if it ever owned anything
     bank-*.jsonl  the model's own attempts (reinforced mode)
 
 What `add` was given is on disk when it returns, so a run may be stopped at any instant. It notes
@@ -12,7 +12,6 @@ record points at its leaf: the shared prefix with the query's own edges.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import StoreError
 from icl_harness.examples import Example
-from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.base import Usage
 from icl_harness.prompts.tree import Node, join_turns
 from icl_harness.store.answers import (
@@ -32,13 +30,12 @@ from icl_harness.store.answers import (
     add_records,
 )
 from icl_harness.store.cells import CELL, Cell, cell_id, find_cell
-from icl_harness.store.database import database_errors, open_for_reading, open_for_writing
+from icl_harness.store.database import database_errors, open_for_reading
+from icl_harness.store.folder import check_identity, locked, records_of
 from icl_harness.store.header import (
     RECORDS_FILE,
     RUN_FILE,
     check_same,
-    claim,
-    identity,
     read_header,
     write_header,
 )
@@ -114,7 +111,7 @@ class RunStore:
         with database_errors(path):
             connection = open_for_reading(path / RECORDS_FILE)
             try:
-                _check_identity(path, connection, found)
+                check_identity(path, connection, found)
             except (sqlite3.Error, StoreError):
                 connection.close()
                 raise
@@ -124,16 +121,16 @@ class RunStore:
     def create_or_resume(
         cls, path: Path, header: dict[str, Any], spec_defaults: Mapping[str, Any] | None = None
     ) -> RunStore:
-        """Open a folder for a run whose `run.json` is `header`, or go on with the same run.
+        """Open a folder for a run whose `run.json` is `header`, or resume the same run.
 
         Raises `StoreError` where the folder holds something else, another spec, or a run that is
         being written.
         """
-        with _locked(path) as undo:
+        with locked(path) as undo:
             found = read_header(path)
             if found is not None:
                 check_same(path, found, header, spec_defaults)
-            connection = undo.enter_context(_writing(path, found or header))
+            connection = undo.enter_context(records_of(path, found or header))
             if found is None:
                 write_header(path, header)
             store = cls(path, connection, undo.pop_all().close)
@@ -145,8 +142,8 @@ class RunStore:
         being written.
         """
         cls.open(path).close()
-        with _locked(path) as undo:
-            connection = undo.enter_context(_writing(path, read_header(path) or {}))
+        with locked(path) as undo:
+            connection = undo.enter_context(records_of(path, read_header(path) or {}))
             store = cls(path, connection, undo.pop_all().close)
         return store
 
@@ -304,51 +301,3 @@ class RunStore:
         """Return the ids of all queries that the records hold."""
         find = "SELECT DISTINCT query_id FROM records ORDER BY query_id"
         return [row[0] for row in self._db.execute(find)]
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[contextlib.ExitStack]:
-    """Hold a folder's lock; yield what is undone at the end unless it is taken over."""
-    lock = claim(path)
-    with contextlib.ExitStack() as undo:
-        undo.callback(lock.release)
-        try:
-            yield undo
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{path} cannot be written: {error}. Choose another --out.") from error
-
-
-@contextlib.contextmanager
-def _writing(path: Path, header: dict[str, Any]) -> Iterator[sqlite3.Connection]:
-    """Open the records for writing, checked to be those of the header."""
-    with contextlib.closing(open_for_writing(path / RECORDS_FILE)) as db:
-        _check_identity(path, db, header)
-        with db:
-            db.execute("INSERT OR REPLACE INTO run VALUES ('identity', ?)", (identity(header),))
-        _forget_fetched(path, db)
-        yield db
-
-
-def _check_identity(path: Path, db: sqlite3.Connection, header: dict[str, Any]) -> None:
-    """Raise `StoreError` where the records are another run's than run.json describes."""
-    row = db.execute("SELECT value FROM run WHERE key = 'identity'").fetchone()
-    if row is None or row[0] == identity(header):
-        return
-    if not (path / RUN_FILE).exists() and not db.execute("SELECT 1 FROM records").fetchone():
-        return  # a start that was stopped before its run.json was there
-    raise StoreError(
-        f"{path}: {RUN_FILE} and {RECORDS_FILE} belong to different runs. "
-        "Put the file back that belongs there, or choose another folder."
-    )
-
-
-def _forget_fetched(path: Path, db: sqlite3.Connection) -> None:
-    """Remove from the ledger the answers that the records hold: fetched again, they would be
-    counted again.
-    """
-    places = db.execute("SELECT batch, number FROM fetched").fetchall()
-    if places:
-        with contextlib.closing(Ledger(path)) as ledger:
-            ledger.answered(places)
-        with db:
-            db.execute("DELETE FROM fetched")
