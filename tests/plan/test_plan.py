@@ -139,8 +139,10 @@ class TestPlan:
             ("--modes", "supervised,unsupervised"),
             ("--format", "chat"),
             ("--queries-per-request", "5"),
+            ("--variants", "nearest=TFIDF"),
+            ("--variants", "nearest=TFIDF", "--format", "chat"),
         ],
-        ids=["unsupervised", "chat", "groups"],
+        ids=["unsupervised", "chat", "groups", "own shots", "own turns"],
     )
     def test_it_foresees_other_prompts_as_well(
         self, icl, model: str, options: tuple[str, ...]
