@@ -6,6 +6,7 @@ refused here, before anything is asked or written.
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,14 +142,11 @@ class Experiment:
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines of the grid, a draw at a time."""
-        for model in self.spec.models:
-            for task in self.tasks:
-                for variant in self.spec.variants:
-                    for mode in self.spec.modes:
-                        for draw in range(self.spec.draws):
-                            yield Line(
-                                model=model, task=task, variant=variant, mode=mode, draw=draw
-                            )
+        spec = self.spec
+        for model, task, variant, mode, draw in itertools.product(
+            spec.models, self.tasks, spec.variants, spec.modes, range(spec.draws)
+        ):
+            yield Line(model=model, task=task, variant=variant, mode=mode, draw=draw)
 
     def model(self, line: Line) -> Model:
         """Return the open model of a line."""

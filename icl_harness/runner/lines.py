@@ -78,11 +78,12 @@ class LineWalk:
         schedule = self.shared.experiment.schedule(self.state.line)
         self.count(doing=f"{self.state.line}, {shots} shots")
         foreseen = len(scope.examples)
-        for bundle in schedule(scope, shots, lambda: asker.store.outcomes(asker.cell)):
+        bundles = schedule(scope, shots, lambda: asker.store.outcomes(asker.cell))
+        for position, bundle in enumerate(bundles):
             n_queries = sum(len(request.members) for request in bundle.requests(bundle.most_shots))
             self.count(unforeseen=n_queries - foreseen)
             foreseen = 0
-            await ask_bundle(asker, bundle, fitting)
+            await ask_bundle(asker, bundle, fitting, position)
         self._note_most_shots(asker, scope)
         await self.shared.order.update(self.state, done=shots)
         self.count(cells=1)
@@ -106,4 +107,4 @@ class LineWalk:
         most = max(asker.store.answers_by_shots(asker.cell), default=shots)
         drops = self.shared.experiment.spec.on_overflow == "drop"
         if drops and most < min(shots, len(scope.path.shots)):
-            self.state.most_shots = most
+            self.state.most_shots[0] = most

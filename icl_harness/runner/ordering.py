@@ -25,9 +25,10 @@ class LineState:
         self.path: PromptPath | None = None  # reinforced: not before the bank is there
         self.shots = tuple(shots)
         self.todo = set(shots)
-        # how many shots fit, where the provider's refusals or an earlier run showed it
-        self.most_shots: int | None = None
-        self.searching = asyncio.Lock()  # for that number
+        # how many shots fit, by the position of a bundle in its cell, where the provider's refusals
+        # or an earlier run showed it
+        self.most_shots: dict[int, int] = {}
+        self.searching = asyncio.Lock()  # for those numbers
 
     def may_send(self, node: Node, k: int) -> bool:
         """Return whether this line may still send requests behind a prefix, with `k` shots."""

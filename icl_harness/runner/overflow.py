@@ -124,8 +124,10 @@ def longest_first(model: Model, bundle: Bundle, k: int) -> list[Request]:
     return requests
 
 
-async def ask_bundle(asker: CellAsker, bundle: Bundle, fitting: Fitting) -> None:
-    """Send the requests of a bundle that have no answer yet, with as many shots as fit."""
+async def ask_bundle(asker: CellAsker, bundle: Bundle, fitting: Fitting, position: int = 0) -> None:
+    """Send the requests of a bundle that have no answer yet, with as many shots as fit. Bundles of
+    the same `position` in their cells can have about as many.
+    """
     requests = longest_first(asker.model, bundle, bundle.most_shots)
     shots, rest = -1, asker.pending(requests)
     if rest:
@@ -133,10 +135,11 @@ async def ask_bundle(asker: CellAsker, bundle: Bundle, fitting: Fitting) -> None
         if fitted is not None:
             left = {request.key for request in rest}
             answered = [request for request in requests if request.key not in left]
-            shots, rest = _resumed(asker, bundle, fitted, answered, rest)
+            most = min(fitted, asker.state.most_shots.get(position, fitted))
+            shots, rest = _resumed(asker, bundle, most, answered, rest)
     asker.count(queries=_n_members(requests) - _n_members(rest))
     if rest:
-        await _Search(asker, bundle, fitting.policy).ask(shots, rest)
+        await _Search(asker, bundle, fitting.policy, position).ask(shots, rest)
 
 
 def _n_members(requests: Sequence[Request]) -> int:
@@ -159,8 +162,6 @@ def _resumed(
     """Return the shots and the requests with which a bundle goes on where it was left: at most
     `shots`, and no more than its answers used.
     """
-    if asker.state.most_shots is not None:
-        shots = min(shots, asker.state.most_shots)
     used: Collection[int]
     if answered:
         used = _shots_used(asker, asker.cell, answered)
@@ -184,10 +185,11 @@ def _shots_used(asker: CellAsker, cell: Cell, requests: Sequence[Request]) -> se
 class _Search:
     """Sends a bundle with the most shots that the provider takes."""
 
-    def __init__(self, asker: CellAsker, bundle: Bundle, policy: OnOverflow) -> None:
+    def __init__(self, asker: CellAsker, bundle: Bundle, policy: OnOverflow, position: int) -> None:
         self.asker = asker
         self.bundle = bundle
         self.policy = policy
+        self.position = position
 
     async def ask(self, shots: int, requests: Sequence[Request]) -> None:
         """Send requests with `shots` shots; where one is too long, do as the policy says. No shots
@@ -217,12 +219,12 @@ class _Search:
         """Send requests with the most shots that the first of them, which was refused, leaves."""
         asker, state = self.asker, self.asker.state
         async with state.searching:  # another cell of the line may be, too
-            most = state.most_shots
+            most = state.most_shots.get(self.position)
             if most is None or most >= too_many:
                 most = await self._find_most(too_many, requests)
             if most is None:
                 return
-            state.most_shots = most
+            state.most_shots[self.position] = most
         asker.requeue(self.bundle, requests[:1], keep=most)
         again = asker.pending(self.bundle.same(requests, max(most, 0)))
         await self.ask(most, again)

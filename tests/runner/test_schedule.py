@@ -186,12 +186,10 @@ class TestTwoRounds:
                     raise ContextOverflow("prompt is too long")
                 return super().say(prompt)
 
-        records = go(Small(), draws=1, shots=[2]).records()
+        records = go(Small(), draws=1, shots=[2, 8]).records()
         assert (records["status"] == "ok").all()
-        assert records.groupby("sample")["shots_used"].unique().map(list).to_dict() == {
-            0: [2],
-            1: [1],
-        }
+        used = records.groupby(["shots", "sample"])["shots_used"].unique().map(list).to_dict()
+        assert used == {(2, 0): [2], (2, 1): [1], (8, 0): [3], (8, 1): [1]}
 
 
 @pytest.mark.usefixtures("toy")
