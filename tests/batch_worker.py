@@ -8,13 +8,17 @@ import os
 import signal
 import sys
 
+import pytest
+
 import icl_harness
+from icl_harness.cli import app
 from icl_harness.models.anthropic.batch_api import AnthropicBatches
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.timing import Timing
 from icl_harness.models.google.batch_api import GoogleBatches
 from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.store.records import RunStore
+from tests.quick import quicken_command_line
 
 PLAIN = {"data": "data", "modes": ["supervised"], "shots": [0, 2, 5], "draws": 2}
 BANKED = {**PLAIN, "modes": ["reinforced"], "bank_samples": 1}
@@ -46,6 +50,13 @@ def main(out: str, model: str, url: str, step: str = "", grid: str = "PLAIN") ->
             lambda *_: os.kill(os.getpid(), signal.SIGKILL),
         )
     go(out, model, url, {"PLAIN": PLAIN, "BANKED": BANKED}[grid] if step else GRID)
+
+
+def run_command_line() -> None:
+    """Run the command line in small batches, without waits."""
+    make_small()
+    quicken_command_line(pytest.MonkeyPatch(), TIMING)
+    app.main()
 
 
 def go(out: str, model: str, url: str, grid: dict[str, object]) -> icl_harness.Run:

@@ -113,8 +113,8 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
                    "1", "--modes", "supervised", "--out", "out"]  # fmt: skip
         assert icl("batch", "nosuch")[0] == 2
         worker = subprocess.Popen(
-            [sys.executable, "-c", "from tests.batch_worker import make_quick; make_quick()\n"
-             "from icl_harness.cli.app import main; main()", "run", *options, "--batch"],
+            [sys.executable, "-c", "from tests.batch_worker import run_command_line as run; run()",
+             "run", *options, "--batch"],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -259,7 +259,7 @@ def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_k
         assert bank_usd + records(run)["cost_usd"].sum() == pytest.approx(billed_usd(server))
 
 
-def test_what_a_draw_has_handed_in_is_given_to_another_that_asks_the_same_first_when_the_run_goes_on() -> (
+def test_what_a_draw_has_submitted_is_given_to_another_that_asks_the_same_first_when_the_run_goes_on() -> (
     None
 ):
     with LoopbackServer(reply) as server:

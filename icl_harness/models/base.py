@@ -1,8 +1,8 @@
 """The seam to models: a node and its queries go in, answers come out as they come.
 
 A back end realises the node in its own way (a KV cache that grows, a cache breakpoint, a fitted
-classifier); no back end is ever handed whole prompts. To add a provider: a folder here, with a class
-that has `answers` and a `provider.py` that says how it is opened.
+classifier); no back end is ever handed whole prompts. To add a provider: a folder here, with a
+class that has `answers` and a `provider.py` that says how it is opened.
 """
 
 from __future__ import annotations
@@ -25,14 +25,10 @@ Status = Literal["ok", "failed", "overflow", "refused"]
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a back end can do. `context_window` in tokens, None where it is not known."""
+    """What a back end takes: turns of a chat, and so many tokens; None where that is not known."""
 
-    logprobs: bool = False
     chat: bool = False
     context_window: int | None = None
-    prefix_caching: bool = False
-    batch: bool = False
-    images: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +132,7 @@ def _share_dollars(total: float, n: int) -> list[float]:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """One answer to one query. Without a text it has an `error` and is missing, not wrong: the
-    request failed (and may be asked again), overflowed the context window, or was refused by the
+    request failed (and may be sent again), overflowed the context window, or was refused by the
     provider or its filter.
     """
 
@@ -147,14 +143,11 @@ class Answer:
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
-    logprobs: Mapping[str, float] | None = (
-        None  # choice -> natural log-likelihood of its continuation
-    )
+    logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood
     # requests for it that broke off once they were sent: the provider may have charged for them
     n_lost: int = 0
-    place: tuple[str, int] | None = (
-        None  # in a batch, of its token: struck out in the ledger once this is stored
-    )
+    # its number in the batch of a token: struck out in the ledger once this is stored
+    place: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):
@@ -177,7 +170,7 @@ class Model(ABC):
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> AsyncGenerator[list[Answer], None]:
         """Yield an answer for every query, in any order; answers that arrive together come in one
-        list. An async generator: closing it early cancels what flies.
+        list. An async generator: closing it early cancels what is in flight.
 
         A request that fails is an `Answer` with its status, so that the others go on. Raises
         `AccountError` where no further request can succeed, `SpecError` where the back end cannot
@@ -235,6 +228,6 @@ def weights_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def truncate_at_stop(text: str, stop: Sequence[str]) -> str:
-    """Return `text` up to the first stop string, for back ends that do not stop there themselves."""
+    """Return `text` up to the first stop string, for back ends that do not stop there."""
     cut = min((i for s in stop if (i := text.find(s)) >= 0), default=len(text))
     return text[:cut]

@@ -101,9 +101,7 @@ class HfModel(Model):
         if kv_cache is not None:
             self._prefix.keep_on_disk(kv_cache, self.describe())
         chat = self._chat is not None and not options.chat_template
-        self.capabilities = Capabilities(
-            logprobs=True, chat=chat, context_window=window, prefix_caching=self._keeps
-        )
+        self.capabilities = Capabilities(chat=chat, context_window=window)
 
     @property
     def n_prefilled(self) -> int:

@@ -95,7 +95,7 @@ class VllmModel(Model):
         self._tree = TokenTree(tokenizer)
         self._texts = Texts(tokenizer)
         window = int(self._engine.model_config.max_model_len)
-        self.capabilities = Capabilities(logprobs=True, context_window=window, prefix_caching=True)
+        self.capabilities = Capabilities(context_window=window)
 
     def count_tokens(self, node: Node, query: str = "") -> int:
         """Return the exact tokens of the prefix plus `query`."""

@@ -44,7 +44,7 @@ STATUS = {
 
 
 class AnthropicBatches(BatchApi[Body, "Message"]):
-    """The batches of a model of Anthropic's; `request` makes what the requests of a prefix share."""
+    """The batches of a model of Anthropic's; `request` makes what a prefix's requests share."""
 
     most_requests = 100_000
     most_bytes = 256_000_000

@@ -1,4 +1,4 @@
-"""What `--model-arg` may set of any model behind an API; a provider's own options derive from it."""
+"""What `--model-arg` may set of any model behind an API; providers' own options derive from it."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ class Batcher(Generic[R, S]):
             )
 
     async def _is_room_made(self) -> bool:
-        """Wait until one of the batches that are underway has ended; return whether there was one."""
+        """Wait until one of the batches underway has ended; return whether there was one."""
         underway = [batch for batch in self._followed if batch.is_underway]
         tasks = [batch.task for batch in underway if batch.task is not None]
         if tasks:

@@ -105,7 +105,7 @@ async def decide(
 
 
 def question(query: Query) -> str:
-    """Return a query as a question: its own edges, then its text; turns of a chat under headings."""
+    """Return a query as a question: its own edges, then its text; turns under headings."""
     if not any(edge.role for edge in query.own):
         return query.tail
     return join_turns([*((edge.role, edge.text) for edge in query.own), ("user", query.text)])

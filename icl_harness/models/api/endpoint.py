@@ -45,7 +45,7 @@ class Endpoint(ABC, Generic[R, S, P]):
 
 
 def read_reply(read: Callable[[S], P], response: S) -> P:
-    """Return what a response says. Raises `Fault` where it has another shape than the provider's."""
+    """Return what a response says. Raises `Fault` where its shape is not the provider's."""
     try:
         reply = read(response)
         if not isinstance(reply.text, str | None) or not _is_counted(reply):

@@ -48,7 +48,8 @@ OVERFLOW_TEXT = re.compile(
 # of ours outlasts.
 ACCOUNT_TEXT = re.compile(
     r"credit balance is too low|API key not valid|API key expired"
-    r"|reached your specified API usage limits|credits are depleted|location is not supported|Quota exceeded .*\blimit: 0(?![.\d])",
+    r"|reached your specified API usage limits|credits are depleted|location is not supported"
+    r"|Quota exceeded .*\blimit: 0(?![.\d])",
     re.IGNORECASE | re.DOTALL,
 )
 DAILY = "PerDay"  # in the name of a quota of Gemini's
@@ -93,7 +94,7 @@ class Reply:
 
 
 class Fault(Exception):
-    """One request that went wrong: what the provider said. `status` is None where no response came."""
+    """One request that went wrong, in the provider's words. `status` is None without a response."""
 
     def __init__(
         self,

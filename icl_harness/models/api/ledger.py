@@ -61,7 +61,7 @@ class CacheEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEntry:
-    """A batch. `state`: making (written down, perhaps not handed in), open, done (its answers are
+    """A batch. `state`: making (written down, perhaps not submitted), open, done (its answers are
     in the records) or gone (not at the provider). `status`: what the provider said of it last.
     """
 
@@ -100,7 +100,7 @@ class Ledger:
         return entry
 
     def cache_made(self, token: str, name: str, tokens: int | None, expires: float) -> None:
-        """Write down a cache's name, its tokens and when it ends; called again when it is renewed."""
+        """Write down a cache's name, tokens and end; called again when it is renewed."""
         self._do(
             "UPDATE caches SET name = ?, tokens = ?, expires = ? WHERE token = ?",
             name,
@@ -132,7 +132,7 @@ class Ledger:
         n_bytes: int,
         instead_of: Iterable[tuple[str, int]] = (),
     ) -> BatchEntry:
-        """Write down a batch that is about to be handed in under a new token: `keys` name its
+        """Write down a batch that is about to be submitted under a new token: `keys` name its
         requests, in order. Those that earlier batches failed to answer are no longer expected of
         them: `instead_of`, as (token, number).
         """

@@ -138,7 +138,7 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         return -(-(node.n_bytes + len(query.encode())) // BYTES_PER_TOKEN)
 
     def exact_tokens(self, node: Node, query: str = "") -> int | None:
-        """Return the tokens of a prompt by the model's own tokenizer, None where that is not here."""
+        """Return the tokens by the model's own tokenizer; None where that is not here."""
         return None
 
     def count_endpoint(self) -> CountEndpoint | None:

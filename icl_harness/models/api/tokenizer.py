@@ -1,4 +1,4 @@
-"""The tokenizer of a model behind a server, by folder or hub id. Out: the ids of the prompt tree."""
+"""The tokenizer of a model behind a server, by folder or hub id. Out: ids of the prompt tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def load_tokens(path_or_id: str, id: str) -> TokenTree:
         return TokenTree(_open(transformers.AutoTokenizer, path_or_id))
     except Exception as error:  # transformers raises whatever its parts raise  # noqa: BLE001
         raise ModelError(
-            f"{id}: no tokenizer {path_or_id}: {one_line(error)} Name a folder that holds tokenizer.json, or a hub id."
+            f"{id}: no tokenizer {path_or_id}: {one_line(error)} Name a folder that holds "
+            "tokenizer.json, or a hub id."
         ) from None
 
 

@@ -16,7 +16,7 @@ WARM_TRIES = 3
 
 
 async def warm(requests: Requests[R, S, P], rest: list[Query]) -> AsyncGenerator[Answer, None]:
-    """Send queries alone, taking them off `rest`, until an answer shows that the prefix is cached."""
+    """Send queries alone, off `rest`, until an answer shows that the prefix is cached."""
     if not requests.prefix.cached:
         return
     account = requests.account

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"}
 # Of google.rpc.Code, which the errors of results bear, to the status of the same error as an
-# answer. A request that was cancelled (1) or expired (4) is asked again.
+# answer. A request that was cancelled (1) or expired (4) is sent again.
 STATUS = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 400, 13: 500, 14: 503, 16: 401}
 
 

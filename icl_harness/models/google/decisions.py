@@ -18,8 +18,8 @@ from icl_harness.prompts.tree import Query
 
 
 class GoogleDecisions(Decisions[str, Any]):
-    """`client.aio.decisions.create`, whose response has a type private to the SDK. The endpoint knows no turns: those of a chat stand under
-    headings.
+    """`client.aio.decisions.create`, whose response has a type private to the SDK. The endpoint
+    knows no turns: those of a chat stand under headings.
     """
 
     def __init__(self, account: Account, connection: Connection[GoogleClient]) -> None:

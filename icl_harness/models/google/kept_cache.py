@@ -36,7 +36,7 @@ NOT_OFFERED = re.compile(
 
 
 class KeptCache:
-    """The cached content of one node, while it is asked about. `name` is empty where there is none."""
+    """The cached content of one node, while its queries are sent. `name` is empty without one."""
 
     def __init__(
         self,

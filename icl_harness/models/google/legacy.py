@@ -8,6 +8,7 @@ batches, for which the other SDK is there.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -103,7 +104,8 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
         """Send one request, in a thread."""
         from google.api_core.exceptions import GoogleAPICallError
         from google.generativeai import protos
-        from google.protobuf.json_format import ParseError  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        ParseError = importlib.import_module("google.protobuf.json_format").ParseError  # noqa: N806
 
         client = self.connection.client()
         own = [

@@ -124,7 +124,7 @@ class Echo(Endpoint[SomeBody, "Completion", EchoReply]):
 
 
 class Next(Endpoint[SomeBody, "Completion", NextReply]):
-    """A prompt's likeliest next tokens. `offered`: until the server has told none."""
+    """A prompt's likeliest next tokens. `offered`: until the server gives none."""
 
     def __init__(self, served: Completions) -> None:
         self.served = served

@@ -23,7 +23,7 @@ class IdsBody:
         self._head = to_json(params)[:-1] + b',"prompt":['
 
     def fill(self, query: Query, **own: Json) -> Filled:
-        """Return the request of the node's text and what follows: the ids are those of the whole."""
+        """Return the request of one query: the ids are those of the whole text."""
         branch = self.tree.branches(self.node, [query.tail])[0].opened(self.ids)
         is_whole = branch.n_shared == len(self.ids)
         prefix = self._whole if is_whole else sliced(self._prefix[: self._ends[branch.n_shared]])

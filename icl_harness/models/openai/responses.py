@@ -1,7 +1,7 @@
 """OpenAI's responses: `openai/NAME --model-arg api=responses`.
 
 The same models as through chat completions, and the same bytes for all queries of a node. The
-provider keeps nothing of what was asked. The answer is the text of the final output messages,
+provider keeps no request. The answer is the text of the final output messages,
 without reasoning and commentary. Left out: stop strings and seeds, which this endpoint does not
 have (an answer is cut afterwards); streams, tools.
 """

@@ -323,7 +323,7 @@ def test_results_that_lack_some_are_fetched_again(
 
 
 @every_provider
-def test_prompts_that_are_too_long_overflow_alone_and_are_not_handed_in_again(
+def test_prompts_that_are_too_long_overflow_alone_and_are_not_submitted_again(
     provider: str, tmp_path: Path
 ) -> None:
     long = Node("word " * 200)
@@ -344,7 +344,7 @@ N_CALLS = {
     "openai": 2,
     "anthropic": 1,
     "google": 3,
-}  # that handing in a batch takes; the last makes it
+}  # that submitting a batch takes; the last makes it
 
 
 @every_provider
@@ -504,7 +504,7 @@ def test_a_batch_that_was_never_made_is_made_where_another_run_has_one_alike(
 
 
 @every_provider
-def test_a_batch_is_handed_in_again_once_the_provider_keeps_it_no_more(
+def test_a_batch_is_submitted_again_once_the_provider_keeps_it_no_more(
     provider: str, tmp_path: Path
 ) -> None:
     cells = cells_of(2)
@@ -546,7 +546,7 @@ def test_every_query_is_answered_once_whatever_the_provider_does(
         assert sum(met.values()) > 5
 
 
-def test_a_file_that_comes_back_without_a_name_is_handed_in_again(tmp_path: Path) -> None:
+def test_a_file_that_comes_back_without_a_name_is_submitted_again(tmp_path: Path) -> None:
     with serving() as server:
         run = Run(tmp_path, server, "openai")
         server.fail_next("shapeless")
@@ -691,7 +691,7 @@ def test_a_batch_waits_for_the_dollars_that_those_before_it_leave(
         assert sizes(server) == [5, 4, 1]
 
 
-def test_what_an_earlier_run_has_handed_in_is_held_against_the_dollars_too(
+def test_what_an_earlier_run_has_submitted_is_held_against_the_dollars_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = cells_of(5)
@@ -846,7 +846,7 @@ def test_a_compatible_server_without_batches_is_told_in_one_line(tmp_path: Path)
             asyncio.run(ask())
 
 
-def test_no_batch_is_handed_in_that_is_not_written_down() -> None:
+def test_no_batch_is_submitted_that_is_not_written_down() -> None:
     with serving() as server:
         model = open_model(
             "openai/some", base_url=server.base_url("openai"), terms=Terms(batch=True)

@@ -14,6 +14,7 @@ import transformers
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models import open_model
+from icl_harness.models.api.model import ApiModel
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.local.provider import DEMO_FOLDER
 from icl_harness.prompts.tree import Node, Query
@@ -387,11 +388,12 @@ def test_it_offers_likelihoods_but_neither_chat_nor_batches(server: LoopbackServ
     model = open_model(
         "openai/m", base_url=server.base_url("openai"), model_args={"api": "completions"}
     )
-    told = model.capabilities
-    assert (told.logprobs, told.chat, told.batch) == (True, False, False)
+    assert isinstance(model, ApiModel)
+    assert model.scorings == ("generate", "choices", "choices-normalised")
+    assert model.capabilities.chat is False
     assert model.describe()["api"] == "completions"
-    chat = open_model("openai/m", base_url=server.base_url("openai"))
-    assert chat.capabilities.logprobs is False
+    with pytest.raises(SpecError, match="takes no batches"):
+        model.batch_api()
 
 
 def test_a_tokenizer_counts_exactly(server: LoopbackServer) -> None:
