@@ -22,7 +22,9 @@ from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.template import Template
 from icl_harness.prompts.tree import Query, Shot
 from icl_harness.report.run import find_record
-from icl_harness.runner.overflow import fitting_shots, reserved_tokens
+from icl_harness.runner.groups import make_requests
+from icl_harness.runner.overflow import Fitting
+from icl_harness.runner.schedule import Bundle
 from icl_harness.runner.spec import Spec
 from tests.models.local.chats import (
     CUTTING,
@@ -133,10 +135,12 @@ def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
     prompts = PromptPath(Template(source, "films"), "supervised", shots, {}, format="chat")
     queries = [Query(id=str(i), text=f"Review: {'slow ' * i}") for i in range(3)]
     sampling = Sampling(max_tokens=3)
+    requests = make_requests(queries, 1)
+    bundle = Bundle(path=prompts, shots=12, requests=lambda k: requests, sampling=sampling)
     model = HfModel(folder(FIRST_TURN))
     for window in range(150, 260, 3):
         model.capabilities = replace(model.capabilities, context_window=window)
-        k = fitting_shots(model, prompts, 12, reserved_tokens(model, prompts, queries, sampling))
+        k = Fitting(model, "drop").shots(bundle, "films")
         need = [
             max(model.count_tokens(prompts.node(n), q.text) for q in queries) + 3 for n in range(13)
         ]
