@@ -179,3 +179,15 @@ def test_a_run_on_copies_says_so_under_its_table(icl, monkeypatch) -> None:
     code, out, _ = icl(*GRID, "--out", "out")
     assert code == 0
     assert "hf/model: exact, but slower, as its prefixes are copied (its layers are odd)" in out
+
+
+def test_the_bundled_model_on_another_task_than_its_own_says_that_it_guesses(icl) -> None:
+    """In one line, and no refusal."""
+    few = ("--shots", "0", "--draws", "1", "--queries", "4")
+    code, out, _ = icl("run", "toy", "--model", "demo", *few, "--data", "data", "--out", "toy")
+    assert code == 0
+    said = " ".join(out.split())
+    assert "the bundled model knows only dialects, so its answers to toy say nothing" in said
+    code, out, _ = icl("run", "dialects", "--model", "demo", *few, "--out", "dialects")
+    assert code == 0
+    assert "knows only dialects" not in out

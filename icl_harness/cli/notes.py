@@ -40,6 +40,7 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     files = sorted(path.glob("bank-*.jsonl"), key=_without_draw)
     for name, group in groupby(files, key=_without_draw):
         yield f"{name}: {_banks([read_bank(file) for file in group])}"
+    yield from _demo_note(header)
     for name, model in header["models"].items():
         if model.get("because"):
             how = f"its prefixes are {model['branches']} ({model['because']})"
@@ -50,6 +51,16 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+
+
+def _demo_note(header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that the bundled model cannot know a task, if it was given another than its own."""
+    others = [name for name in header["tasks"] if name.partition(":")[0] != "dialects"]
+    if "demo" in header["models"] and others:
+        yield (
+            f"demo: the bundled model knows only dialects, so its answers to {', '.join(others)} "
+            "say nothing; try hf/smollm2 for a real model"
+        )
 
 
 def _without_draw(file: Path) -> str:
