@@ -1,6 +1,7 @@
 """A Llama of 8 billion random weights on one GPU: prompts of 131,072 tokens, 200 queries, bfloat16.
 
-    python benchmarks/gpu_8b.py [--queries 200] [--new 64] [--sample 2] [--folder DIR] [--peak-tflops N --peak-gbs N]
+    python benchmarks/gpu_8b.py [--queries 200] [--new 64] [--sample 2] [--folder DIR]
+    python benchmarks/gpu_8b.py --vllm --folder DIR   # beside vLLM, as it comes and with cascade attention
     python benchmarks/gpu_8b.py --tiny     # does the script work? On any machine, in seconds; its numbers say nothing
 
 The model has the shape of Llama 3 8B and is made on the device: nothing is downloaded; 16 GB are
@@ -21,6 +22,10 @@ share of the
   equal (bfloat16 rounds, and to random weights many tokens are nearly alike, so only --tiny, in
   float32, must have them all);
 - peak memory of either, as torch counts it.
+
+With --vllm, in an environment that has it, the same queries go through `VllmModel`, each engine in
+a process of its own: as vLLM comes, and as we ask for it (all of a node's queries in one call, with
+cascade attention). It has not been run here: there was no GPU.
 """
 
 from __future__ import annotations
@@ -28,18 +33,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import heading, peak_mb, save_tokenizer, table
 
+if TYPE_CHECKING:
+    from icl_harness.models.base import Model
+
 N_OWN = 32  # tokens of a query
+ENGINES = {"vLLM, as it comes": "no", "vLLM, cascade attention": "yes"}
 # part of the device's name -> bfloat16 Tflop/s without sparsity, GB/s; the first that fits
 PEAKS = {
     "H200": (989.0, 4800.0),
@@ -122,6 +134,9 @@ def main() -> None:
     )
     parser.add_argument("--peak-gbs", type=float, help="of the device's memory")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--vllm", action="store_true", help="measure vLLM, too")
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.tiny and not torch.cuda.is_available():
         print("gpu_8b: this needs a CUDA device; --tiny checks the script without one.")
@@ -137,6 +152,11 @@ def main() -> None:
             [f"w{i}" for i in rng.choices(range(1, size.vocabulary), k=n)]
             for n in (size.n_prompt - N_OWN, *[N_OWN] * args.queries)
         )
+        if args.engine:
+            model = open_engine(args.engine, folder)
+            args.result.write_text(json.dumps(measure(model, prefix, queries, args.new)))
+            return
+        engines = {name: run_engine(args, name, folder) for name in ENGINES if args.vllm}
         mine = measure_ours(folder, prefix, queries, args.new)
         theirs = measure_plain(folder, prefix, queries[: args.sample], args.new, device, size.dtype)
     equal = sum(
@@ -152,7 +172,10 @@ def main() -> None:
     print(
         table(
             ["", "measured", "share of the device's peak"],
-            report(args, size, name, mine, theirs, equal),
+            [
+                *report(args, size, name, mine, theirs, equal),
+                *(engine_row(args, name, found) for name, found in engines.items()),
+            ],
         )
     )
 
@@ -184,13 +207,47 @@ def make_model(folder: Path, size: Size, device: str) -> None:
 def measure_ours(
     folder: Path, prefix: Sequence[str], queries: Sequence[Sequence[str]], n_new: int
 ) -> dict[str, Any]:
+    """Measure `HfModel`."""
+    from icl_harness.models.hf import HfModel
+
+    return measure(HfModel(str(folder)), prefix, queries, n_new)
+
+
+def open_engine(name: str, folder: Path) -> Model:
+    """Return vLLM as it comes, or with cascade attention."""
+    from icl_harness.models.vllm import VllmModel
+
+    return VllmModel(str(folder), cascade_attention=ENGINES[name])
+
+
+def run_engine(args: argparse.Namespace, name: str, folder: Path) -> dict[str, Any]:
+    """Measure an engine in a process of its own: it keeps its memory as long as it lives."""
+    with tempfile.TemporaryDirectory() as private:
+        result = Path(private, "result.json")
+        command = [sys.executable, __file__, "--engine", name, "--result", str(result)]
+        command += ["--folder", str(folder), "--new", str(args.new)]
+        command += ["--queries", str(args.queries), *(["--tiny"] if args.tiny else [])]
+        subprocess.run(command, check=True)
+        found: dict[str, Any] = json.loads(result.read_text())
+        return found
+
+
+def engine_row(args: argparse.Namespace, name: str, found: dict[str, Any]) -> list[str]:
+    """Return the row of an engine: prefill, the whole, and decoding."""
+    whole = found["prefill_s"] + found["all_s"]
+    rate = args.queries * args.new / (found["all_s"] - found["one_s"])
+    prefill = f"prefill {found['prefill_s']:.1f} s, decoding {rate:,.0f} tokens/s"
+    return [name, f"{whole:.1f} s", prefill]
+
+
+def measure(
+    model: Model, prefix: Sequence[str], queries: Sequence[Sequence[str]], n_new: int
+) -> dict[str, Any]:
     """Return wall seconds of the prefill, of all queries with one token, and with `n_new` more;
     texts and memory.
     """
     from icl_harness import Answer, Node, Query, Sampling
-    from icl_harness.models.hf import HfModel
 
-    model = HfModel(str(folder))
     _reset_peak()
     asked = [Query(id=str(i), text=" ".join(words)) for i, words in enumerate(queries)]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
 from functools import cache
 from importlib.util import find_spec
 
@@ -43,7 +44,7 @@ def plain():
 
     ours = smollm2()._model
     model = transformers.AutoModelForCausalLM.from_config(
-        ours.config, attn_implementation="eager", dtype=torch.float32
+        deepcopy(ours.config), attn_implementation="eager", dtype=torch.float32
     ).eval()
     model.load_state_dict(ours.state_dict())
     return model
