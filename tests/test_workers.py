@@ -129,6 +129,21 @@ def test_a_run_whose_machines_die_and_join_ends_with_the_records_of_one_process(
     assert ray.is_initialized(), "a cluster that was there before is left as it was"
 
 
+@pytest.mark.usefixtures("tiny", "cluster")
+def test_queries_with_shots_of_their_own_are_answered_by_workers_as_by_one_process() -> None:
+    grid = {"shots": [2, 4], "draws": 2, "queries": 6, "data": "data", "variants": "nearest=TFIDF"}
+    records = [
+        icl_harness.run("toy", "hf/tiny", out=out, **grid, **how).records()
+        for out, how in (("one", {}), ("many", {"workers": "ray"}))
+    ]
+    alone, spread = (
+        found.drop(columns=["latency_s"]).sort_values(["shots", "draw", "query_id"])
+        for found in records
+    )
+    assert alone["shots_used"].eq(alone["shots"]).all()
+    assert spread.to_dict("records") == alone.to_dict("records")
+
+
 @pytest.mark.usefixtures("tiny")
 def test_what_no_worker_can_do_is_refused_in_one_line(cluster, toy: Path) -> None:
     (toy / "empty").mkdir()

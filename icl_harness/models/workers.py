@@ -245,6 +245,9 @@ def _stillborn(error: WorkerLost) -> ModelError:
 
 
 def _whole_path(model_id: str) -> str:
-    """Return the id with a folder's whole path: a worker has a working directory of its own."""
+    """Return the id with the whole path of a folder or a GGUF file: a worker has a working
+    directory of its own.
+    """
     provider, _, name = model_id.partition("/")
-    return f"{provider}/{Path(name).resolve()}" if name and Path(name).is_dir() else model_id
+    here = bool(name) and (Path(name).is_dir() or Path(name).is_file())
+    return f"{provider}/{Path(name).resolve()}" if here else model_id
