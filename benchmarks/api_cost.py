@@ -56,7 +56,8 @@ def main() -> None:
             share = costs.bill / costs.naive
             if abs(costs.bill - costs.records) > 1e-6:
                 sys.exit(
-                    f"{model}, {way}: the server billed ${costs.bill:.6f}, the records say ${costs.records:.6f}"
+                    f"{model}, {way}: the server billed ${costs.bill:.6f}, the records say "
+                    f"${costs.records:.6f}"
                 )
             held = provider in ASKED
             missed = missed or (held and share > GOALS[way])
@@ -96,7 +97,8 @@ def measure(provider: str, model: str, way: str, args: argparse.Namespace) -> Co
         records = run.records()
         if not (records["status"] == "ok").all():
             sys.exit(
-                f"{model}, {way}: {(records['status'] != 'ok').sum()} of {len(records)} records are not ok"
+                f"{model}, {way}: {(records['status'] != 'ok').sum()} of {len(records)} records "
+                "are not ok"
             )
         return costs_of(provider, model, way, records, server.bill)
 

@@ -1,9 +1,12 @@
 """API models at scale: ours beside lm-eval and Inspect, against a server on this machine that
 answers after 50 ms.
 
-    pip install 'lm-eval[api]==0.4.13' inspect-ai==0.3.285    # or in an interpreter of their own: --peer-python PATH
-    python benchmarks/api_throughput.py [--only ours,lm-eval,inspect] [--provider anthropic] [--repeats 3]
-    python benchmarks/api_throughput.py --memory              # 4 MB prompts: peak memory against the number of queries
+    pip install 'lm-eval[api]==0.4.13' inspect-ai==0.3.285
+    python benchmarks/api_throughput.py [--provider anthropic] [--repeats 3]
+    python benchmarks/api_throughput.py --memory    # 4 MB prompts: peak memory against queries
+
+--only ours,lm-eval,inspect runs some of them; --peer-python PATH names an interpreter where the
+others are installed.
 
 One prefix of 399 KB, 1000 queries of 1 KB behind it, 200 requests in flight, one user message each,
 records stored. Every program runs in a process of its own, without a warm-up. Two clocks: *whole*
@@ -141,10 +144,12 @@ def throughput(args: argparse.Namespace) -> int:
         return 1
     check_alike(runs)
     print(
-        f"\n{', '.join(found[0]['version'] for found in runs.values())}; ours speaks to {args.provider}/."
+        f"\n{', '.join(found[0]['version'] for found in runs.values())}; ours speaks to "
+        f"{args.provider}/."
     )
     print(
-        f"{args.queries} prompts of {args.size:,} bytes, {args.concurrency} in flight, {args.delay * 1000:.0f} ms.\n"
+        f"{args.queries} prompts of {args.size:,} bytes, {args.concurrency} in flight, "
+        f"{args.delay * 1000:.0f} ms.\n"
     )
     head = [
         "",
@@ -223,7 +228,8 @@ def memory(args: argparse.Namespace) -> int:
             [f"{queries}", *told, median([run["peak_mb"] for run in small], 0), f"{excess[-1]:.0f}"]
         )
     print(
-        f"\nOurs ({args.provider}/), prompts of {args.size:,} bytes, at most {args.concurrency} in flight.\n"
+        f"\nOurs ({args.provider}/), prompts of {args.size:,} bytes, at most {args.concurrency} "
+        "in flight.\n"
     )
     head = [
         "queries",
@@ -238,13 +244,14 @@ def memory(args: argparse.Namespace) -> int:
     growth = max(excess) - excess[0]
     met = growth <= MEMORY_GROWTH_MB
     print(
-        f"\n- the difference grows by {growth:.0f} MB, at most {MEMORY_GROWTH_MB}: {'met' if met else 'MISSED'}"
+        f"\n- the difference grows by {growth:.0f} MB, at most {MEMORY_GROWTH_MB}: "
+        f"{'met' if met else 'MISSED'}"
     )
     return int(not met)
 
 
 def measure(args: argparse.Namespace, side: str, queries: int, size: int) -> Found:
-    """Run one program in a process of its own against a server of its own, and return its figures."""
+    """Run one program in its own process against its own server; return its figures."""
     with tempfile.TemporaryDirectory() as folder, loopback(args.delay) as url:
         write_world(Path(folder), size, args.own, queries)
         result = Path(folder, "result.json")
@@ -404,12 +411,13 @@ def run_lm_eval(args: argparse.Namespace) -> Found:
     clock = Clock()
     tracker = EvaluationTracker(output_path=str(out))
     options = {
-        "model": "loopback", "base_url": f"{args.url}/v1/chat/completions", "num_concurrent": args.concurrency,
+        "model": "loopback", "base_url": f"{args.url}/v1/chat/completions",
+        "num_concurrent": args.concurrency,
     }  # fmt: skip
     found = simple_evaluate(
         "local-chat-completions", options, tasks=[lm_eval_task(folder)], apply_chat_template=True,
-        fewshot_as_multiturn=False, task_manager=TaskManager(include_defaults=False), bootstrap_iters=0,
-        evaluation_tracker=tracker, log_samples=True,
+        fewshot_as_multiturn=False, task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0, evaluation_tracker=tracker, log_samples=True,
     )  # fmt: skip
     samples = found.pop("samples")
     tracker.save_results_aggregated(results=found, samples=samples)
@@ -460,7 +468,8 @@ def run_inspect(args: argparse.Namespace) -> Found:
     ]
     task = Task(name=NAME, dataset=MemoryDataset(samples), solver=generate(), scorer=exact())
     log, *_ = eval(
-        task, "openai-api/loopback/any", log_dir=str(out), display="none", max_connections=args.concurrency,
+        task, "openai-api/loopback/any", log_dir=str(out), display="none",
+        max_connections=args.concurrency,
         max_samples=args.concurrency, max_tokens=N_NEW, temperature=0.0, stop_seqs=["\n"],
     )  # fmt: skip
     if log.status != "success":

@@ -52,8 +52,8 @@ def example(row) -> Example:
 @task
 def {name}() -> Task:
     return Task(
-        pool=rows("train"), queries=rows("test"), example=example, prompts="benchmark", max_tokens={n_new},
-        labels={labels!r}, scorer={scorer},
+        pool=rows("train"), queries=rows("test"), example=example, prompts="benchmark",
+        max_tokens={n_new}, labels={labels!r}, scorer={scorer},
     )
 '''
 
@@ -148,7 +148,8 @@ def save_model(folder: Path, words: Sequence[str], window: int) -> None:
     save_tokenizer(folder, words, eos_token="<end>")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(words), hidden_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
+        vocab_size=len(words), hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4,
         intermediate_size=1024, max_position_embeddings=window, initializer_range=0.1,
         bos_token_id=None, eos_token_id=1, pad_token_id=None,
     )  # fmt: skip
@@ -156,7 +157,7 @@ def save_model(folder: Path, words: Sequence[str], window: int) -> None:
 
 
 class Clock:
-    """CPU seconds of this process (user and system, all threads) and wall time since it was made."""
+    """CPU seconds of this process (user and system, all threads) and wall time since its start."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()

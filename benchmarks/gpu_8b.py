@@ -1,8 +1,9 @@
 """A Llama of 8 billion random weights on one GPU: prompts of 131,072 tokens, 200 queries, bfloat16.
 
     python benchmarks/gpu_8b.py [--queries 200] [--new 64] [--sample 2] [--folder DIR]
-    python benchmarks/gpu_8b.py --vllm --folder DIR   # beside vLLM, as it comes and with cascade attention
-    python benchmarks/gpu_8b.py --tiny     # does the script work? On any machine, in seconds; its numbers say nothing
+                                [--peak-tflops N --peak-gbs N]
+    python benchmarks/gpu_8b.py --vllm --folder DIR   # beside vLLM, also with cascade attention
+    python benchmarks/gpu_8b.py --tiny     # tests the script, in seconds; its numbers say nothing
 
 The model has the shape of Llama 3 8B and is made on the device: nothing is downloaded; 16 GB are
 written to --folder (where they are found the next time) or to a temporary one. One prefix, and
@@ -112,7 +113,8 @@ class Size:
 
 
 TINY = Size(
-    hidden=64, layers=2, heads=4, kv_heads=2, inner=128, vocabulary=512, dtype="float32", n_prompt=2048
+    hidden=64, layers=2, heads=4, kv_heads=2, inner=128, vocabulary=512, dtype="float32",
+    n_prompt=2048
 )  # fmt: skip
 
 
@@ -164,7 +166,8 @@ def main() -> None:
     )
     if args.tiny and equal < len(theirs["texts"]):
         raise SystemExit(
-            f"gpu_8b: only {equal} of {len(theirs['texts'])} answers are those of plain transformers"
+            f"gpu_8b: only {equal} of {len(theirs['texts'])} answers are those of plain "
+            "transformers"
         )
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(heading(__file__))
@@ -191,8 +194,10 @@ def make_model(folder: Path, size: Size, device: str) -> None:
     logging.disable_progress_bar()
     config = LlamaConfig(
         vocab_size=size.vocabulary, hidden_size=size.hidden, num_hidden_layers=size.layers,
-        num_attention_heads=size.heads, num_key_value_heads=size.kv_heads, intermediate_size=size.inner,
-        max_position_embeddings=2 * size.n_prompt, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        num_attention_heads=size.heads, num_key_value_heads=size.kv_heads,
+        intermediate_size=size.inner,
+        max_position_embeddings=2 * size.n_prompt, bos_token_id=None, eos_token_id=None,
+        pad_token_id=None,
     )  # fmt: skip
     torch.manual_seed(0)
     with torch.device(device):

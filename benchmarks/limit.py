@@ -71,7 +71,8 @@ def main() -> None:
                 runs[task].append(measure(Path(folder), task, chunks))
     print(heading(__file__))
     print(
-        f"\nThe grid of {', '.join(map(str, SHOTS))} shots x {World().n_queries} queries, {args.repeats} runs.\n"
+        f"\nThe grid of {', '.join(map(str, SHOTS))} shots x {World().n_queries} queries, "
+        f"{args.repeats} runs.\n"
     )
     head = [
         "task",
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def measure(folder: Path, task: str, chunks: Mapping[str, str]) -> dict[str, Any]:
-    """Measure the harness once, then plain forwards of as many tokens in each order, by chunk size."""
+    """Measure the harness once, then plain forwards of as many tokens, by order and chunk size."""
     grid = measured(__file__, folder, "--side", "ours", "--task", task)
     places = tree(task, grid["records"])
     n_prefix, n_own = places[-1][0], sum(n_own for _, n_own in places)
@@ -161,7 +162,7 @@ def total(tasks: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
 
 
 def best(runs: Sequence[dict[str, Any]], order: str) -> tuple[float, str]:
-    """Return the median seconds of the chunk size that the first run found fastest, and that size."""
+    """Return the chunk size that the first run found fastest, after its median seconds."""
     chunk = min(runs[0][order], key=runs[0][order].__getitem__)
     return statistics.median(run[order][chunk] for run in runs), chunk
 

@@ -79,7 +79,8 @@ def main() -> None:
             grids.append(grid)
     print(heading(__file__, ["lm-eval"]))
     print(
-        f"\nThe grid of {', '.join(map(str, SHOTS))} shots x {World().n_queries} queries. Answers agree.\n"
+        f"\nThe grid of {', '.join(map(str, SHOTS))} shots x {World().n_queries} queries. "
+        "Answers agree.\n"
     )
     head = [
         "task",
@@ -203,7 +204,7 @@ def check_cell(mine: Answers, theirs: Answers, where: str) -> None:
 
 
 def listen(args: argparse.Namespace) -> dict[str, Any]:
-    """Run our grid with a model that notes prompts, log-likelihoods and texts; nothing is measured."""
+    """Run our grid with a model that notes prompts, log-likelihoods and texts; no measurement."""
     import icl_harness
     from icl_harness.models.base import Answer, Sampling
     from icl_harness.models.hf import HfModel

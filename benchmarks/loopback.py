@@ -56,8 +56,8 @@ ANTHROPIC = {
 def response(body: dict[str, Any]) -> bytes:
     """Return a whole HTTP response around a JSON body."""
     content = json.dumps(body).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    return head.encode() + content
+    head = ["HTTP/1.1 200 OK", "content-type: application/json", f"content-length: {len(content)}"]
+    return "\r\n".join([*head, "", ""]).encode() + content
 
 
 RESPONSES = {b"messages": response(ANTHROPIC), b"chat/completions": response(OPENAI)}

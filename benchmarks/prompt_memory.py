@@ -27,8 +27,10 @@ from icl_harness.prompts.template import Template
 from icl_harness.prompts.tree import Prompt
 
 SOURCE = (
-    "{% block preamble %}Answer.\n{% endblock %}{% block shot %}Q: {{ input }}\nA: {{ target }}\n{% endblock %}"
-    "{% block format %}Answer with one word.\n{% endblock %}{% block query %}Q: {{ input }}\nA:{% endblock %}"
+    "{% block preamble %}Answer.\n{% endblock %}{% block shot %}Q: {{ input }}\nA: "
+    "{{ target }}\n{% endblock %}"
+    "{% block format %}Answer with one word.\n{% endblock %}{% block query %}"
+    "Q: {{ input }}\nA:{% endblock %}"
 )
 
 
@@ -61,7 +63,8 @@ def main() -> None:
             pool, queries[: args.lm_eval], [p.text for p in longest[: args.lm_eval]]
         )
         print(
-            f"lm-eval, CPU seconds     {theirs:.2f} a prompt, {theirs / ours:,.0f} times ours ({ours:.2g})"
+            f"lm-eval, CPU seconds     {theirs:.2f} a prompt, {theirs / ours:,.0f} times ours "
+            f"({ours:.2g})"
         )
 
 

@@ -20,7 +20,8 @@ def main(out: str, log: str) -> None:
         return " even" if (number + prompt.query.seed % 3 == 0) or number % 2 == 0 else " odd"
 
     icl_harness.run(
-        "toy", ScriptedModel(reply), out=out, data="data", modes=["supervised", "unsupervised", "reinforced"],
+        "toy", ScriptedModel(reply), out=out, data="data",
+        modes=["supervised", "unsupervised", "reinforced"],
         shots=[0, 2, 5], draws=2, bank_samples=2,
     )  # fmt: skip
 

@@ -34,7 +34,9 @@ PLAIN = "{%- for message in messages %}{{ message['content'] }}{% endfor -%}"
 TURNS = """
 {%- for message in messages -%}
 {%- set role = "system" if loop.first else "user" if loop.index0 % 2 else "assistant" -%}
-{%- if message["role"] != role or (loop.last and role != "user") -%}{{ raise_exception("not " + role) }}{%- endif -%}
+{%- if message["role"] != role or (loop.last and role != "user") -%}
+{{ raise_exception("not " + role) }}
+{%- endif -%}
 {{- " " + message["content"] + "\n" if role == "assistant" else message["content"] -}}
 {%- endfor -%}
 """

@@ -72,8 +72,8 @@ def test_what_no_request_can_mend_stops_the_run_at_once_in_one_line(
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [("chat", "filtered"), ("responses", "filtered"), ("messages", "filtered"), ("gemini", "refused"),
-     ("gemini", "filtered")],
+    [("chat", "filtered"), ("responses", "filtered"), ("messages", "filtered"),
+     ("gemini", "refused"), ("gemini", "filtered")],
 )  # fmt: skip
 def test_refused_content_has_its_column_and_is_not_asked_again(icl, name: str, fault: str) -> None:
     with LoopbackServer(Parity()) as server:

@@ -26,17 +26,17 @@ from tests.servers import LoopbackServer
 
 KEY = "Zq7XwV3nLp9RtY2mKd84hBcG"
 N_SHOWN = 8  # characters of it in a row that are too many
-FAULTS = ("auth", "quota", "billing", "forbidden", "model", "overflow", "invalid", "rate", "500", "reset", "lost",
-          "truncated", "garbage", "shapeless", "refused", "filtered")  # fmt: skip
+FAULTS = ("auth", "quota", "billing", "forbidden", "model", "overflow", "invalid", "rate", "500",
+          "reset", "lost", "truncated", "garbage", "shapeless", "refused", "filtered")  # fmt: skip
 RUN_COMMANDS = (
     ["batch", "out"], ["caches", "out"], ["caches", "out", "--delete"], ["export", "out"],
-    ["export", "out", "--out", "records.jsonl"], ["curves", "out"], ["compare", "out", "--by", "shots"],
-    ["show", "out", "--query", "test100", "--shots", "2"],
+    ["export", "out", "--out", "records.jsonl"], ["curves", "out"],
+    ["compare", "out", "--by", "shots"], ["show", "out", "--query", "test100", "--shots", "2"],
 )  # fmt: skip
 
 
 def traces(key: str) -> set[bytes]:
-    """Return what would give a key away: pieces of it, and its base64 at each of the three offsets."""
+    """Return what would give a key away: pieces of it, and its base64 at each offset."""
     pieces = {key[at : at + N_SHOWN] for at in range(len(key) - N_SHOWN + 1)}
     coded = {base64.b64encode(b"x" * n + key.encode())[4:-4].decode() for n in range(3)}
     return {piece.encode() for piece in pieces | coded | {urllib.parse.quote(key), key[::-1]}}

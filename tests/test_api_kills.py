@@ -86,7 +86,7 @@ def records(out: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["chat", "responses", "messages", "gemini"])
-def test_a_run_killed_at_30_instants_under_faults_ends_the_same_and_pays_twice_for_what_was_in_flight(
+def test_a_run_killed_at_30_instants_under_faults_ends_the_same_and_repays_only_requests_in_flight(
     toy: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     lengthen_shots()

@@ -1,4 +1,4 @@
-"""Whole runs in batches: the records of a run without, half its bill, states shown, kills survived."""
+"""Whole runs in batches: the records of a run without, half its bill, states, kills."""
 
 import os
 import random
@@ -28,12 +28,13 @@ from tests.test_end_to_end import command_line
 pytestmark = pytest.mark.slow
 
 MODELS = {
-    "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5", "google": "google/gemini-2.5-flash",
+    "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5",
+    "google": "google/gemini-2.5-flash",
 }  # fmt: skip
 N_KILLS = 8
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
-SAME = ["mode", "shots", "draw", "query_id", "shots_used", "node_hash", "status", "answer", "parsed", "score",
-        "prompt_tokens", "completion_tokens", "cost_usd"]  # fmt: skip
+SAME = ["mode", "shots", "draw", "query_id", "shots_used", "node_hash", "status", "answer",
+        "parsed", "score", "prompt_tokens", "completion_tokens", "cost_usd"]  # fmt: skip
 every_provider = pytest.mark.parametrize("provider", list(MODELS))
 
 
@@ -109,13 +110,14 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
     icl = command_line(tmp_path, monkeypatch, capfd)
     with LoopbackServer(reply, batch_polls=10**6) as server:
         url = server.base_url("openai")
-        options = ["toy", "--model", "openai/gpt-4.1", "--base-url", url, "--data", "data", "--shots", "0,2", "--draws",
-                   "1", "--modes", "supervised", "--out", "out"]  # fmt: skip
+        grid = ["--data", "data", "--shots", "0,2", "--draws", "1", "--modes", "supervised"]
+        options = ["toy", "--model", "openai/gpt-4.1", "--base-url", url, *grid, "--out", "out"]
         assert icl("batch", "nosuch")[0] == 2
         worker = subprocess.Popen(
             [sys.executable, "-c", "from tests.batch_worker import run_command_line as run; run()",
              "run", *options, "--batch"],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             wait_for_batches(server, worker, 3)
@@ -239,9 +241,7 @@ def test_a_failed_answer_that_was_paid_for_counts_once_where_the_run_is_killed_a
         assert answered["cost_usd"].sum() == pytest.approx(billed_usd(server))
 
 
-def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_killed_as_it_is_kept() -> (
-    None
-):
+def test_a_banks_failed_attempt_counts_once_where_the_run_is_killed_as_it_is_kept() -> None:
     with LoopbackServer(reply) as server:
         server.n_reasoning = 10**6
         worker = start("openai", server, "Ledger.answered", "BANKED")
@@ -259,9 +259,7 @@ def test_a_banks_failed_attempt_that_was_paid_for_counts_once_where_the_run_is_k
         assert bank_usd + records(run)["cost_usd"].sum() == pytest.approx(billed_usd(server))
 
 
-def test_what_a_draw_has_submitted_is_given_to_another_that_asks_the_same_first_when_the_run_goes_on() -> (
-    None
-):
+def test_what_a_draw_has_submitted_serves_the_same_requests_of_another_after_a_resume() -> None:
     with LoopbackServer(reply) as server:
         server.n_reasoning = (
             10**6
@@ -292,5 +290,6 @@ def start(provider: str, server: LoopbackServer, *dies_at: str) -> subprocess.Po
     url = server.base_url(provider)
     return subprocess.Popen(
         [sys.executable, "-m", "tests.batch_worker", "killed", MODELS[provider], url, *dies_at],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE,
+        text=True,
     )  # fmt: skip

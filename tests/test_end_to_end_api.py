@@ -127,8 +127,9 @@ def test_the_grid_gives_the_same_through_every_sdk(
     provider = CLASSES[sdk].service.provider
     with LoopbackServer(oracle) as server:
         code, out, err = icl(
-            "run", *TASKS, "--data", str(shared_data), "--model", f"{provider}/some-model", *OPTIONS, "--out", "out",
-            "--base-url", server.base_url(provider), *(["--model-arg", "sdk=legacy"] if sdk == "legacy" else []),
+            "run", *TASKS, "--data", str(shared_data), "--model", f"{provider}/some-model",
+            *OPTIONS, "--out", "out", "--base-url", server.base_url(provider),
+            *(["--model-arg", "sdk=legacy"] if sdk == "legacy" else []),
         )  # fmt: skip
     assert (code, err) == (0, "")
     records = icl_harness.Run("out").records()
@@ -156,8 +157,8 @@ def test_the_grid_goes_on_after_failures(icl, oracle, expected, shared_data) -> 
     """
     with LoopbackServer(oracle) as server:
         command = [
-            "run", "trec", "--data", str(shared_data), "--model", "openai/some-model", *OPTIONS, "--out", "out",
-            "--base-url", server.base_url("openai"),
+            "run", "trec", "--data", str(shared_data), "--model", "openai/some-model", *OPTIONS,
+            "--out", "out", "--base-url", server.base_url("openai"),
         ]  # fmt: skip
         server.fail_next(*["invalid"] * 6)
         code, out, _ = icl(*command)
@@ -210,9 +211,10 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(
     pool = load_examples(find_tasks("gsm8k")[0], data=shared_data).pool
     with LoopbackServer(Learner(oracle, {e.input for e in pool})) as server:
         code, out, _ = icl(
-            "run", "gsm8k", "--data", str(shared_data), "--model", "openai/some-model", "--modes", "reinforced",
-            "--base-url", server.base_url("openai"), "--pool", "12", "--shots", "0,4,12", "--draws", "1",
-            "--queries", "5", "--out", "out",
+            "run", "gsm8k", "--data", str(shared_data), "--model", "openai/some-model", "--modes",
+            "reinforced",
+            "--base-url", server.base_url("openai"), "--pool", "12", "--shots", "0,4,12", "--draws",
+            "1", "--queries", "5", "--out", "out",
         )  # fmt: skip
     assert code == 0
     assert ": 8 of 12 solved" in out
@@ -246,8 +248,8 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(
             "the words end in the sentence by themselves"
         )
     again = icl_harness.run(
-        "gsm8k", ScriptedModel(lambda p: "1"), out="again", data=str(shared_data), modes=["reinforced"], pool=12,
-        shots=[4], draws=1, queries=1, bank="out",
+        "gsm8k", ScriptedModel(lambda p: "1"), out="again", data=str(shared_data),
+        modes=["reinforced"], pool=12, shots=[4], draws=1, queries=1, bank="out",
     )  # fmt: skip
     assert set(again.records(shot_ids=True)["shot_ids"].iloc[0]) <= set(kept), (
         "another model takes the bank of this run"

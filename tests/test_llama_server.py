@@ -68,7 +68,7 @@ def told(icl, model: str, out: str, *more: str) -> pd.DataFrame:
     return icl_harness.Run(out).records()
 
 
-def test_token_ids_behind_llama_cpp_give_the_bundled_models_answers_out_of_its_cache_and_within_its_window(
+def test_token_ids_behind_llama_cpp_give_the_bundled_models_answers_from_cache_within_its_window(
     icl, tmp_path: Path
 ) -> None:
     here = told(icl, "demo", "here", "--model-arg", f"context_window={WINDOW}")

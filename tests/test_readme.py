@@ -1,4 +1,4 @@
-"""The README is true: its task works as printed, its commands and options exist, its Python runs."""
+"""The README is true: its task works, its commands and options exist, its Python runs."""
 
 import re
 from pathlib import Path

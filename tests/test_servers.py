@@ -321,8 +321,8 @@ def batch_file(
 
 def open_batch(client: openai.OpenAI, names: list[str], **body: Any) -> Any:
     return client.batches.create(
-        input_file_id=batch_file(client, names, **body), endpoint="/v1/chat/completions", completion_window="24h",
-        metadata={"run": "r"},
+        input_file_id=batch_file(client, names, **body), endpoint="/v1/chat/completions",
+        completion_window="24h", metadata={"run": "r"},
     )  # fmt: skip
 
 
@@ -407,7 +407,8 @@ def test_messages_think_before_they_answer_and_take_a_temperature_as_an_extra() 
         plain = message(client, "a b", extra_body={"temperature": 0})
         with pytest.raises(anthropic.BadRequestError):
             message(
-                client, "a", thinking={"type": "enabled", "budget_tokens": 1024}, extra_body={"temperature": 0}
+                client, "a", thinking={"type": "enabled", "budget_tokens": 1024},
+                extra_body={"temperature": 0}
             )  # fmt: skip
     assert [block.type for block in thought.content] == ["thinking", "text"]
     assert (thought.content[1].text, thought.usage.input_tokens, thought.usage.output_tokens) == (
@@ -496,9 +497,12 @@ def test_anthropic_refuses_what_the_provider_refuses(blocks: list[Any]) -> None:
 def requests(*names: str) -> list[Any]:
     messages = {name: [{"role": "user", "content": f"say {name}"}] for name in names}
     return [
-        {"custom_id": name, "params": {"model": "claude", "max_tokens": 9, "messages": messages[name]}}
+        {
+            "custom_id": name,
+            "params": {"model": "claude", "max_tokens": 9, "messages": messages[name]},
+        }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def test_an_anthropic_batch_round_trips_by_custom_id() -> None:
@@ -518,7 +522,8 @@ def test_an_anthropic_batch_round_trips_by_custom_id() -> None:
         "ended",
     ]
     assert sorted((line.custom_id, line.result.type) for line in results) == [
-        ("a", "succeeded"), ("bad", "errored"), ("late", "expired"), ("twice", "succeeded"), ("twice", "succeeded"),
+        ("a", "succeeded"), ("bad", "errored"), ("late", "expired"), ("twice", "succeeded"),
+        ("twice", "succeeded"),
     ]  # fmt: skip
     texts = {
         r.custom_id: r.result.message.content[0].text

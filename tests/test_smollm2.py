@@ -1,4 +1,4 @@
-"""A real pretrained model, SmolLM2-135M, where its package is installed: exact along the tree, and a
+"""A real pretrained model, SmolLM2-135M, where its package is installed: exact along the tree, and
 run from the command line.
 """
 

@@ -1,5 +1,5 @@
-"""Tiny models of tests/tiny_models.py as GGUF files, in plain floats, as llama.cpp's converter names
-and orders what is in them.
+"""Tiny models of tests/tiny_models.py as GGUF files, in plain floats, with the names and order of
+llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _add_tokenizer(writer: Any, tokenizer: Any, pre: str) -> None:
 
 
 def _tensor(name: str, weight: np.ndarray, config: Any) -> tuple[str, np.ndarray]:
-    """Return a tensor's name in llama.cpp, and its values: rotary pairs stand side by side there."""
+    """Return a tensor's name in llama.cpp, and its values: rotary pairs are adjacent there."""
     if name in TOP:
         return TOP[name], weight
     _, _, layer, part = name.removesuffix(".weight").split(".", 3)

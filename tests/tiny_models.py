@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 CORPUS = [
-    "Review: a warm and funny film.\nSentiment: positive\n\nReview: dull, slow and too long.\nSentiment: negative\n",
+    "Review: a warm and funny film.\nSentiment: positive\n\nReview: dull, slow "
+    "and too long.\nSentiment: negative\n",
     "what is the capital of france? answer: paris. 12 + 345 = 357, 1,000.50 dollars\n\n\n",
-    "The quick brown fox jumps over the lazy dog; naïve café 你好 世界 🙂🙃 \t tabs  and   spaces\n",
+    "The quick brown fox jumps over the lazy dog; naïve café 你好 世界 🙂🙃 "
+    "\t tabs  and   spaces\n",
     "def f(x):\n    return x * 2\n\nclass Foo:\n        pass\n" * 2,
 ]
 TOKENIZERS = ("byte_bpe", "llama3", "sp_bpe", "unigram", "wordpiece")

@@ -40,7 +40,7 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
 
 
 def plan_tables(plan: Plan) -> Iterator[Table]:
-    """Yield a table per task, variant and model: a row per mode and shot count, its draws summed."""
+    """Yield a table per task, variant and model: a row per mode and shot count, draws summed."""
     for (task, variant, model), group in groupby(
         plan.rows, lambda row: (row.task, row.variant, row.model)
     ):
@@ -138,7 +138,10 @@ def plan_notes(plan: Plan) -> Iterator[str]:
     for model in plan.unpriced:
         yield f"{model}: no price is known; name one with --model-arg priced_as=provider/model"
     if any(row.cached_tokens == 0 and row.shots and row.usd_plain is not None for row in asked):
-        yield "cached 0 %: the prefix is shorter than what the provider caches at least, or one query alone asks it"
+        yield (
+            "cached 0 %: the prefix is shorter than the provider's minimum, "
+            "or one query alone uses it"
+        )
     yield from _sums(plan, asked)
 
 
@@ -146,7 +149,10 @@ def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
     for model, window in dict.fromkeys(
         (row.model, row.window) for row in rows if row.window_source == "price table"
     ):
-        yield f"{model}: a window of {window:,} tokens, by the price table; the provider decides what fits"
+        yield (
+            f"{model}: a window of {window:,} tokens, by the price table; "
+            "the provider decides what fits"
+        )
 
 
 def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
@@ -161,9 +167,15 @@ def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
     yield " · ".join(parts)
     if plan.usd("usd_cached") is not None:
         cached, plain, batch, output = (plan.usd(kind) or 0.0 for kind in DOLLARS)
-        yield f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, ${_usd(batch)} in batch"
+        yield (
+            f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, "
+            f"${_usd(batch)} in batch"
+        )
         room = max(row.completion_tokens // row.requests for row in asked)
-        yield f"answers: at most ${_usd(output)}, half of it in batch, if each filled its room of {room:,} tokens"
+        yield (
+            f"answers: at most ${_usd(output)}, half of it in batch, if each filled its room of "
+            f"{room:,} tokens"
+        )
     if plan.spent_usd:
         yield f"${_usd(plan.spent_usd)} spent so far"
 

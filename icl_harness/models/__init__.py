@@ -1,5 +1,5 @@
 """Models by id, `provider/name`. The seam is in `base`; a provider is a folder here with a record
-of itself in `provider.py`, which is all that must be known of it before one of its models is opened.
+of itself in `provider.py`, all that must be known of it before one of its models is opened.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) 
         return BaselineModel(id, lambda shots, mode: _fit(name, shots))
     if learner is None:
         raise ModelError(
-            f"baseline/{name} needs a task that ships its exact learner (Task.learner, as dialects does); "
-            "for this task use baseline/majority, baseline/knn or baseline/logreg."
+            f"baseline/{name} needs a task that ships its exact learner (Task.learner, as dialects "
+            "does); for this task use baseline/majority, baseline/knn or baseline/logreg."
         )
     return BaselineModel(id, partial(_exact, learner, name == "ceiling"))
 

@@ -178,9 +178,9 @@ class HfModel(Model):
         )
         if steady is not None and wanted is not None and wanted > steady:
             raise ModelError(
-                f"--model-arg context_window={wanted}: beyond {steady:,} tokens this model's rotary "
-                "positions change with the length of the prompt, so that prompts share nothing. "
-                f"Ask for at most {steady:,}."
+                f"--model-arg context_window={wanted}: beyond {steady:,} tokens this model's "
+                "rotary positions change with the length of the prompt, so that prompts share "
+                f"nothing. Ask for at most {steady:,}."
             )
         return wanted or self._steady or window
 
@@ -203,7 +203,7 @@ class HfModel(Model):
     def _generated(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
     ) -> Iterator[list[Answer]]:
-        """Feed each distinct text once. At temperature 0 its samples are one and the same answer."""
+        """Feed each distinct text once. At temperature 0 all its samples are the same answer."""
         from icl_harness.models.local.row_batches import in_batches
 
         rows: list[_Row] = []

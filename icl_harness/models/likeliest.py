@@ -1,4 +1,4 @@
-"""What every back end that scores choices needs: that there are some, and which is the likeliest."""
+"""What every back end that scores choices needs: a check for choices, and the likeliest of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider of models says of itself: one record in a `provider.py` in each provider's folder.
+"""What a provider of models says of itself: one record, in `provider.py` of the provider's folder.
 
 In: nothing; importing the record imports no SDK. Out: how a model id is opened, and what must be
 known of it before it is.

@@ -75,8 +75,8 @@ class VllmModel(Model):
     """A causal language model on vLLM, from a folder or the hub; it needs a CUDA GPU.
 
     `model_args` are those of `--model-arg`, as strings: `vllm_open.Options` lists them. Raises
-    `ModelError`. A sample has its request's own seed. Whether its logits are the same to the last bit
-    in another batch is vLLM's affair (its VLLM_BATCH_INVARIANT=1 sees to that, where the GPU can).
+    `ModelError`. A sample has its request's own seed. vLLM may give other last bits of the logits
+    in another batch (its VLLM_BATCH_INVARIANT=1 makes them equal, where the GPU can).
     """
 
     def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:

@@ -64,7 +64,8 @@ class Workers:
                 f"{n:g} {name}{'s' * (n != 1)}" for name, n in self._resources.items()
             )
             raise SpecError(
-                f"no machine of the Ray cluster has the {needs} that a worker takes. Lower --worker-cpus."
+                f"no machine of the Ray cluster has the {needs} that a worker takes. "
+                "Lower --worker-cpus."
             )
         self._grow()
         (ready, *_), _ = ray.wait([worker.opened for worker in self._starting], num_returns=1)
@@ -173,8 +174,8 @@ class Workers:
             first = self._abouts.setdefault(name, about).description
             if weights_of(first) != weights_of(about.description):
                 raise ModelError(
-                    f"{name} has other weights on {about.description['worker']} than on {first['worker']}. "
-                    "Give every machine the same."
+                    f"{name} has other weights on {about.description['worker']} than on "
+                    f"{first['worker']}. Give every machine the same."
                 )
         self._lines[worker] = 0
 

@@ -27,7 +27,7 @@ class Shot:
 
 
 class Node:
-    """A prefix: all that a model has read when a query follows. Immutable; extend it with `child`."""
+    """A prefix: all that a model has read before a query. Immutable; extend it with `child`."""
 
     __slots__ = (
         "_hasher",

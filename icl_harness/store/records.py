@@ -81,7 +81,7 @@ WHERE r.query_id = ? AND r.sample = 0
 
 
 class RunStore:
-    """A run folder open for reading, or for writing by one process at a time (`create_or_resume`)."""
+    """A run folder, open for reading, or for one process to write (`create_or_resume`)."""
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, unlock: Callable[[], None] | None = None

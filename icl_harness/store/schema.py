@@ -18,8 +18,8 @@ VERSION = 3
 # `text_ids`, `roles` and `shot_ids` are what a node adds to its parent; `roles` is NULL without
 # turns of a chat. `found`: 0 where a group's reply had no answer under the query's number, so that
 # `answer` is the whole reply. `fetched`: answers out of batches that are stored, for a ledger that
-# a crash kept from removing them. `rescored`: a row for each time that scores
-# were replaced, with the hash of the old ones. `run`: `identity` is the hash of what run.json says of the run.
+# a crash kept from removing them. `rescored`: a row for each time that scores were replaced, with
+# the hash of the old ones. `run`: `identity` is the hash of what run.json says of the run.
 TABLES = {
     "run": """
         CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID""",

@@ -137,7 +137,8 @@ def test_what_cannot_be_compared_is_one_line():
     table = records(0.5)
     with pytest.raises(
         SpecError,
-        match=r"cannot compare by 'modes'; choose from mode, model, variant, shots, .*\. Nearest: mode",
+        match=r"cannot compare by 'modes'; choose from mode, model, variant, shots, .*\. "
+        r"Nearest: mode",
     ):
         compare(table, by="modes")
     with pytest.raises(SpecError, match=r"1 mode \(supervised\): a comparison by mode needs 2\.$"):

@@ -27,7 +27,7 @@ LABELS = np.array(["cat", "dog", "emu", "fox"])
 def answers(
     rng: np.random.Generator, *, n_draws: int = 3, n_queries: int = 60, right: float = 0.7, **fields
 ) -> pd.DataFrame:
-    """Records whose queries and draws differ in how hard they are; one in twenty answers is not parsed."""
+    """Records whose queries and draws differ in difficulty; one answer in twenty is not parsed."""
     draw, query = (a.ravel() for a in np.indices((n_draws, n_queries)))
     target = LABELS[rng.choice(4, n_queries, p=[0.4, 0.3, 0.2, 0.1])][query]
     ease = rng.normal(np.log(right / (1 - right)), 1.0, n_queries)[query]

@@ -23,7 +23,7 @@ PER_ITEM = SHARED.parent / "shared/reference/bertsch2024_llama2_7b_80k_per_item.
 
 @cache
 def bertsch() -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(dataset, shots) -> correct, draw, item; sorted, so that tables of one dataset are aligned."""
+    """(dataset, shots) -> correct, draw, item; sorted, so that a dataset's tables are aligned."""
     if not PER_ITEM.exists():
         pytest.skip(
             f"the published per-item results are not here: {PER_ITEM.name} (../shared/reference)"

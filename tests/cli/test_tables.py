@@ -37,8 +37,8 @@ def test_failures_are_told_with_the_commonest_error_of_their_cell() -> None:
     ]
     first, second = notes(*rows, *others)
     assert first == (
-        "banking77 demo supervised default 4 shots: 5 requests failed (connection refused) and are missing; "
-        "the same command sends them again"
+        "banking77 demo supervised default 4 shots: 5 requests failed (connection refused) and "
+        "are missing; the same command sends them again"
     )
     assert f"16 shots: 1 requests failed ({'x' * 200}) and" in second
 
@@ -51,18 +51,19 @@ def test_refusals_and_requests_that_broke_off_are_told() -> None:
         record(shots=8),
     ]
     assert notes(*(with_error(row, None) for row in rows)) == [
-        "banking77 demo supervised default 4 shots: 2 requests were refused by the provider or its filter and are "
-        "missing",
+        "banking77 demo supervised default 4 shots: 2 requests were refused by the provider or "
+        "its filter and are missing",
         "banking77 demo supervised default 8 shots: 4 shots used",
-        "2 requests broke off once they were sent; the provider may have charged for them, cost_usd leaves them out",
+        "2 requests broke off once they were sent; the provider may have charged for them, "
+        "cost_usd leaves them out",
     ]
 
 
 def test_notes_name_chats_and_groups() -> None:
     row = missing("overflow", format="chat", queries_per_request=5)
     assert notes(with_error(row, "too long")) == [
-        "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompts did not fit the context window "
-        "and are missing"
+        "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompts did not "
+        "fit the context window and are missing"
     ]
 
 

@@ -104,7 +104,7 @@ def test_baselines_reproduce_the_published_accuracy_on_the_linear_task(name, n_n
         assert abs(np.mean(so_far) - PUBLISHED[name, n_numbers][per_class]) < 3 * se, per_class
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # real text
 
 
@@ -151,7 +151,7 @@ def test_curves_on_real_text_rise_with_shots(dataset, name, least):
     assert curve[-1] > least, curve
 
 
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # rules
 
 

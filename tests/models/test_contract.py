@@ -100,7 +100,7 @@ class Reference:
         return whole[len(self.tokenizer.decode(ids, skip_special_tokens=True)) :], len(new), margin
 
     def nats(self, prompt: str, ends: list[str]) -> list[list[float]]:
-        """Return the log-probabilities of each continuation's tokens, all from the same place on."""
+        """Return the log-probabilities of each continuation's tokens, from the same token on."""
         before, *ids = (self.ids(prompt + end) for end in ["", *ends])
         start = min(common(before, one) for one in ids)
         return [

@@ -387,9 +387,10 @@ def test_long_prefills_go_in_chunks_and_change_nothing(opened):
 def save_recurrent(folder: Path):
     """Write a model that cannot crop its states; return its tokenizer."""
     config = tf.Lfm2Config(
-        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, layer_types=["conv", "full_attention"], pad_token_id=None, bos_token_id=None,
-        eos_token_id=None, initializer_range=0.3,
+        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2, layer_types=["conv", "full_attention"], pad_token_id=None,
+        bos_token_id=None, eos_token_id=None, initializer_range=0.3,
     )  # fmt: skip
     return save_config(folder, config)
 
@@ -711,7 +712,10 @@ def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
     save_tiny_model(repo / "snapshots" / commit)
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
-    code = "from icl_harness.models.hf import HfModel; print(HfModel('some/tiny').describe()['revision'])"
+    code = (
+        "from icl_harness.models.hf import HfModel; "
+        "print(HfModel('some/tiny').describe()['revision'])"
+    )
     env = {"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -765,7 +769,10 @@ def test_a_model_says_what_it_is_without_saying_where(tmp_path):
 
 
 def test_importing_the_seam_loads_no_torch():
-    code = "import sys, icl_harness.models.hf; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        "import sys, icl_harness.models.hf; "
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

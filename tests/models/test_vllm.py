@@ -39,8 +39,8 @@ def test_without_vllm_the_extra_and_its_own_environment_are_named():
     with pytest.raises(ModelError) as error:
         open_model("vllm/some/model")
     assert str(error.value) == (
-        "vllm/some/model needs the Python package vllm. It pins torch and transformers, so give it an environment of "
-        "its own: pip install 'icl-harness[vllm]'."
+        "vllm/some/model needs the Python package vllm. It pins torch and transformers, so give "
+        "it an environment of its own: pip install 'icl-harness[vllm]'."
     )
 
 
@@ -82,14 +82,16 @@ def test_a_wrong_model_argument_is_named_before_vllm_is_looked_for(args, rule):
 def test_options_become_the_engines_arguments_and_the_prefix_cache_is_on():
     arguments = vllm_open.engine_arguments("m", vllm_open.parse({}, "vllm/m"))
     assert arguments == {
-        "model": "m", "enable_prefix_caching": True, "logprobs_mode": "raw_logprobs", "use_tqdm_on_load": False,
-        "dtype": "auto", "tensor_parallel_size": 1, "trust_remote_code": False, "enforce_eager": False,
-        "disable_cascade_attn": False,
+        "model": "m", "enable_prefix_caching": True, "logprobs_mode": "raw_logprobs",
+        "use_tqdm_on_load": False,
+        "dtype": "auto", "tensor_parallel_size": 1, "trust_remote_code": False,
+        "enforce_eager": False, "disable_cascade_attn": False,
     }  # fmt: skip
     given = {
-        "dtype": "bfloat16", "tensor_parallel_size": "2", "gpu_memory_utilization": "0.5", "context_window": "8192",
-        "quantization": "fp8", "revision": "abc", "trust_remote_code": "true", "enforce_eager": "True",
-        "cascade_attention": "no",
+        "dtype": "bfloat16", "tensor_parallel_size": "2", "gpu_memory_utilization": "0.5",
+        "context_window": "8192",
+        "quantization": "fp8", "revision": "abc", "trust_remote_code": "true",
+        "enforce_eager": "True", "cascade_attention": "no",
     }  # fmt: skip
     assert given.keys() == vllm_open.Options.model_fields.keys()
     arguments = vllm_open.engine_arguments("m", vllm_open.parse(given, "vllm/m"))

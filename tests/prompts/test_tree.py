@@ -126,7 +126,8 @@ def test_a_chat_goes_through_pickle_with_its_roles_and_cuts() -> None:
 
 edges = st.lists(
     st.tuples(
-        st.sampled_from(["user", "assistant"]), st.text(alphabet="ab \n", max_size=12), st.booleans()
+        st.sampled_from(["user", "assistant"]), st.text(alphabet="ab \n", max_size=12),
+        st.booleans()
     ),
     max_size=10,
 )  # fmt: skip

@@ -22,8 +22,8 @@ def curve(values, *, shots=(0, 1, 4, 16, 64), width=0.05, **fields):
     """A table as `curves` gives it, of one curve."""
     value = np.array(values, dtype=float)
     usual = {
-        "task": "dialects", "model": "demo", "mode": "supervised", "variant": "default", "format": "text",
-        "queries_per_request": 1, "metric": "accuracy",
+        "task": "dialects", "model": "demo", "mode": "supervised", "variant": "default",
+        "format": "text", "queries_per_request": 1, "metric": "accuracy",
     }  # fmt: skip
     return pd.DataFrame(
         {

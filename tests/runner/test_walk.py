@@ -139,7 +139,8 @@ class TestWalk:
 
             async def notebook():
                 try:
-                    icl_harness.run("toy", Slow(reply), out="out", data="data", modes=["supervised"], shots=[0, 2, 8])
+                    grid = {"data": "data", "modes": ["supervised"], "shots": [0, 2, 8]}
+                    icl_harness.run("toy", Slow(reply), out="out", **grid)
                 except KeyboardInterrupt:
                     print("stopped", threading.active_count(), len(asked))
 

@@ -19,6 +19,6 @@ from tests.servers.server import LoopbackServer
 from tests.servers.wire import STATUS, Json, Made, Request, count, majority_reply
 
 __all__ = [
-    "KINDS", "STATUS", "AnthropicWire", "Bill", "GeminiWire", "Handler", "Json", "LoopbackServer", "Made",
-    "Misbehaviour", "OpenAIWire", "Request", "count", "majority_reply",
+    "KINDS", "STATUS", "AnthropicWire", "Bill", "GeminiWire", "Handler", "Json", "LoopbackServer",
+    "Made", "Misbehaviour", "OpenAIWire", "Request", "count", "majority_reply",
 ]  # fmt: skip

@@ -164,7 +164,7 @@ class Ledger:
         return plan
 
     def anthropic(self, model: str, blocks: list[Block]) -> Plan:
-        """Plan as Anthropic does: writes at the breakpoints, reads there or up to 20 blocks before."""
+        """Plan as Anthropic does: write at breakpoints, read there or up to 20 blocks before."""
         marks = {at: block.ttl for at, block in enumerate(blocks) if block.ttl}
         reads = {at for mark in marks for at in range(max(0, mark - LOOKBACK), mark + 1)}
         return self.at_breakpoints("anthropic", model, blocks, reads, marks)

@@ -47,7 +47,8 @@ def shown(server: LoopbackServer, batch: Batch) -> Json:
     return {
         "id": batch.id, "type": "message_batch", "processing_status": status,
         "request_counts": {**counts, "processing": 0 if ended else len(batch.items)},
-        "created_at": stamp(batch.created), "expires_at": stamp(batch.created + 86_400), "archived_at": None,
+        "created_at": stamp(batch.created), "expires_at": stamp(batch.created + 86_400),
+        "archived_at": None,
         "cancel_initiated_at": stamp(batch.created) if batch.state.startswith("cancel") else None,
         "ended_at": stamp(batch.ended) if batch.ended is not None else None,
         "results_url": f"{server.url}{BATCHES}/{batch.id}/results" if ended else None,

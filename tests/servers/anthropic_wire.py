@@ -60,7 +60,8 @@ class AnthropicWire(Wire):
         if len(marks) > MAX_MARKS:
             raise Refused(
                 "invalid",
-                f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {len(marks)}.",
+                f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found "
+                f"{len(marks)}.",
             )
         if sorted(marks) != marks:  # 1h before 5m
             raise Refused(

@@ -67,9 +67,10 @@ def create_cache(server: LoopbackServer, call: Call) -> Reply:
 def shown_cache(cached: CachedContent) -> Json:
     """Return a cached content as Gemini shows it: without its contents."""
     return {
-        "name": cached.name, "model": f"models/{cached.model}", "displayName": cached.display_name or "",
-        "createTime": stamp(cached.created), "updateTime": stamp(cached.created), "expireTime": stamp(cached.expires),
-        "usageMetadata": {"totalTokenCount": cached.n_tokens},
+        "name": cached.name, "model": f"models/{cached.model}",
+        "displayName": cached.display_name or "",
+        "createTime": stamp(cached.created), "updateTime": stamp(cached.created),
+        "expireTime": stamp(cached.expires), "usageMetadata": {"totalTokenCount": cached.n_tokens},
     }  # fmt: skip
 
 
@@ -221,8 +222,10 @@ def shown(batch: Batch) -> Json:
     state = "PENDING" if batch.state == "running" and batch.polls_left == 1 else STATES[batch.state]
     metadata: Json = {
         "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
-        "name": batch.id, "model": f"models/{batch.info['model']}", "displayName": batch.info["display_name"],
-        "state": f"BATCH_STATE_{state}", "createTime": stamp(batch.created), "updateTime": stamp(batch.created),
+        "name": batch.id, "model": f"models/{batch.info['model']}",
+        "displayName": batch.info["display_name"],
+        "state": f"BATCH_STATE_{state}", "createTime": stamp(batch.created),
+        "updateTime": stamp(batch.created),
     }  # fmt: skip
     if batch.ended is not None:
         metadata["endTime"] = stamp(batch.ended)

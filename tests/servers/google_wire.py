@@ -104,11 +104,17 @@ class GeminiWire(Wire):
         if name := get(request.body, "cachedContent"):
             model = self.server.cached_content(name).model
             if model != request.model:
-                raise Refused("invalid", f"Model used by GenerateContent request (models/{request.model}) and "
-                              f"CachedContent (models/{model}) has to be the same.")  # fmt: skip
+                raise Refused(
+                    "invalid",
+                    f"Model used by GenerateContent request (models/{request.model}) and "
+                    f"CachedContent (models/{model}) has to be the same.",
+                )
             if get(request.body, "systemInstruction"):
-                raise Refused("invalid", "CachedContent can not be used with GenerateContent request setting "
-                              "system_instruction, tools or tool_config.")  # fmt: skip
+                raise Refused(
+                    "invalid",
+                    "CachedContent can not be used with GenerateContent request setting "
+                    "system_instruction, tools or tool_config.",
+                )
 
     @staticmethod
     def too_long(n: int, window: int) -> str:

@@ -48,7 +48,7 @@ def stamp(seconds: float) -> str:
 
 
 def rate_headers(provider: str, wait_s: float) -> dict[str, str]:
-    """Return what a 429 says of the time to wait; Gemini says it in the body, see `Handler.refuse`."""
+    """Return a 429's headers with the time to wait; Gemini says it in the body (`refuse`)."""
     headers = {"retry-after": str(math.ceil(wait_s))}
     if provider == "openai":
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))
@@ -220,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
 
     def gone(self) -> bool:
-        """Return whether the client has hung up: there is an end where its next request would be."""
+        """Return whether the client has hung up: the stream ends where a request would start."""
         try:
             return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -48,8 +48,8 @@ def add_file(server: LoopbackServer, data: bytes, filename: str, purpose: str) -
     file = File(server.new_id("file-"), data)
     created = int(server.ledger.clock())
     file.info = {
-        "id": file.id, "object": "file", "bytes": len(data), "created_at": created, "filename": filename,
-        "purpose": purpose, "status": "processed",
+        "id": file.id, "object": "file", "bytes": len(data), "created_at": created,
+        "filename": filename, "purpose": purpose, "status": "processed",
     }  # fmt: skip
     server.files[file.id] = file
     return file
@@ -187,10 +187,13 @@ def shown(batch: Batch) -> Json:
     wrong = batch.info["wrong"] if batch.state == "failed" else None
     return {
         "id": batch.id, "object": "batch", "endpoint": batch.info["endpoint"], "status": status,
-        "input_file_id": batch.info["input_file_id"], "completion_window": batch.info["completion_window"],
-        "created_at": int(batch.created), "expires_at": int(batch.created) + 86_400, f"{status}_at": ended,
-        "metadata": batch.info.get("metadata"), "request_counts": counts, "output_file_id": None, "error_file_id": None,
-        "errors": {"object": "list", "data": [wrong]} if wrong else None, **batch.info.get("files", {}),
+        "input_file_id": batch.info["input_file_id"],
+        "completion_window": batch.info["completion_window"],
+        "created_at": int(batch.created), "expires_at": int(batch.created) + 86_400,
+        f"{status}_at": ended,
+        "metadata": batch.info.get("metadata"), "request_counts": counts, "output_file_id": None,
+        "error_file_id": None, "errors": {"object": "list", "data": [wrong]} if wrong else None,
+        **batch.info.get("files", {}),
     }  # fmt: skip
 
 

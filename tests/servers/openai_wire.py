@@ -82,15 +82,18 @@ class OpenAIWire(Wire):
             where, limit = self.messages_field, self.server.max_string
             raise Refused(
                 "string",
-                f"Invalid '{where}[0].content': string too long. Expected a string with maximum length {limit}, "
-                f"but got a string with length {longest} instead.",
+                f"Invalid '{where}[0].content': string too long. Expected a string with maximum "
+                f"length {limit}, but got a string with length {longest} instead.",
             )
         marked = "prompt_cache_options" in body or any(block.ttl for block in request.blocks)
         if marked and not self.server.explicit_models.match(request.model):
             raise Refused("invalid", "Prompt cache breakpoints are not supported with this model.")
 
     def too_long(self, n: int, window: int) -> str:
-        return f"This model's maximum context length is {window} tokens. However, your messages resulted in {n} tokens."
+        return (
+            f"This model's maximum context length is {window} tokens. However, your messages "
+            f"resulted in {n} tokens."
+        )
 
     def plan(self, request: Request) -> Plan:
         body, ledger = request.body, self.server.ledger
@@ -214,10 +217,13 @@ class ResponsesWire(OpenAIWire):
             head = {"id": "msg_1", "type": "message", "role": "assistant", "status": status}
             output.append({**head, "content": [content]})
         return {
-            "id": "resp_1", "object": "response", "created_at": 0, "model": body["model"], "status": status,
+            "id": "resp_1", "object": "response", "created_at": 0, "model": body["model"],
+            "status": status,
             "error": None, "incomplete_details": {"reason": why} if why else None, "output": output,
-            "instructions": body.get("instructions"), "max_output_tokens": body.get("max_output_tokens"),
-            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "temperature": body.get("temperature"),
+            "instructions": body.get("instructions"),
+            "max_output_tokens": body.get("max_output_tokens"),
+            "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+            "temperature": body.get("temperature"),
             "reasoning": body.get("reasoning"), "prompt_cache_key": body.get("prompt_cache_key"),
             "usage": responses_usage(made),
         }  # fmt: skip

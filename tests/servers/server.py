@@ -37,7 +37,8 @@ from tests.servers.wire import (
 )
 
 WIRES = (
-    OpenAIWire, AnthropicWire, GeminiWire, ResponsesWire, CompletionsWire, DecisionsWire, GoogleDecisionsWire,
+    OpenAIWire, AnthropicWire, GeminiWire, ResponsesWire, CompletionsWire, DecisionsWire,
+    GoogleDecisionsWire,
 )  # fmt: skip
 DESKS = {
     "openai": openai_desk.ROUTES,
@@ -286,8 +287,8 @@ class LoopbackServer:
         n_input = made.n_prompt - made.n_cached - sum(made.writes.values())
         n_out = made.n_text + made.n_reasoning
         bill = Bill(
-            wire.name, request.model, request.path, n_input, made.n_cached, dict(made.writes), n_out, made.n_reasoning,
-            batch,
+            wire.name, request.model, request.path, n_input, made.n_cached, dict(made.writes),
+            n_out, made.n_reasoning, batch,
         )  # fmt: skip
         return body, self.ledger.charge(bill)
 

@@ -29,8 +29,10 @@ MALFORMED = (
 # Faults with a status; the others are in misbehaviour.py, and: shapeless, refused, filtered,
 # length, slow.
 STATUS = {
-    "overflow": 400, "invalid": 400, "string": 400, "auth": 401, "billing": 402, "forbidden": 403, "cache": 403,
-    "missing": 404, "model": 404, "too large": 413, "rate": 429, "quota": 429, "500": 500, "503": 503, "529": 529,
+    "overflow": 400, "invalid": 400, "string": 400, "auth": 401, "billing": 402, "forbidden": 403,
+    "cache": 403,
+    "missing": 404, "model": 404, "too large": 413, "rate": 429, "quota": 429, "500": 500,
+    "503": 503, "529": 529,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The bank: one kept attempt per problem, and a file that survives a crash in the middle of a line."""
+"""The bank: one kept attempt per problem, and a file that survives a crash within a line."""
 
 import json
 from pathlib import Path

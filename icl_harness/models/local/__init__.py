@@ -1,1 +1,1 @@
-"""What the back ends of local models are made of: token ids, keys and values, attention, batches."""
+"""What back ends of local models are made of: token ids, keys and values, attention, batches."""

@@ -45,9 +45,10 @@ class Fork:
     `past(layer)`: the prefix's keys and values, (1, heads, tokens, width), of which all rows see
     the first `n_past`. `queries`, `keys`: the positions of the tokens fed, (rows, fed), and of all
     own tokens so far, (rows, own), of which those fed are the last. `mask`: which own tokens each
-    fed one sees, (rows, fed, own); None: those up to itself, or all where fed is 1. `wanted`: rows and columns of the tokens whose logits
-    are asked for; the last layer need not do others. `layers` hold the keys that this forward shows
-    the model; a layer that keeps none reads another's (Gemma 3n).
+    fed one sees, (rows, fed, own); None: those up to itself, or all where fed is 1. `wanted`: rows
+    and columns of the tokens whose logits are needed; the last layer need not do others.
+    `layers` hold the keys that this forward shows the model; a layer that keeps none reads
+    another's (Gemma 3n).
     """
 
     past: Callable[[int], Pair]
@@ -260,7 +261,7 @@ def _over_past(
 
 
 def _fused(query: Tensor, value: Tensor, *, masked: bool = False) -> bool:
-    """Whether torch has a kernel here that tells the log-sum-exp, too: PyTorch's flash attention."""
+    """Whether torch has a kernel here that returns the log-sum-exp: PyTorch's flash attention."""
     if query.shape[-1] != value.shape[-1]:
         return False
     if query.device.type == "cuda":

@@ -153,7 +153,7 @@ class Chat:
         tail = self.behind(node, Query(id="", text=query))
         if wanted != self.text(node).text + tail.text:
             raise SpecError(
-                "the chat template does not leave the words of the prompt as they are (many cut what stands before "
+                "the chat template changes the words of the prompt (many cut what comes before "
                 f"</think>), so that the model would not read these shots. {self._remedy}"
             )
 
@@ -206,7 +206,8 @@ class Chat:
 
     def _joint(self, before: str, after: str) -> Joint:
         if (before, after) not in self._joints:
-            turns = f"a turn of the {after}'s {f'behind the {before}' if before else 'at the beginning'}"
+            where = f"after the {before}'s" if before else "at the beginning"
+            turns = f"a turn of the {after}'s {where}"
             raise SpecError(
                 f"the chat template has no place for {turns}, or none that stays. {self._remedy}"
             )
@@ -249,8 +250,8 @@ def open_chat(tokenizer: Any, *, one_turn: bool) -> Chat | None:
         if not one_turn:
             return None
         raise ModelError(
-            f"--model-arg chat_template=true: this tokenizer has no template for one turn: {one_line(error)} "
-            "Leave it out, or name a model that chats."
+            "--model-arg chat_template=true: this tokenizer has no template for one turn: "
+            f"{one_line(error)} Leave it out, or name a model that chats."
         ) from error
 
 

@@ -70,8 +70,8 @@ def split(row: Candidate) -> list[Candidate]:
 
 
 def small(row: Candidate, most: int = 256) -> list[Candidate]:
-    """Return a candidate as trees of about `most` tokens behind their stem, as each token is weighed
-    against all others of its row.
+    """Return a candidate as trees of about `most` tokens behind their stem: each token attends to
+    all others of its row.
     """
     n_stem = row.twig.n_stem
     if len(row.twig.own) - n_stem <= most:

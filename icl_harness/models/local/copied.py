@@ -36,7 +36,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new tokens behind those that are there; O(new tokens) but for the rare growth."""
+        """Append the new tokens; O(new tokens) but for the rare growth."""
         used = self.get_seq_length()
         self.reserve(key_states, value_states, used, used + key_states.shape[-2])
         return self.keys, self.values

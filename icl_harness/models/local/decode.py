@@ -153,7 +153,7 @@ def _uniforms(wanted: Sequence[Continuation], sampling: Sampling) -> NDArray[np.
 def _choose(
     logits: torch.Tensor, points: NDArray[np.float64] | None, temperature: float
 ) -> NDArray[np.int64]:
-    """Return a token per row: the likeliest, or where `points` fall in the cumulated probabilities."""
+    """Return a token per row: the likeliest, or where its point falls in the cumulated ones."""
     if points is None:
         chosen = logits.argmax(dim=-1)
     else:

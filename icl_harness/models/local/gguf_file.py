@@ -62,7 +62,7 @@ def open_gguf(file: Path, dtype: str) -> tuple[Any, Any]:
 
 
 def _read(file: Path) -> Any:
-    """Return gguf's reader of a file. Raises `ModelError`: no GGUF file, or one of several parts."""
+    """Return gguf's reader of a file. Raises `ModelError`: no GGUF file, or a part of one."""
     try:
         import gguf
     except ImportError:

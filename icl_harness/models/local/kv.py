@@ -144,8 +144,8 @@ class Prefix(ABC):
         Raises `ModelError` where this way of branching cannot.
         """
         raise ModelError(
-            f"--kv-cache: {type(self.runner.model).__name__} runs on copies of its prefix, which are not kept on disk. "
-            "Leave it out for this model."
+            f"--kv-cache: {type(self.runner.model).__name__} runs on copies of its prefix, which "
+            "are not kept on disk. Leave it out for this model."
         )
 
 

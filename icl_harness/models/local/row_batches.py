@@ -97,7 +97,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 def _n_fitting(
     prefix: Prefix, rows: list[Any], most: int, n_new: int, wanted: int, copies: int
 ) -> int:
-    """Return how many of the first `rows` (shortest first) make a batch within memory; at least 1."""
+    """Return how many of the first `rows` (shortest first) fit into a batch; at least 1."""
     twigs = [row.twig for row in rows]
     first = twigs[0]
     if prefix.runner.level:  # without padding, so of one length only

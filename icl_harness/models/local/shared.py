@@ -200,7 +200,8 @@ class SharedPrefix(Prefix):
         places = np.arange(start, start + len(chunk))[None]
         positions = self.runner.tensor(places)
         fork = attention.Fork(
-            past=self.past, layers=self.layers, n_past=start, queries=positions, keys=positions, mask=None, wanted=None,
+            past=self.past, layers=self.layers, n_past=start, queries=positions, keys=positions,
+            mask=None, wanted=None,
         )  # fmt: skip
         with contextlib.suppress(_Filled), attention.forked(fork):
             self.runner.forward(chunk[None], Cache(layers=self.layers), places, wanted=([0], [0]))
@@ -281,7 +282,7 @@ class SharedRows(Rows):
         return self._forward(np.asarray(tokens)[:, None], self._positions, mask, wanted, n_fed=1)
 
     def select(self, rows: NDArray[np.int64]) -> None:
-        """Go on with `rows` (indices; repeats allowed) only; copies their own tokens, not the path."""
+        """Keep `rows` (indices; repeats allowed) only; copies their own tokens, not the path."""
         self._lengths, self._positions = self._lengths[rows], self._positions[rows]
         for layer in self._cache.layers:
             layer.buffers = tuple(b[torch.as_tensor(rows, device=b.device)] for b in layer.buffers)

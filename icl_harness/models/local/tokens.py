@@ -36,7 +36,7 @@ Token = tuple[
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A text that follows a node: it keeps the node's first `n_shared` ids and goes on with `own`."""
+    """A text that follows a node: the node's first `n_shared` ids, then `own`."""
 
     n_shared: int
     own: list[int]

@@ -1,7 +1,7 @@
 """The choices of a query as questions for next tokens, for engines that give those cheaply.
 
 In: the tree of a query's choices (choices.py). Out: questions, each a prompt and the next tokens
-whose log-probability is wanted of it; then, from the engine's answers, each choice's log-likelihood. A
+whose log-probability it is for; then, from the engine's answers, each choice's log-likelihood. A
 question's prompt begins with the node's ids, so that a prefix cache serves all of it but the last
 few tokens; the likelihoods of prompt tokens, which would take one prompt per choice, are what
 engines turn their prefix cache off for.

@@ -107,14 +107,15 @@ def load(path_or_id: str, options: Options) -> Any:
         import vllm
     except ImportError:
         raise ModelError(
-            f"vllm/{path_or_id} needs the Python package vllm. It pins torch and transformers, so give it an "
-            "environment of its own: pip install 'icl-harness[vllm]'."
+            f"vllm/{path_or_id} needs the Python package vllm. It pins torch and transformers, so "
+            "give it an environment of its own: pip install 'icl-harness[vllm]'."
         ) from None
     import torch
 
     if not torch.cuda.is_available():
         raise ModelError(
-            f"vllm/{path_or_id} needs a CUDA GPU, and torch sees none. Without one use hf/{path_or_id}."
+            f"vllm/{path_or_id} needs a CUDA GPU, and torch sees none. "
+            f"Without one use hf/{path_or_id}."
         )
     try:
         return start(vllm.LLM, engine_arguments(path_or_id, options))

@@ -5,7 +5,7 @@ In: a transformers model. Out: an empty prefix, tried against plain forwards of 
 
     shared      rows attend to the path's without a copy (shared.py)
     copied      every row gets its own copy (copied.py)
-    recomputed  copied, and the path is computed anew where it turns: recurrent states cannot be cropped
+    recomputed  copied, and the path is computed anew at a branch: recurrent states have no crop
     whole       nothing is kept: every prompt is fed from its first token (whole.py)
 """
 

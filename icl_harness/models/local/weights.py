@@ -1,4 +1,4 @@
-"""What a local model's files are: hashed, so that a run folder can say which weights it measured."""
+"""The hash of a local model's files, so that a run folder says which weights it measured."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _GROUP = "[,\u00a0\u202f\u2009]"
 # lists linear.
 _SPACED = r"(?<!\d\ )[1-9]\d{0,2}(?:\ \d{3})+(?!\ ?\d|\s?/)"
 _NUMBER = re.compile(
-    rf"""(?<![\w.,/:])                                      # not the tail of a word or of another number
+    rf"""(?<![\w.,/:])                                      # not the tail of a word or number
     (?P<sign>[-+]?\s?)  [$€£¥]?\s?  (?P<inner>-?)
     (?P<whole>{_SPACED}|\d{{1,3}}(?:{_GROUP}\d{{2,3}})*{_GROUP}\d{{3}}(?!\d)|\d+)?
     (?P<decimals>\.\d+)?  (?(whole)|(?(decimals)|(?!)))     # at least one of the two
@@ -83,7 +83,7 @@ def only_number(text: str) -> Fraction | None:
 
 
 def shown(number: Fraction) -> str:
-    """Return the one form in which a number is recorded: 1234.5, or 1/3 where no decimal is exact."""
+    """Return the form in which a number is recorded: 1234.5, or 1/3 where no decimal is exact."""
     if number.denominator == 1:
         return str(number.numerator)
     rest, places = number.denominator, 0

@@ -105,7 +105,8 @@ def test_importing_the_back_ends_loads_no_sdk() -> None:
     code = (
         "import sys, icl_harness.models.openai.chat, icl_harness.models.anthropic.messages\n"
         "import icl_harness.models.google.gemini, icl_harness.models.google.legacy\n"
-        "print(sys.modules.keys() & {'openai', 'anthropic', 'google.genai', 'google.generativeai', 'httpx2'})"
+        "print(sys.modules.keys() & {'openai', 'anthropic', 'google.genai', "
+        "'google.generativeai', 'httpx2'})"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
@@ -128,7 +129,8 @@ WRONG_URLS = {
     "localhost:8000": "does not begin with http:// or https://",
     "host/v1": "does not begin with http:// or https://",
     "ftp://host/v1": "does not begin with http:// or https://",
-    "http://user:geheim@host/v1": "holds a user or password, .*put the key into the environment variable",
+    "http://user:geheim@host/v1": "holds a user or password, .*put the key into the environment "
+    "variable",
     "http://geheim@host/v1": "holds a user or password",
     "http://host/v1?key=geheim": r"holds a \? or #",
 }

@@ -394,8 +394,14 @@ def test_a_batch_whose_making_was_not_confirmed_is_looked_for_where_there_was_no
         assert sizes(server) == [3, 3]
 
 
-STEPS = ["before it is written down", "before it is made", "before it is known to be made", "before it has ended",
-         "amid its results", "before the answers are struck out"]  # fmt: skip
+STEPS = [
+    "before it is written down",
+    "before it is made",
+    "before it is known to be made",
+    "before it has ended",
+    "amid its results",
+    "before the answers are struck out",
+]
 
 
 @contextmanager
@@ -664,8 +670,11 @@ def test_dollars_split_batches_and_end_the_run_before_they_are_passed(tmp_path: 
         run = Run(tmp_path, server, "anthropic")
         model = run.open()
         worst = model._batches()
-        request = BatchRequest(shared=Shared(node=NODES[0], sampling=Sampling(max_tokens=16), n_queries=20),
-                          query=cells[0][1][0], arrived=asyncio.Queue())  # fmt: skip
+        request = BatchRequest(
+            shared=Shared(node=NODES[0], sampling=Sampling(max_tokens=16), n_queries=20),
+            query=cells[0][1][0],
+            arrived=asyncio.Queue(),
+        )
         taken, _, usd = fill_file(io.BytesIO(), "t", deque([request]), worst.jobs.api, 10_000)
         assert taken == [request]
         with pytest.raises(BudgetSpent, match="--max-cost"):

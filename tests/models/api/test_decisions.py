@@ -57,8 +57,8 @@ def queries(n: int, choices: tuple[str, ...] = CHOICES) -> list[Query]:
 
 
 def ask(
-    provider: str, server: LoopbackServer, asked: Sequence[Query], notes: list[str] | None = None, node: Node = NODE,
-    name: str = "", **args: str,
+    provider: str, server: LoopbackServer, asked: Sequence[Query], notes: list[str] | None = None,
+    node: Node = NODE, name: str = "", **args: str,
 ) -> list[Answer]:  # fmt: skip
     terms = Terms(say=(notes if notes is not None else []).append)
     model = open_model(
@@ -101,7 +101,8 @@ def test_the_input_is_the_prefix_and_a_question_names_no_query(
     assert server.requests[0].parts[0] == "Sort.\na -> red\n"
     if provider == "openai":
         assert body["questions"][1] == {
-            "type": "choice", "name": "2", "instructions": "word 1 ->", "choices": [{"value": c} for c in CHOICES],
+            "type": "choice", "name": "2", "instructions": "word 1 ->",
+            "choices": [{"value": c} for c in CHOICES],
         }  # fmt: skip
     else:
         criteria = dict.fromkeys(CHOICES, "")

@@ -168,12 +168,14 @@ def test_fates_follow_codes_before_words() -> None:
 SPENT = [
     (
         400,
-        "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01 "
+        "at 00:00 UTC.",
     ),
     (429, "Your prepayment credits are depleted. Please go to the billing page."),
     (
         429,
-        "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: gemini-x\nPlease retry.",
+        "* Quota exceeded for metric: generate_content_free_tier_requests, limit: 0, model: "
+        "gemini-x\nPlease retry.",
     ),
     (400, "User location is not supported for the API use."),
 ]
@@ -213,7 +215,8 @@ def test_a_quota_of_a_day_is_the_accounts_end_and_one_of_a_minute_is_waited_for(
 @pytest.mark.parametrize(
     "message",
     [
-        "Request too large for gpt-x on tokens per min (TPM): Limit 30000, Requested 50000. The input must be reduced.",
+        "Request too large for gpt-x on tokens per min (TPM): Limit 30000, Requested 50000. The "
+        "input must be reduced.",
         "Extra usage is required for long context requests.",
     ],
 )

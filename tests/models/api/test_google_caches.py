@@ -126,8 +126,8 @@ class TestUse:
         assert terms.ledger.caches() == []
         (note,) = notes
         assert (
-            "no cached content is kept at 0 shots: 400 INVALID_ARGUMENT: Cached content is too small"
-            in note
+            "no cached content is kept at 0 shots: 400 INVALID_ARGUMENT: Cached content is too "
+            "small" in note
         )
         assert note.endswith("Its queries pay for the whole prefix, $0.0015 each.")
 

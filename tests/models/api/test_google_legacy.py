@@ -57,7 +57,10 @@ def test_sdk_legacy_is_chosen_by_a_model_arg() -> None:
 
 def test_opening_it_warns_of_nothing() -> None:
     # In a process of its own, since the SDK warns at its first import only.
-    code = "from icl_harness.models.google.legacy import GoogleLegacyModel; GoogleLegacyModel('m', id='google/m')"
+    code = (
+        "from icl_harness.models.google.legacy import GoogleLegacyModel; "
+        "GoogleLegacyModel('m', id='google/m')"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error::FutureWarning", "-c", code], capture_output=True, text=True
     )

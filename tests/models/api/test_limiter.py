@@ -95,9 +95,7 @@ async def rounds(limiter: Limiter, outcomes: str, n_workers: int = 1000) -> list
     return in_flight
 
 
-def test_ten_prompts_of_a_million_tokens_go_a_minute_apart_where_a_million_a_minute_are_allowed() -> (
-    None
-):
+def test_ten_prompts_of_a_million_tokens_go_a_minute_apart_at_a_million_a_minute() -> None:
     times = run(sent_at(limiter(tpm=1e6), *[1_000_000] * 10))
     assert times == pytest.approx([60.0 * i for i in range(10)])
 

@@ -165,7 +165,7 @@ def test_a_special_token_before_the_prompt_shifts_nothing(server: LoopbackServer
 
 
 class Torch(CompletionsWire):
-    """A server whose prompts are token ids, weighed by the bundled model in one plain forward each."""
+    """A server of token ids: the bundled model scores each prompt in one plain forward."""
 
     def __init__(self, server: LoopbackServer) -> None:
         super().__init__(server)

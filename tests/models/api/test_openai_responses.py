@@ -48,8 +48,8 @@ def test_a_foreign_server_gets_strings_and_standard_fields(server: LoopbackServe
     assert answer.text == "fine"
     assert server.requests[0].path == "/v1/responses"
     assert server.requests[0].body == {
-        "model": "some-model", "max_output_tokens": 40, "store": False, "stream": False, "temperature": 0.5,
-        "input": [{"role": "user", "content": NODE.text + "word0 ->"}],
+        "model": "some-model", "max_output_tokens": 40, "store": False, "stream": False,
+        "temperature": 0.5, "input": [{"role": "user", "content": NODE.text + "word0 ->"}],
     }  # fmt: skip
 
 

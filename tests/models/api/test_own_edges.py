@@ -1,4 +1,4 @@
-"""Queries with edges of their own: they follow the cache boundary, which stays at the shared node."""
+"""Queries' own edges: they follow the cache boundary, which stays at the shared node."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def test_room_that_is_asked_for_comes_before_the_budgets() -> None:
 def test_adaptive_thinking_has_room_and_an_effort() -> None:
     sent, answer = body("anthropic", "claude-opus-4-8", thinking="adaptive", effort="low")
     assert sent == {
-        "max_tokens": 50 + 8192, "thinking": {"type": "adaptive"}, "output_config": {"effort": "low"},
+        "max_tokens": 50 + 8192, "thinking": {"type": "adaptive"},
+        "output_config": {"effort": "low"},
     }  # fmt: skip
     assert answer.text == "fine"
     assert answer.usage.reasoning_tokens == 7

@@ -17,8 +17,10 @@ MARKS = ["<|im_start|>", "<|im_end|>", "<|header|>", "<|turn|>", "[INST]", "[/IN
 
 # A system's turn of its own where none is given.
 CHATML = """
-{%- if messages[0].role != "system" %}{{ "<|im_start|>system\\nYou are helpful.<|im_end|>\\n" }}{% endif %}
-{%- for m in messages %}{{ "<|im_start|>" + m.role + "\\n" + m.content + "<|im_end|>\\n" }}{% endfor %}
+{%- if messages[0].role != "system" %}
+{{- "<|im_start|>system\\nYou are helpful.<|im_end|>\\n" }}{% endif %}
+{%- for m in messages %}
+{{- "<|im_start|>" + m.role + "\\n" + m.content + "<|im_end|>\\n" }}{% endfor %}
 {%- if add_generation_prompt %}{{ "<|im_start|>assistant\\n" }}{% endif %}"""
 # Trims everything.
 HEADERS = """
@@ -28,9 +30,11 @@ HEADERS = """
 # The system's words, as they are, in the first turn of the user's; the assistant is called
 # otherwise.
 FIRST_TURN = """
-{{- bos_token }}{% set start = messages[0].content + "\\n\\n" if messages[0].role == "system" else "" %}
+{{- bos_token }}
+{%- set start = messages[0].content + "\\n\\n" if messages[0].role == "system" else "" %}
 {%- for m in messages if m.role != "system" %}
-{%- if (m.role == "user") != (loop.index0 % 2 == 0) %}{{ raise_exception("roles must alternate") }}{% endif %}
+{%- if (m.role == "user") != (loop.index0 % 2 == 0) %}
+{{- raise_exception("roles must alternate") }}{% endif %}
 {{- "<|turn|>" + ("model" if m.role == "assistant" else "user") + "\\n" }}
 {{- (start if loop.first else "") + m.content | trim + "<|im_end|>\\n" }}{% endfor %}
 {%- if add_generation_prompt %}{{ "<|turn|>model\\n" }}{% endif %}"""
@@ -44,7 +48,8 @@ SPACED = """
 CHANNELS = """
 {%- if messages[0].role != "system" %}{{ raise_exception("no system") }}{% endif %}
 {%- for m in messages %}{{ "<|turn|>" + m.role }}
-{{- "<|channel|>final" if m.role == "assistant" else "" }}{{ "<|header|>" + m.content.rstrip() + "<|im_end|>" }}
+{{- "<|channel|>final" if m.role == "assistant" else "" }}
+{{- "<|header|>" + m.content.rstrip() + "<|im_end|>" }}
 {%- endfor %}{{ "<|turn|>assistant" if add_generation_prompt else "" }}"""
 # Nothing but the words.
 PLAIN = """{%- for m in messages %}{{ m.content }}{% endfor %}"""
@@ -66,12 +71,18 @@ LAST_TURN = """
 CUTTING = CHATML.replace("m.content", 'm.content.split("</think>")[-1]')
 REFUSED = {
     "the system's words before the last turn": LAST_TURN,
-    "no system's turn": '{%- if messages[0].role == "system" %}{{ raise_exception() }}{% endif %}' + HEADERS,
+    "no system's turn": (
+        '{%- if messages[0].role == "system" %}{{ raise_exception() }}{% endif %}' + HEADERS
+    ),
     "turns that are numbered": HEADERS.replace("m.role +", "m.role ~ (loop.length - loop.index) ~"),
     "the last turn alone": PLAIN.replace("in messages", "in messages[-2:]"),
     "a turn said twice": HEADERS + "{{ messages[0].content | trim }}",
-    "a turn said before every other": HEADERS.replace("m.role +", "m.role + messages[0].content | trim +"),
-    "white space that is halved": PLAIN.replace("m.content", "m.content | replace('\\n\\n', '\\n')"),
+    "a turn said before every other": HEADERS.replace(
+        "m.role +", "m.role + messages[0].content | trim +"
+    ),
+    "white space that is halved": PLAIN.replace(
+        "m.content", "m.content | replace('\\n\\n', '\\n')"
+    ),
     "a fault": "{{ messages[0].content.nothing() }}",
     "no template": None,
 }  # fmt: skip

@@ -93,7 +93,7 @@ def test_own_edges_that_a_template_cuts_are_refused() -> None:
     chat = chat_of("llama3", CUTTING)
     asked = Node("Label.").child("How was it?", role="user")
     own = (Edge(text="x</think>good", role="assistant"),)
-    with pytest.raises(SpecError, match="does not leave the words"):
+    with pytest.raises(SpecError, match="changes the words of the prompt"):
         chat.check(asked, [Query(id="q", text="Q", own=own)])
 
 
@@ -119,7 +119,7 @@ def test_words_that_a_template_cuts_are_refused_and_never_read_otherwise():
     thought = node.child("<think>good?</think> good", role="assistant")
     for place, texts in ((thought, ["Q"]), (node, ["Q", "a</think>b"])):
         with pytest.raises(
-            SpecError, match=r"does not leave the words .* as they are .* Use --format text\.$"
+            SpecError, match=r"changes the words of the prompt .* Use --format text\.$"
         ):
             chat.check(place, queries(*texts))
 
@@ -141,7 +141,7 @@ def test_an_answer_that_is_cut_is_found_behind_a_question_that_was_checked():
     chat = chat_of("llama3", CUTTING)
     asked = Node("Label.", role="system").child("another film", role="user")
     chat.check(asked, queries("Q"))
-    with pytest.raises(SpecError, match="does not leave the words"):
+    with pytest.raises(SpecError, match="changes the words of the prompt"):
         chat.check(asked.child("</think>good", role="assistant"), queries("Q"))
 
 
@@ -155,7 +155,7 @@ def test_a_word_that_is_cut_is_found_wherever_it_stands_and_whatever_was_checked
         "Label.", [(f"film {i}", "</think>good" if i == at else "good") for i in range(60)]
     )
     chat.check(thought[at], queries("Q"))
-    with pytest.raises(SpecError, match="does not leave the words"):
+    with pytest.raises(SpecError, match="changes the words of the prompt"):
         chat.check(thought[-1], queries("Q"))
     chat.check(plain[-1], queries("Q"))
 
@@ -198,8 +198,8 @@ def test_a_chat_that_begins_where_no_template_lets_it_is_refused():
 
 def test_a_template_that_asks_for_the_date_is_told_the_same_one_always():
     dated = (
-        '  {% if true %}\n{{ strftime_now("%d %b %Y") }}|{{ strftime_now("%Y-%m-%d") }}{% endif %}\n'
-        + HEADERS
+        '  {% if true %}\n{{ strftime_now("%d %b %Y") }}|{{ strftime_now("%Y-%m-%d") }}'
+        "{% endif %}\n" + HEADERS
     )
     node = Node("Label.", role="system")
     chat = chat_of("llama3", dated)

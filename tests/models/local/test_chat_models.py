@@ -72,8 +72,8 @@ def test_answers_are_those_of_plain_transformers_on_the_whole_chat(folder, templ
             ids, answer = ids_of(tokenizer, messages_of(node, query.text)), written[query.id, 0]
             assert answer.usage.prompt_tokens == len(ids) == model.count_tokens(node, query.text)
             out = plain.generate(
-                torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=6, do_sample=False,
-                eos_token_id=model._ends, pad_token_id=0,
+                torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=6,
+                do_sample=False, eos_token_id=model._ends, pad_token_id=0,
             )[0, len(ids) :]  # fmt: skip
             assert answer.text == tokenizer.decode(out, skip_special_tokens=True)
             whole = ids + tokenizer("positive", add_special_tokens=False)["input_ids"]
@@ -129,7 +129,8 @@ def test_keys_and_values_of_a_chat_are_found_again_on_disk(folder, tmp_path, mon
 def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
     source = (
         "{% block preamble %}Label.{% endblock %}{% block query %}Review: {{ input }}{% endblock %}"
-        "{% block shot %}Review: {{ input }} => {{ target }}{% endblock %}{% block format %}{% endblock %}"
+        "{% block shot %}Review: {{ input }} => {{ target }}{% endblock %}"
+        "{% block format %}{% endblock %}"
     )
     shots = [Shot(id=str(i), input="dull " * (1 + i % 3), target="bad") for i in range(12)]
     prompts = PromptPath(Template(source, "films"), "supervised", shots, {}, format="chat")
@@ -194,7 +195,7 @@ def test_words_that_the_template_cuts_are_refused_before_they_are_read(folder):
         node = grown("Label.", [("a film", answer)])[-1]
         if "think" not in answer:
             assert ask(model, node, [query], Sampling(max_tokens=1))["q0", 0].status == "ok"
-    with pytest.raises(SpecError, match="does not leave the words"):
+    with pytest.raises(SpecError, match="changes the words of the prompt"):
         ask(model, node, [query], Sampling(max_tokens=1))
 
 

@@ -1,5 +1,5 @@
-"""GGUF files: the same ids and likelihoods as the folder that they were made of; what is wrong with a
-file, in one line.
+"""GGUF files: the same ids and likelihoods as the folder that they were made of; what is wrong with
+a file, in one line.
 """
 
 from __future__ import annotations

@@ -146,8 +146,8 @@ def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
             answer = written[query.id, 0]
             assert answer.usage.prompt_tokens == len(ids) == model.count_tokens(node, query.text)
             out = plain.generate(
-                torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=6, do_sample=False,
-                eos_token_id=model._ends, pad_token_id=0,
+                torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=6,
+                do_sample=False, eos_token_id=model._ends, pad_token_id=0,
             )[0, len(ids) :]  # fmt: skip
             assert answer.text == tokenizer.decode(out, skip_special_tokens=True)
             whole = tokenizer(text + "positive", add_special_tokens=False)["input_ids"]

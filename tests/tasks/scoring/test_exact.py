@@ -40,8 +40,8 @@ def test_the_dress_of_an_answer_does_not_matter(answer: str, target: str) -> Non
 
 @pytest.mark.parametrize(
     ("answer", "target"),
-    [("Odd", "Odd Even"), ("Odd Even Odd", "Odd Even"), ("Even Odd", "Odd Even"), ("50", "-50"), ("] >", "] ] >"),
-     ("1.5", "15"), ("beta alpha", "alpha beta"), ("1,2", "12")],
+    [("Odd", "Odd Even"), ("Odd Even Odd", "Odd Even"), ("Even Odd", "Odd Even"), ("50", "-50"),
+     ("] >", "] ] >"), ("1.5", "15"), ("beta alpha", "alpha beta"), ("1,2", "12")],
 )  # fmt: skip
 def test_another_answer_is_wrong(answer: str, target: str) -> None:
     score = exact_match(answer, example(target))
@@ -142,8 +142,9 @@ def test_the_mark_that_stands_last_wins(answer: str, said: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("said", "target"),
-    [("8 fruits", "8"), ("8 fruits.", "8"), ("There are 8 fruits", "8"), ("-30.0", "-30"), ("= -30", "-30"),
-     ("5 * -6 = -30", "-30"), ("−30", "-30"), ("1 000", "1000"), ("0.50", "1/2"), (r"5 \times 6 = 30", "30")],
+    [("8 fruits", "8"), ("8 fruits.", "8"), ("There are 8 fruits", "8"), ("-30.0", "-30"),
+     ("= -30", "-30"), ("5 * -6 = -30", "-30"), ("−30", "-30"), ("1 000", "1000"),
+     ("0.50", "1/2"), (r"5 \times 6 = 30", "30")],
 )  # fmt: skip
 def test_targets_that_are_numbers_compare_as_numbers(said: str, target: str) -> None:
     for answer in (said, f" {said}", f"We have 5 * 2.\nThe final answer is {said}"):

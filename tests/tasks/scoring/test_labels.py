@@ -96,7 +96,8 @@ ABC = ("A", "B", "C")
 @pytest.mark.parametrize(
     "answer",
     ["B", " B.", "(B)", "**B**", "`B`\nBecause", "answer: B", "Sentiment: **B**", "It is a B.",
-     "The label is B, I think.", "The answer is 'B'.", "It is option (B).", "I'd say the answer is: B",
+     "The label is B, I think.", "The answer is 'B'.", "It is option (B).",
+     "I'd say the answer is: B",
      "Answer: B (neutral)", "Label = B"],
 )  # fmt: skip
 def test_a_label_of_one_letter_counts_as_the_whole_line_or_after_a_cue(answer: str) -> None:
@@ -105,7 +106,8 @@ def test_a_label_of_one_letter_counts_as_the_whole_line_or_after_a_cue(answer: s
 
 @pytest.mark.parametrize(
     "answer",
-    ["I cannot give a label", "a", "b.", "A company grew.", "This is a good sign", "Sentiment: A mixed bag",
+    ["I cannot give a label", "a", "b.", "A company grew.", "This is a good sign",
+     "Sentiment: A mixed bag",
      "Grade A stock", "It is A or B", "Options: A, B, C", "It is not B.", "I don't think it is B.",
      "Answer: A-rated", "It is A's turn", "Vitamin C", "The answer is C++", "it is a"],
 )  # fmt: skip
@@ -120,8 +122,9 @@ def test_letters_beside_words_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["not negative", "Not negative.", "It is not negative", "It isn't negative", "It isn’t negative",
-     "neither negative", "I cannot call this negative", "neither negative nor positive", "Never negative",
+    ["not negative", "Not negative.", "It is not negative", "It isn't negative",
+     "It isn’t negative", "neither negative", "I cannot call this negative",
+     "neither negative nor positive", "Never negative",
      "I don't think it is negative"],
 )  # fmt: skip
 def test_a_label_that_is_denied_is_unparsed(answer: str) -> None:
