@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from icl_harness.models.local.kv import Prefix
-from icl_harness.models.local.tokens import Ids
+from icl_harness.models.local.tokens import Ids, Twig
 
 SHARE = 0.4  # of the free memory, for one batch
 FED = 8192  # tokens fed at a time on a CPU: more is no faster and takes more memory
 COPIED_ON_CPU = (
     1 << 26
 )  # bytes of copied keys and values; more is slower, until the weights weigh more
+BUSY = 512  # tokens that keep a CPU's matrix products busy
+PADDED = 1.1  # tokens that are fed for one that is read
 DRIFT = 8  # how much earlier than others in its batch a row may leave the path
 
 
@@ -126,7 +128,23 @@ def _n_fitting(
         + copies * wanted * _row(prefix)
     )
     n = min(len(twigs), most, space // per_row)
-    return max(1, n if on_cuda else min(n, FED // own))
+    if on_cuda:
+        return max(1, n)
+    n = max(1, min(n, FED // own))
+    return n if n_new else _n_alike(twigs, n)
+
+
+def _n_alike(twigs: Sequence[Twig], n: int) -> int:
+    """Return how many of the first `n` rows, shortest first, to feed at once on a CPU: as many as
+    keep it busy, then more while they are padded little.
+    """
+    own = fed = 0
+    for i, twig in enumerate(twigs[:n]):
+        own += len(twig.own)
+        fed = (i + 1) * len(twig.own)
+        if fed > BUSY and fed > PADDED * own:
+            return max(1, i)
+    return n
 
 
 def _free_bytes(device: torch.device) -> int:
