@@ -26,6 +26,7 @@ from icl_harness.analysis.influence import (
 )
 from icl_harness.analysis.stats import holm
 from icl_harness.errors import SpecError, nearest
+from icl_harness.prompts.variants import DEFAULT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,8 @@ def compare(
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
 ) -> pd.DataFrame:
-    """Return metric(b) - metric(a) for every two values a < b of `by`, all else equal.
+    """Return metric(b) - metric(a) for every two values of `by`, all else equal: a is the variant
+    `default`, else the first in sorted order.
 
     Columns: by, a, b, what else names the point, b_minus_a, ci_low, ci_high (at `level`, each row
     for itself), p_value, p_holm, n_pairs, n_draws, n_queries. `p_holm` is adjusted over the shot
@@ -90,10 +92,15 @@ def _rows(
         binary = is_binary(answers)
         for point, chosen in positions(answers, rest):
             sides = dict(_sides(answers.iloc[chosen], statistics.rows(chosen), by))
-            for a, b in combinations(sorted(sides), 2):
+            for a, b in combinations(sorted(sides, key=_default_first), 2):
                 row = _difference(metric, sides[a], sides[b], binary=binary, level=level)
                 if row is not None:
                     yield {"by": by, "a": a, "b": b, **dict(zip(rest, point, strict=True)), **row}
+
+
+def _default_first(value: Any) -> tuple[bool, Any]:
+    """Return the sort key of a value of `by`: the variant `default` is what others differ from."""
+    return value != DEFAULT, value
 
 
 def _sides(

@@ -99,7 +99,7 @@ def _labels(answers: pd.DataFrame) -> tuple[str, ...]:
 def _matrix(metric: Metric, answers: Iterable[ScoredAnswer]) -> Floats:
     assert metric.statistic is not None
     with authors_code(f"metric {metric.name}", ": its statistic failed", SpecError):
-        rows = [[float(number) for number in metric.statistic(answer)] for answer in answers]
+        rows = [list(map(float, metric.statistic(answer))) for answer in answers]
     lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1 or lengths == [0]:
         raise SpecError(

@@ -144,7 +144,9 @@ def plot(
     from icl_harness.report.plots import save
 
     found, _, frame = _curves(runs, metric)
-    chance = {task: level for one in found for task, level in one.chance().items()}
+    chance: dict[str, float | None] = {}
+    for one in found:
+        chance |= one.chance()
     save(draw(frame, chance, title), out)
     typer.echo(str(out))
 

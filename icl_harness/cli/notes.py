@@ -100,12 +100,15 @@ def curve_notes(
         error = (errors or {}).get(tuple(row[name] for name in POINT))
         yield from (f"{where}: {note}" for note in _point_notes(row, error))
     for (task, model, mode), rows in curves.groupby(["task", "model", "mode"], sort=False):
-        if n_unparsed := rows["n_unparsed"].sum():
+        n_unparsed = rows["n_unparsed"].sum()
+        if n_unparsed:
             share = f"{n_unparsed / rows['n_ok'].sum():.0%} of the answers"
             yield f"{task} {model} {mode}: {share} could not be parsed and count as wrong"
-    if (spent := curves["cost_usd"].sum()) >= HALF_A_CENT:
+    spent = curves["cost_usd"].sum()
+    if spent >= HALF_A_CENT:
         yield f"${spent:,.2f} spent on these answers{_cached(curves)}"
-    if n_lost := curves["n_lost"].sum():
+    n_lost = curves["n_lost"].sum()
+    if n_lost:
         yield (
             f"{n_lost} requests broke off once they were sent; the provider may have charged for "
             "them, cost_usd leaves them out"
@@ -123,12 +126,15 @@ def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
     if row["n_overflow"]:
         yield f"{row['n_overflow']} prompts did not fit the context window and are missing"
     elif row["shots_used"] < row["shots"]:
-        yield f"{row['shots_used']:g} shots used"
+        yield _shots_used(row["shots_used"])
+
+
+def _shots_used(mean: float) -> str:
+    return f"{mean:.0f} shots used" if mean == round(mean) else f"{mean:.1f} shots used on average"
 
 
 def _cached(curves: pd.DataFrame) -> str:
     """Return which share of the prompt tokens came from caches, where tokens are known."""
-    prompts, cached = (
-        (curves[name] * curves["n_ok"]).sum() for name in ("prompt_tokens", "cached_tokens")
-    )
+    prompts = (curves["prompt_tokens"] * curves["n_ok"]).sum()
+    cached = (curves["cached_tokens"] * curves["n_ok"]).sum()
     return f", {cached / prompts:.0%} of the prompt tokens read from caches" if prompts else ""

@@ -41,18 +41,11 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
 
 def plan_tables(plan: Plan) -> Iterator[Table]:
     """Yield a table per task, variant and model: a row per mode and shot count, draws summed."""
-    for (task, variant, model), group in groupby(
-        plan.rows, lambda row: (row.task, row.variant, row.model)
-    ):
+    for _, group in groupby(plan.rows, lambda row: (row.task, row.variant, row.model)):
         rows = list(group)
         priced = any(row.usd_plain is not None for row in rows)
-        how = "" if variant == "default" else f", {variant}"
-        n_draws = len({row.draw for row in rows} - {None})
-        summed = f", {n_draws} draws summed" if n_draws > 1 else ""
         heading = _heading(priced)
-        table = new_table(
-            f"{task}{how} · {model}{summed}", heading=heading, right=range(1, len(heading))
-        )
+        table = new_table(_title(rows), heading=heading, right=range(1, len(heading)))
         last = None
         for mode, shots, some in _by_shots(rows):
             add_row(table, "" if mode == last else mode, shots, *_figures(some, priced))
@@ -60,6 +53,18 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
         if len({(row.mode, row.shots, row.draw is None) for row in rows}) > 1:
             add_row(table, "all", "", *_figures(rows, priced), style="bold")
         yield table
+
+
+def _title(rows: Sequence[Planned]) -> str:
+    first = rows[0]
+    title = first.task
+    if first.variant != "default":
+        title += f", {first.variant}"
+    title += f" · {first.model}"
+    n_draws = len({row.draw for row in rows} - {None})
+    if n_draws > 1:
+        title += f", {n_draws} draws summed"
+    return title
 
 
 def _heading(priced: bool) -> list[str]:
@@ -70,24 +75,20 @@ def _heading(priced: bool) -> list[str]:
 def _by_shots(rows: Sequence[Planned]) -> Iterator[tuple[str, str, list[Planned]]]:
     """Yield mode, shots and rows, banks first within their mode."""
     for mode in dict.fromkeys(row.mode for row in rows):
-        mine = [row for row in rows if row.mode == mode]
-        if banks := [row for row in mine if row.draw is None]:
+        of_mode = [row for row in rows if row.mode == mode]
+        banks = [row for row in of_mode if row.draw is None]
+        if banks:
             yield mode, "bank", banks
-        for shots in sorted({row.shots for row in mine if row.draw is not None}):
-            yield (
-                mode,
-                str(shots),
-                [row for row in mine if row.shots == shots and row.draw is not None],
-            )
+        cells = [row for row in of_mode if row.draw is not None]
+        for shots in sorted({row.shots for row in cells}):
+            yield mode, str(shots), [row for row in cells if row.shots == shots]
 
 
 def _figures(rows: Sequence[Planned], priced: bool) -> list[str]:
-    about = "≈" if any(row.estimated for row in rows) else ""
+    about = _about(rows)
     requests = sum(row.requests for row in rows)
-    prompts, longest = (
-        _sum(rows, "prompt_tokens"),
-        max((row.longest or 0 for row in rows), default=0),
-    )
+    prompts = _sum(rows, "prompt_tokens")
+    longest = max((row.longest or 0 for row in rows), default=0)
     cells = [f"{requests:,}", f"{about}{longest:,}" if longest else "-", _count(prompts, about)]
     if priced:
         cached = _sum(rows, "cached_tokens") or 0
@@ -97,26 +98,36 @@ def _figures(rows: Sequence[Planned], priced: bool) -> list[str]:
 
 
 def _fits(rows: Sequence[Planned], about: str) -> str:
-    told = [row for row in rows if row.fits is not None]
-    bad = [row for row in told if not row.fits]
-    if not bad:
-        return f"{about}yes" if told else "-"
+    known = [row for row in rows if row.fits is not None]
+    too_long = [row for row in known if not row.fits]
+    if not known:
+        return "-"
+    if not too_long:
+        return f"{about}yes"
     if len({row.shots for row in rows}) > 1:
         return "no"
-    used = min(row.shots_used if row.shots_used is not None else -1 for row in bad)
-    return f"{about}{used:,} shots" if 0 <= used < bad[0].shots else f"{about}no"
+    used = min(-1 if row.shots_used is None else row.shots_used for row in too_long)
+    return f"{about}{used:,} shots" if 0 <= used < too_long[0].shots else f"{about}no"
 
 
 def _sum(rows: Sequence[Planned], name: str) -> Any:
-    known = [value for row in rows if (value := getattr(row, name)) is not None]
+    values = [getattr(row, name) for row in rows]
+    known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def _about(rows: Sequence[Planned]) -> str:
+    return "≈" if any(row.estimated for row in rows) else ""
 
 
 def _count(n: int | None, about: str) -> str:
     if n is None:
         return "-"
-    short = f"{n:,}" if n < 10_000 else f"{n / 1e3:,.0f}k" if n < 10_000_000 else f"{n / 1e6:,.1f}M"
-    return about + short
+    if n < 10_000:
+        return f"{about}{n:,}"
+    if n < 10_000_000:
+        return f"{about}{n / 1e3:,.0f}k"
+    return f"{about}{n / 1e6:,.1f}M"
 
 
 def _usd(usd: float | None) -> str:
@@ -125,43 +136,40 @@ def _usd(usd: float | None) -> str:
 
 def plan_notes(plan: Plan) -> Iterator[str]:
     """Yield what a reader of the tables must know, and the sums."""
-    asked = [row for row in plan.rows if row.requests]
+    pending = [row for row in plan.rows if row.requests]
     yield from plan.notes
-    if not asked:
+    if not pending:
         spent = f"; ${_usd(plan.spent_usd)} spent" if plan.spent_usd else ""
         yield f"nothing is left to ask{spent}"
         return
-    for how in dict.fromkeys(row.counted for row in asked if row.counted):
-        n = sum(row.counted == how for row in asked)
-        yield f"tokens of {n:,} of {len(asked):,} cells: {how}"
+    for how in dict.fromkeys(row.counted for row in pending if row.counted):
+        n = sum(row.counted == how for row in pending)
+        yield f"tokens of {n:,} of {len(pending):,} cells: {how}"
     yield from _window_notes(plan.rows)
     for model in plan.unpriced:
         yield f"{model}: no price is known; name one with --model-arg priced_as=provider/model"
-    if any(row.cached_tokens == 0 and row.shots and row.usd_plain is not None for row in asked):
+    if any(row.cached_tokens == 0 and row.shots and row.usd_plain is not None for row in pending):
         yield (
             "cached 0 %: the prefix is shorter than the provider's minimum, "
             "or one query alone uses it"
         )
-    yield from _sums(plan, asked)
+    yield from _sums(plan, pending)
 
 
 def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
-    for model, window in dict.fromkeys(
-        (row.model, row.window) for row in rows if row.window_source == "price table"
-    ):
+    of_price_table = [row for row in rows if row.window_source == "price table"]
+    for model, window in dict.fromkeys((row.model, row.window) for row in of_price_table):
         yield (
             f"{model}: a window of {window:,} tokens, by the price table; "
             "the provider decides what fits"
         )
 
 
-def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
-    parts = [f"{len(asked):,} cells", f"{sum(row.requests for row in asked):,} requests"]
-    prompts, seconds = _sum(asked, "prompt_tokens"), _sum(asked, "seconds")
+def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
+    parts = [f"{len(pending):,} cells", f"{sum(row.requests for row in pending):,} requests"]
+    prompts, seconds = _sum(pending, "prompt_tokens"), _sum(pending, "seconds")
     if prompts is not None:
-        parts.append(
-            f"{'≈' if any(row.estimated for row in asked) else ''}{prompts:,} prompt tokens"
-        )
+        parts.append(f"{_about(pending)}{prompts:,} prompt tokens")
     if seconds is not None:
         parts.append(f"{_duration(seconds)} at the rates given (a batch may take a day)")
     yield " · ".join(parts)
@@ -171,7 +179,7 @@ def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
             f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, "
             f"${_usd(batch)} in batch"
         )
-        room = max(row.completion_tokens // row.requests for row in asked)
+        room = max(row.completion_tokens // row.requests for row in pending)
         yield (
             f"answers: at most ${_usd(output)}, half of it in batch, if each filled its room of "
             f"{room:,} tokens"
@@ -182,10 +190,8 @@ def _sums(plan: Plan, asked: Sequence[Planned]) -> Iterator[str]:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{minutes} min"
-        if minutes < 100
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{seconds / 3600:.1f} h"

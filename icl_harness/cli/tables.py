@@ -22,9 +22,12 @@ def print_curves(runs: Sequence[Any], frame: pd.DataFrame, records: pd.DataFrame
     if frame.empty:
         tell("no answers yet")
     print_tables(curve_tables(frame, [one.path for one in runs]))
-    notes = [note for one in runs for note in bank_notes(one.path, one.header)]
+    notes: list[str] = []
+    for one in runs:
+        notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, common_errors(records))
-    for note in (*notes, *unfinished_note([one.header for one in runs], len(records))):
+    notes += unfinished_note([one.header for one in runs], len(records))
+    for note in notes:
         tell(note)
 
 
@@ -40,8 +43,8 @@ def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Tabl
         modes = list(part.groupby("mode", sort=False))
         heading = ["shots"]
         for mode, _ in modes:
-            is_reinforced = mode == "reinforced"
-            heading.append(f"{mode}{_solved(folders, first) if is_reinforced else ''}")
+            solved_of = _solved(folders, first) if mode == "reinforced" else ""
+            heading.append(f"{mode}{solved_of}")
         title = f"{_where(first)} · {first['model']} · {first['metric']} [95 % interval]"
         table = new_table(title, heading=heading, right=[0])
         for shots in sorted(part["shots"].unique()):
@@ -107,9 +110,13 @@ def _difference(row: Mapping[Any, Any], by: str) -> Iterator[str]:
     yield f"{row['b']} - {row['a']}" if by == "shots" else str(row["shots"])
     value, low, high = (_number(row[name], "+") for name in ("b_minus_a", "ci_low", "ci_high"))
     yield f"{value} [{low}, {high}]"
-    for name in ("p_value", "p_holm"):
-        yield (
-            "-" if math.isnan(row[name]) else "<.001" if row[name] < 0.0005 else _number(row[name])
-        )
+    yield _p_value(row["p_value"])
+    yield _p_value(row["p_holm"])
     for name in ("n_pairs", "n_draws", "n_queries"):
         yield f"{row[name]:,}"
+
+
+def _p_value(p: float) -> str:
+    if math.isnan(p):
+        return "-"
+    return "<.001" if p < 0.0005 else _number(p)

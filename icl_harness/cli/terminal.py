@@ -1,7 +1,7 @@
 """What goes to the terminal: lines and Rich tables.
 
 Tables are as wide as what they hold. A narrower terminal wraps their lines, so no number is cut
-off; a file or a pipe gets every line whole.
+off; a file or a pipe gets every line whole. Tables of texts are folded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELD = "\N{NO-BREAK SPACE}"  # holds together what is one command; printed as a space
 UNLIMITED = 10_000  # columns
+PAGE = 100  # columns of a file or a pipe, where texts are folded
 
 
 def tell(text: str) -> None:
@@ -65,8 +66,8 @@ def print_tables(tables: Iterable[Table]) -> None:
 def print_rows(
     rows: Sequence[Sequence[str]], *, right: Collection[int] = (), fold: bool = False
 ) -> None:
-    """Print a heading and its rows as a table; nothing where there are none. `fold`: a narrower
-    terminal gets the texts in the cells folded.
+    """Print a heading and its rows as a table; nothing where there are none. `fold`: the texts in
+    the cells are folded to the width of the terminal, or of a page where there is none.
     """
     if rows:
         heading, *others = rows
@@ -84,6 +85,6 @@ def _print(table: Table, *, fold: bool) -> None:
     shown = console.width
     console.width = UNLIMITED
     width = Measurement.get(console, console.options, table).maximum
-    if fold and console.is_terminal:
-        width = min(width, shown)
+    if fold:
+        width = min(width, shown if console.is_terminal else PAGE)
     console.print(table, width=width, soft_wrap=True)

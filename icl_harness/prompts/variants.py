@@ -103,11 +103,11 @@ def parse_variant(text: str) -> Variant:
     steps = [_step(part, text) for part in named if part not in own]
     _check_own(own, text)
     _check_steps(steps, text)
-    return Variant(labels=own[0] if own else DEFAULT, steps=tuple(sorted(steps, key=_place)))
+    return Variant(labels=own[0] if own else DEFAULT, steps=tuple(sorted(steps, key=_precedence)))
 
 
-def _place(step: Step) -> tuple[int, bool]:
-    """Return where a step comes among others; a stable sort leaves the rest as written."""
+def _precedence(step: Step) -> tuple[int, bool]:
+    """Return the sort key of a step; a stable sort leaves the rest as written."""
     kinds = ("labels", "shots", "selection")
     return kinds.index(step.operator.kind), not step.operator.nested
 

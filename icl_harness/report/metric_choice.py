@@ -21,7 +21,9 @@ def chosen_metrics(
     """Return the metric of each task in runs with these `run.json`: the one that is asked for, else
     the task's own. Raises `SpecError` where there is none of that name.
     """
-    tasks = {name: task for header in headers for name, task in header["tasks"].items()}
+    tasks: dict[str, Mapping[str, Any]] = {}
+    for header in headers:
+        tasks |= header["tasks"]
     if isinstance(metric, Metric):
         return dict.fromkeys(tasks, metric)
     if metric is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain, product
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def _draw(
 
     variants = sorted(set(curves["variant"]), key=lambda name: (name != "default", str(name)))
     rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
-    panels = [(task, metric, variant) for task, metric in rows for variant in variants]
+    panels = [(*row, variant) for row, variant in product(rows, variants)]
     n_columns = len(variants) if len(variants) > 1 else min(len(panels), 3)
     n_rows = math.ceil(len(panels) / n_columns)
     is_one = len(panels) == 1
@@ -228,13 +229,13 @@ def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool) -> None:
     if fewer:
         blocks[-1].append(Entry("fewer shots fitted", Style(colour=MUTED, dashes="", marker="o")))
     if beside:
-        entries = [entry for block in blocks for entry in (*block, Entry(""))][:-1]
+        spaced = [[*block, Entry("")] for block in blocks]
+        entries = list(chain.from_iterable(spaced))[:-1]
         where: dict[str, Any] = {"loc": "outside right upper"}
     else:
         longest = max(map(len, blocks))
-        entries = [
-            entry for block in blocks for entry in block + [Entry("")] * (longest - len(block))
-        ]
+        padded = [block + [Entry("")] * (longest - len(block)) for block in blocks]
+        entries = list(chain.from_iterable(padded))
         where = {"loc": "outside lower left", "ncols": len(blocks)}
     legend = figure.legend(
         [_handle(entry.style) for entry in entries], [entry.label for entry in entries],

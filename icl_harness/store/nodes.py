@@ -72,7 +72,10 @@ def turns(db: sqlite3.Connection, key: int) -> list[tuple[str, str]]:
 
 def shot_ids(db: sqlite3.Connection, key: int) -> list[str]:
     """Return the ids of a stored node's shots, in the order in which they are read."""
-    return [shot for _, _, shots in _chain(db, key) for shot in json.loads(shots)]
+    found: list[str] = []
+    for _, _, shots in _chain(db, key):
+        found += json.loads(shots)
+    return found
 
 
 def _find(db: sqlite3.Connection, node: Node) -> int | None:

@@ -92,12 +92,11 @@ def content(folder: str, suffix: str) -> dict[str, Path]:
     package = Path(__file__).resolve().parent.parent
     carried = package / "content"
     project = carried if carried.is_dir() else package.parent
-    files = {
-        path.name.removesuffix(suffix): path
-        for root in (project, Path.cwd())
-        for path in (root / folder).glob(f"*{suffix}")
-        if not path.name.startswith("_")
-    }
+    files: dict[str, Path] = {}
+    for root in (project, Path.cwd()):
+        for path in (root / folder).glob(f"*{suffix}"):
+            if not path.name.startswith("_"):
+                files[path.name.removesuffix(suffix)] = path
     return dict(sorted(files.items()))
 
 

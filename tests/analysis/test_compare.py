@@ -110,7 +110,7 @@ def test_holm_is_over_the_shots_of_each_pair_alone():
 
 
 @pytest.mark.parametrize(
-    ("by", "values"), [("model", ("demo", "hf/x")), ("variant", ("default", "flipped"))]
+    ("by", "values"), [("model", ("demo", "hf/x")), ("variant", ("default", "bank"))]
 )
 def test_models_and_variants_are_compared_too(by, values):
     table = pd.concat(

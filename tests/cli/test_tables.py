@@ -117,6 +117,9 @@ def test_columns_are_as_wide_as_their_longest_text_and_numbers_end_together(caps
     assert capsys.readouterr().out == ""
 
 
-def test_a_file_or_a_pipe_gets_the_longest_line_whole(capsys) -> None:
-    print_rows([("name", "about"), ("toy", "word " * 60)], fold=True)
+def test_a_file_or_a_pipe_gets_numbers_whole_and_texts_folded_at_100_columns(capsys) -> None:
+    rows = [("name", "about"), ("toy", "word " * 60)]
+    print_rows(rows)
     assert len(capsys.readouterr().out.splitlines()) == 2
+    print_rows(rows, fold=True)
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 100

@@ -38,7 +38,7 @@ def find_label(line: str, labels: Sequence[str]) -> str | None:
     if line in labels:
         return line
     letters = {label: _bare(label) for label in labels if len(_bare(label)) == 1}
-    worded = {label: words for label in labels if label not in letters and (words := _words(label))}
+    worded = {label: _words(label) for label in labels if label not in letters and _words(label)}
     same = [label for label, letter in letters.items() if letter == _bare(line)]
     same += [label for label, words in worded.items() if words == _words(line)]
     if same:
@@ -52,25 +52,24 @@ def find_label(line: str, labels: Sequence[str]) -> str | None:
 def _named(line: str, labels: Mapping[str, tuple[str, ...]]) -> str | None:
     """The one label that the line mentions; of several, the one that it begins with."""
     words = _words(line)
-    places = [
-        (at, form, label)
-        for label, form in labels.items()
-        if (at := _find(words, form)) is not None
-    ]
-    # A label inside a longer one that is named too ("top_up" in "top_up_failed") is not named
-    # itself.
-    named = [
-        p
-        for p in places
-        if not any(len(q[1]) > len(p[1]) and _find(q[1], p[1]) is not None for q in places)
-    ]
+    found = {label: _find(words, form) for label, form in labels.items()}
+    mentioned = {label: labels[label] for label, at in found.items() if at is not None}
+    named = [label for label, form in mentioned.items() if not _in_longer(form, mentioned)]
     if not named:
         return None
-    at, _, label = min(named)
+    at, _, label = min((found[label] or 0, labels[label], label) for label in named)
     if at == 0:
         return label
-    before = line[: [word.start() for word in _WORD.finditer(line)][at]]
-    return None if len(named) > 1 or negated(before) else label
+    starts = [word.start() for word in _WORD.finditer(line)]
+    return None if len(named) > 1 or negated(line[: starts[at]]) else label
+
+
+def _in_longer(form: tuple[str, ...], mentioned: Mapping[str, tuple[str, ...]]) -> bool:
+    """Return whether a label is within a longer one that is mentioned too: "top_up" in
+    "top_up_failed".
+    """
+    longer = [other for other in mentioned.values() if len(other) > len(form)]
+    return any(_find(other, form) is not None for other in longer)
 
 
 def _cued_letter(line: str, labels: Mapping[str, str]) -> str | None:

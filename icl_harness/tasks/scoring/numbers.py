@@ -54,11 +54,15 @@ def number_match(answer: str, example: Example) -> Score:
     gold = parse_number(example.target)
     if gold is None:
         raise DataError(f"example {example.id}: the target {example.target[:40]!r} is no number.")
-    marked = final_answer(answer)
-    found = (
-        only_number(answer) if marked is None else None if _denied(marked) else parse_number(marked)
-    )
+    found = _final_number(answer)
     return UNPARSED if found is None else Score(shown(found), float(found == gold))
+
+
+def _final_number(answer: str) -> Fraction | None:
+    marked = final_answer(answer)
+    if marked is None:
+        return only_number(answer)
+    return None if _denied(marked) else parse_number(marked)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -87,9 +91,10 @@ def shown(number: Fraction) -> str:
     if number.denominator == 1:
         return str(number.numerator)
     rest, places = number.denominator, 0
-    while rest % 10 == 0 or rest % 5 == 0 or rest % 2 == 0:
-        rest //= 10 if rest % 10 == 0 else 5 if rest % 5 == 0 else 2
-        places += 1
+    for factor in (10, 5, 2):
+        while rest % factor == 0:
+            rest //= factor
+            places += 1
     if rest != 1:
         return f"{number.numerator}/{number.denominator}"
     digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
