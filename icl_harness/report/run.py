@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, StoreError, nearest
+from icl_harness.prompts.variants import parse_variant
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.runner.provenance import spec_defaults
 from icl_harness.store.header import servers
@@ -148,6 +149,8 @@ def find_record(folder: Path, query_id: str, wanted: dict[str, Any]) -> tuple[St
     """Return the first record of a query with its whole prompt, and how many cells hold one. Raises
     `SpecError` where none does.
     """
+    if "variant" in wanted:
+        wanted = {**wanted, "variant": str(parse_variant(wanted["variant"]))}
     with contextlib.closing(RunStore.open(folder)) as store:
         record = next(store.find(query_id, **wanted), None)
         if record is None:

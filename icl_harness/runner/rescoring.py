@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_harness.errors import DataError, StoreError
+from icl_harness.errors import DataError, SpecError, StoreError, TemplateError
 from icl_harness.examples import Example
 from icl_harness.models.base import Capabilities
 from icl_harness.models.scripted import ScriptedModel
+from icl_harness.prompts.template import load_template
 from icl_harness.runner.banks import bank_name
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.provenance import scoring_hash, wording_hash
@@ -62,7 +63,7 @@ def rescore(folder: Path) -> Rescoring:
         about = {name: {**old, **levels.get(name, {})} for name, old in header["tasks"].items()}
         now = {**header, "wording": wording, "scoring": scoring, "tasks": about}
         write_header(folder, {**now, "rescored": rescored})
-        notes = tuple(_bank_notes(folder, header))
+        notes = (*_wording_notes(tasks, wording), *_bank_notes(folder, header))
     return Rescoring(n_scored=n_scored, n_changed=len(new), notes=notes)
 
 
@@ -147,6 +148,27 @@ def _same_prompts(store: RunStore, experiment: Experiment, line: Line) -> bool:
         if not store.leaves(cell) <= {path.node(k).hash for k in used}:
             return False
     return True
+
+
+def _wording_notes(tasks: Mapping[str, Task], wording: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is to be said of tasks whose prompts would be others now."""
+    for name, task in tasks.items():
+        if _current_wording(task) != wording[name]:
+            yield (
+                f"{name}: its wording has changed since (template, fields, labels, stop or "
+                "max_tokens). These are answers to the old wording, and the run cannot go on "
+                "with the new: choose another --out for it"
+            )
+
+
+def _current_wording(task: Task) -> str | None:
+    """Return the hash of a task's wording as it is now; None where its template is gone or broken,
+    which scoring does not need.
+    """
+    try:
+        return wording_hash(task, load_template(task))
+    except (SpecError, TemplateError):
+        return None
 
 
 def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:

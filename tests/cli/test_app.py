@@ -181,6 +181,16 @@ class TestResults:
             r"answer ' ?(even|odd)'; parsed '(even|odd)'; gold 'even'; score [01]", err
         )
 
+    def test_show_takes_a_variant_as_icl_run_takes_it(self, icl) -> None:
+        icl(*GRID, "--variants", "sorted+noise=.5")
+        chosen = ("show", "out", "--query", "test104", "--variant", "sorted+noise=.50")
+        code, _, err = icl(*chosen, "--shots", "2", "--draw", "1")
+        assert code == 0
+        assert "toy baseline/majority supervised noise=0.5+sorted, 2 shots, draw 1" in err
+        code, _, err = icl("show", "out", "--query", "test104", "--variant", "noise")
+        assert code == 2
+        assert "noise takes a number from 0 to 1" in err
+
     def test_queries_that_share_a_request_are_named_where_they_are_shown(self, icl, toy) -> None:
         script = toy / "grouped.py"
         script.write_text(

@@ -64,6 +64,19 @@ def test_a_changed_comment_is_a_changed_task_file_and_changes_no_score(toy: Path
     go(reply=silent)
 
 
+def test_a_changed_wording_is_named_and_stays_that_of_the_answers(toy: Path) -> None:
+    go()
+    assert rescore(Path("out")).notes == ()
+    template = toy / "prompts/toy.jinja"
+    template.write_text(template.read_text().replace("Even or odd?", "Odd or even?"))
+    (note,) = rescore(Path("out")).notes
+    assert note.startswith("toy: its wording has changed since")
+    with pytest.raises(StoreError, match="another wording of toy"):
+        go(reply=silent)
+    template.unlink()  # scoring needs none
+    assert rescore(Path("out")).notes == (note,)
+
+
 def test_the_old_scores_are_noted_by_their_hash_and_by_what_scored_them(toy: Path) -> None:
     scoring = go().header["scoring"]
     assert rescore(Path("out")).n_changed == 0
