@@ -16,7 +16,11 @@ def parse_names(value: Any, what: str = "names") -> tuple[str, ...]:
     """Return the names in a text with commas, or in a list of such texts."""
     if isinstance(value, Mapping):
         raise SpecError(f"{what}: give a name or a list of names, not a mapping.")
-    names = (name.strip() for part in _parts(value) for name in str(part).split(","))
+    parts = list(_parts(value))
+    for part in parts:
+        if isinstance(part, Mapping | list | tuple):
+            raise SpecError(f"{what}: {part!r} is not a name. Write one as in noise=0.2 or trec.")
+    names = (name.strip() for part in parts for name in str(part).split(","))
     return tuple(name for name in names if name)
 
 

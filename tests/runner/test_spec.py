@@ -64,6 +64,8 @@ def spec(**values: object) -> Spec:
         ({"modes": None}, "no mode is named"),
         ({"models": None}, "no model is named"),
         ({"variants": []}, "no variant is named"),
+        ({"variants": [{"noise": 0.2}]}, "variants: {'noise': 0.2} is not a name"),
+        ({"variants": [["sorted"]]}, r"variants: \['sorted'\] is not a name"),
         ({"models": {"a": "b"}}, "models: give a name or a list of names"),
         ({"data": ""}, "--data is empty; leave it out or give a text"),
         ({"data": 7}, "--data is 7; it takes a text"),
