@@ -26,6 +26,15 @@ LEFT_BY_A_STOPPED_START = {
 }
 
 
+def check_complete(path: Path) -> None:
+    """Raise `StoreError` where a run has lost its records: run.json is written after them."""
+    if not (path / RECORDS_FILE).exists():
+        raise StoreError(
+            f"{path} holds {RUN_FILE} but no {RECORDS_FILE}: its answers are gone. Put the file "
+            "back, or choose another --out to ask all again."
+        )
+
+
 def claim(path: Path) -> Any:
     """Make the folder, or see that it is a run's; return its held lock."""
     from filelock import FileLock, Timeout

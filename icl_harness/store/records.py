@@ -35,6 +35,7 @@ from icl_harness.store.folder import check_identity, locked, records_of
 from icl_harness.store.header import (
     RECORDS_FILE,
     RUN_FILE,
+    check_complete,
     check_same,
     read_header,
     write_header,
@@ -130,6 +131,7 @@ class RunStore:
             found = read_header(path)
             if found is not None:
                 check_same(path, found, header, spec_defaults)
+                check_complete(path)
             connection = undo.enter_context(records_of(path, found or header))
             if found is None:
                 write_header(path, header)

@@ -265,3 +265,10 @@ def test_an_unwritable_place_is_told_in_one_line(tmp_path: Path) -> None:
     ) as caught:
         RunStore.create_or_resume(tmp_path / "file" / "run", HEADER)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_records_are_gone_is_refused_in_one_line(tmp_path) -> None:
+    RunStore.create_or_resume(tmp_path / "run", HEADER).close()
+    (tmp_path / "run/records.db").unlink()
+    with pytest.raises(StoreError, match=r"run\.json but no records\.db.* Put the file back"):
+        RunStore.create_or_resume(tmp_path / "run", HEADER)

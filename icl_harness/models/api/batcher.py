@@ -139,7 +139,7 @@ class Batcher(Generic[R, S]):
             batches = "1 batch" if n_batches == 1 else f"{n_batches:,} batches"
             self.account.terms.say(
                 f"{self.account.id}: {batches} submitted, {n_requests:,} requests. They may take a "
-                "day: icl batch RUN shows their state; after Ctrl-C, the same command goes on with "
+                "day: icl batch RUN shows their state; after Ctrl-C, the same command resumes with "
                 "them."
             )
 
