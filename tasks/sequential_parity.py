@@ -19,14 +19,10 @@ def sample(
 ) -> tuple[list[Example], list[Example]]:
     numbers = rng.choice(2**N_BITS, size=N_POOL + N_QUERIES, replace=False)
     bits = numbers[:, None] >> np.arange(N_BITS) & 1  # (strings, 20)
-    parities = bits.cumsum(axis=1) % 2
+    words = np.where(bits.cumsum(axis=1) % 2, "Odd", "Even")
     examples = [
-        Example(
-            id=f"x{i}",
-            input=" ".join(map(str, x)),
-            target=" ".join("Odd" if odd else "Even" for odd in y),
-        )
-        for i, (x, y) in enumerate(zip(bits.tolist(), parities.tolist(), strict=True))
+        Example(id=f"x{i}", input=" ".join(map(str, x)), target=" ".join(y))
+        for i, (x, y) in enumerate(zip(bits.tolist(), words.tolist(), strict=True))
     ]
     return examples[:N_POOL], examples[N_POOL:]
 

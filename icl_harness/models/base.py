@@ -110,9 +110,10 @@ def share_usage(usage: Usage, n: int) -> list[Usage]:
         for name, total in whole.items()
     }
     dollars = [None] * n if usage.cost_usd is None else _share_dollars(usage.cost_usd, n)
+    parts = zip(*(shares[name] for name in TOKEN_KINDS), strict=True)
     return [
-        Usage(**{name: shares[name][i] for name in TOKEN_KINDS}, cost_usd=dollars[i])
-        for i in range(n)
+        Usage(**dict(zip(TOKEN_KINDS, part, strict=True)), cost_usd=usd)
+        for part, usd in zip(parts, dollars, strict=True)
     ]
 
 

@@ -39,7 +39,7 @@ class Counter:
         self.notes: list[str] = []
         self._count_tokens = count_tokens
         self._how = how
-        self._known: dict[tuple[str, ...], int] = {}  # the tokens of what a query puts behind
+        self._known: dict[tuple[tuple[tuple[str, str], ...], str], int] = {}  # by a query's texts
 
     async def count(self, node: Node, queries: Sequence[Query]) -> Count | None:
         """Return the tokens; None for a model that knows no tokens."""
@@ -51,8 +51,8 @@ class Counter:
 
     def _behind(self, node: Node, query: Query, prefix: int) -> int:
         """Return the tokens that a query adds to its node, counted once for each text."""
-        own = [part for edge in query.own for part in (edge.role, edge.text)]
-        key = (*own, query.text)
+        own = tuple((edge.role, edge.text) for edge in query.own)
+        key = (own, query.text)
         if key not in self._known:
             self._known[key] = (self._whole(node, query) or prefix) - prefix
         return self._known[key]

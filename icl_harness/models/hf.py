@@ -236,17 +236,15 @@ class HfModel(Model):
         from icl_harness.models.local.decode import Continuation, generate
 
         only = 1 if sampling.temperature == 0 else None
-        seeds = [[query.seed for query in row.group.queries[:only]] for row in batch]
-        wanted = [
-            Continuation(i, seed, row.twig.own[-1])
-            for i, row in enumerate(batch)
-            for seed in seeds[i]
-        ]
+        wanted: list[Continuation] = []
+        for i, row in enumerate(batch):
+            for query in row.group.queries[:only]:
+                wanted.append(Continuation(i, query.seed, row.twig.own[-1]))
         twigs = [row.twig for row in batch]
         made = iter(generate(self._prefix, twigs, wanted, sampling, self._ends, self._texts))
         found: list[list[Generated]] = []
-        for row, own in zip(batch, seeds, strict=True):
-            texts = [next(made) for _ in own]
+        for row in batch:
+            texts = list(itertools.islice(made, len(row.group.queries[:only])))
             found.append(texts * (len(row.group) // len(texts)))
         return found
 
@@ -300,7 +298,8 @@ def _written_answers(done: Done, *, kept: bool) -> list[Answer]:
     `kept`: what a row shares with its node was not fed for it.
     """
     if done.results is None:
-        return [a for row in done.rows for a in row.group.missing("failed", NO_MEMORY)]
+        missing = [row.group.missing("failed", NO_MEMORY) for row in done.rows]
+        return list(itertools.chain.from_iterable(missing))
     seconds = done.seconds / len(done.rows)
     answers: list[Answer] = []
     for row, texts in zip(done.rows, done.results, strict=True):

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from icl_harness.errors import AccountError
@@ -115,7 +116,7 @@ class VllmModel(Model):
         jobs = self._generated if sampling.scoring == "generate" else self._chosen
         shared = ids.tolist()  # once: all prompts hold the same int objects
         for call in in_calls(jobs(node, ids, queries, sampling), MAX_IDS):
-            requests = [request for job in call for request in job.requests]
+            requests = list(chain.from_iterable(job.requests for job in call))
             outputs = iter(self._call(shared, requests))
             answers: list[Answer] = []
             for job in call:

@@ -56,7 +56,8 @@ class Workers:
         ray = self._connect()
         self._models, self._most = ({name: _whole_path(name) for name in model_ids}, how), most
         has_gpus = any(node["Resources"].get("GPU") for node in ray.nodes() if node["Alive"])
-        cpus = self._cpus if self._cpus is not None else 0 if has_gpus else 1
+        default_cpus = 0 if has_gpus else 1
+        cpus = default_cpus if self._cpus is None else self._cpus
         self._resources = {"GPU": 1} if has_gpus else {}
         self._resources |= {"CPU": cpus} if cpus else {}
         if not self._room():
@@ -146,10 +147,11 @@ class Workers:
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        wanted = self._resources.items()
-        return sum(
-            min((int(node.get(name, 0) // n) for name, n in wanted), default=1) for node in nodes
-        )
+        n_slots = 0
+        for node in nodes:
+            fits = (int(node.get(name, 0) // n) for name, n in self._resources.items())
+            n_slots += min(fits, default=1)
+        return n_slots
 
     def _grow(self) -> None:
         """Start workers for all the room there is, and one that waits for a machine to join."""

@@ -78,7 +78,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
     """
     import pandas as pd
 
-    runs = [Run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    runs = [Run(folder) for folder in dict.fromkeys(map(Path.resolve, folders))]
     frames = [run.records() for run in runs]
     for i, one in enumerate(runs):
         for j in range(i):

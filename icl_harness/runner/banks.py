@@ -85,9 +85,12 @@ def bank_usd(experiment: Experiment, folder: Path) -> float:
     """
     if experiment.spec.bank:
         return 0.0
-    made = [attempt for file in folder.glob("bank-*.jsonl") for attempt in read_bank(file).attempts]
-    making = [attempt for file in folder.glob("bank-*.partial") for attempt in read_attempts(file)]
-    return sum(attempt.cost_usd or 0.0 for attempt in (*made, *making))
+    attempts: list[Attempt] = []
+    for file in folder.glob("bank-*.jsonl"):
+        attempts += read_bank(file).attempts
+    for file in folder.glob("bank-*.partial"):
+        attempts += read_attempts(file)
+    return sum(attempt.cost_usd or 0.0 for attempt in attempts)
 
 
 def _taken_bank(experiment: Experiment, line: Line) -> Bank:

@@ -84,9 +84,8 @@ class Experiment:
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
-        self.tasks = list(
-            {task.name: task for name in spec.tasks for task in find_tasks(name)}.values()
-        )
+        named = itertools.chain.from_iterable(map(find_tasks, spec.tasks))
+        self.tasks = list({task.name: task for task in named}.values())
         self.templates: dict[str, Template] = {
             task.name: load_template(task) for task in self.tasks
         }

@@ -20,8 +20,10 @@ def parse_names(value: Any, what: str = "names") -> tuple[str, ...]:
     for part in parts:
         if isinstance(part, Mapping | list | tuple):
             raise SpecError(f"{what}: {part!r} is not a name. Write one as in noise=0.2 or trec.")
-    names = (name.strip() for part in parts for name in str(part).split(","))
-    return tuple(name for name in names if name)
+    names: list[str] = []
+    for part in parts:
+        names += map(str.strip, str(part).split(","))
+    return tuple(filter(None, names))
 
 
 def parse_shots(value: Any) -> tuple[int, ...]:

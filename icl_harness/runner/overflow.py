@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Model, Sampling, Usage, spent_tokens
@@ -178,7 +179,8 @@ def _resumed(
 def _shots_used(asker: CellAsker, cell: Cell, requests: Sequence[Request]) -> set[int]:
     """Return with how many shots requests were answered in a cell."""
     outcomes = asker.store.outcomes(cell)
-    found = [outcomes.get(key) for request in requests for key in request.keys]
+    keys = chain.from_iterable(request.keys for request in requests)
+    found = map(outcomes.get, keys)
     return {one.shots_used for one in found if one is not None and one.status == "ok"}
 
 

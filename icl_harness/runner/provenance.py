@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def wording_hash(task: Task, template: Template) -> str:
 def scoring_hash(task: Task) -> str:
     """Return the hash of what scores an answer, and of the metric that puts scores together."""
     functions = (task.scorer, task.reward, task.metric.statistic, task.metric.aggregate)
-    files = {_digest(file) for function in functions for file in _source(function)}
-    files |= {_digest(file) for file in _library()} | {task.source_hash}
+    sources = chain(*map(_source, functions), _library())
+    files = {task.source_hash, *map(_digest, sources)}
     names = [_name(function) for function in functions]
     return hashlib.sha256(json.dumps([task.metric.name, names, sorted(files)]).encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def rescore(folder: Path) -> Rescoring:
     """
     with contextlib.closing(RunStore.open_for_writing(folder)) as store:
         header = store.header
-        named = [task for name in header["spec"]["tasks"] for task in find_tasks(name)]
+        named = chain.from_iterable(map(find_tasks, header["spec"]["tasks"]))
         tasks = {task.name: task for task in named if task.name in header["tasks"]}
         wording = header.get("wording")
         if wording is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product, starmap
 
 from icl_harness.draws import stable_seed
 from icl_harness.examples import Example
@@ -49,11 +50,8 @@ class Scope:
         k = k if self.path.selects else 0
         if k not in self._made:
             self._made.clear()  # own shots are large: those of one count are kept
-            queries = [
-                self._sampled(query, sample)
-                for query in self.queries(k)
-                for sample in range(self.samples)
-            ]
+            pairs = product(self.queries(k), range(self.samples))
+            queries = list(starmap(self._sampled, pairs))
             self._made[k] = make_requests(queries, self.per_request)
         return self._made[k]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from icl_harness.prompts.tree import Piece, Query
@@ -30,7 +31,7 @@ def turns(pieces: Sequence[Piece], role: str = "user", text: str = HOLE) -> list
     numbered = [(piece.role, i, piece.text) for i, piece in enumerate(pieces)]
     numbered.append((role, len(pieces), text))
     found = groupby(numbered, key=lambda entry: entry[0])
-    return [(role, [(i, text) for _, i, text in turn]) for role, turn in found]
+    return [(role, list(map(itemgetter(1, 2), turn))) for role, turn in found]
 
 
 def query_turns(query: Query) -> list[tuple[str, str]]:
@@ -39,7 +40,7 @@ def query_turns(query: Query) -> list[tuple[str, str]]:
     """
     edges = [(edge.role or "user", edge.text) for edge in query.own]
     found = groupby([*edges, ("user", query.text)], key=lambda edge: edge[0])
-    return [(role, "".join(text for _, text in turn)) for role, turn in found]
+    return [(role, "".join(map(itemgetter(1), turn))) for role, turn in found]
 
 
 def query_bytes(query: Query) -> int:
@@ -67,8 +68,10 @@ class Body:
         """Return the request of one query; `own` are parameters that differ between queries."""
         (role, text), *others = query_turns(query)
         head, close = self._split(role)
-        more = [to_json(message) for turn in others for message in self._more([_own_turn(*turn)])]
-        end = b"".join(b"," + message for message in more)
+        end = b""
+        for turn in others:
+            for message in self._more([_own_turn(*turn)]):
+                end += b"," + to_json(message)
         return Filled((*head, to_json(text)[1:-1], close + end + b"]" + to_members(own) + b"}"))
 
     def _split(self, role: str) -> tuple[tuple[bytes, ...], bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 from icl_harness.models.api.limiter import capped_s, retry_after_s
@@ -236,9 +237,9 @@ def _codes(body: object) -> list[str]:
     body.
     """
     if isinstance(body, list):
-        return [code for item in body for code in _codes(item)]
+        return list(chain.from_iterable(map(_codes, body)))
     if not isinstance(body, dict):
         return []
     names = {"code", "type", "status", "reason", "quotaId"}
     own = [v for k, v in body.items() if k in names and isinstance(v, str)]
-    return own + [code for value in body.values() for code in _codes(value)]
+    return own + list(chain.from_iterable(map(_codes, body.values())))

@@ -204,7 +204,7 @@ class Ledger:
         db.executemany(
             "UPDATE batches SET state = 'done' WHERE token = ? AND state = 'open'"
             " AND NOT EXISTS (SELECT 1 FROM requests WHERE batch = token)",
-            [(token,) for token in {token for token, _ in rows}],
+            [(token,) for token in dict(rows)],
         )
 
     def batches(self) -> list[BatchEntry]:

@@ -159,12 +159,10 @@ def find_price(provider: str, model: str) -> Price | None:
 def _tiers(prices: ModelPrice, share: float = 1.0) -> tuple[Tier, ...]:
     from genai_prices.types import TieredPrices
 
-    starts = {
-        tier.start
-        for price in vars(prices).values()
-        if isinstance(price, TieredPrices)
-        for tier in price.tiers
-    }
+    starts: set[int] = set()
+    for price in vars(prices).values():
+        if isinstance(price, TieredPrices):
+            starts.update(tier.start for tier in price.tiers)
     return tuple(
         _rates_above(start, prices, share) for start in (*sorted(starts, reverse=True), -1)
     )

@@ -20,6 +20,7 @@ import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 from icl_harness.errors import ModelError, SpecError
@@ -162,10 +163,8 @@ class Chat:
         if self._one_turn:
             return [("user", node.text + query)]
         parts = [(piece.role, piece.text) for piece in pieces(node)] + [("user", query)]
-        return [
-            (role, "".join(text for _, text in turn))
-            for role, turn in groupby(parts, key=lambda part: part[0])
-        ]
+        turns = groupby(parts, key=itemgetter(0))
+        return [(role, "".join(map(itemgetter(1), turn))) for role, turn in turns]
 
     def _at(self, node: Node) -> tuple[Node, _Place]:
         todo: list[Node] = []

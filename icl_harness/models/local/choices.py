@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from icl_harness.models.local.tokens import Branch, Ids, Twig, common
 
@@ -28,7 +29,8 @@ class Candidate:
     @property
     def wanted(self) -> list[int]:
         """Return the tokens whose logits are read."""
-        return sorted({token for pairs in self.reads.values() for token, _ in pairs})
+        pairs = chain.from_iterable(self.reads.values())
+        return sorted({token for token, _ in pairs})
 
 
 def candidate(item: int, ids: Ids, query: Branch, choices: Sequence[Branch]) -> Candidate:
@@ -97,9 +99,9 @@ def _part(row: Candidate, places: dict[int, int], choices: Sequence[int]) -> Can
         [twig.own[i] for i in places],
         tuple(places.get(twig.parents[i], -1) for i in places),
     )
-    reads = {
-        choice: [(places[token], new) for token, new in row.reads[choice]] for choice in choices
-    }
+    reads: dict[int, list[tuple[int, int]]] = {}
+    for choice in choices:
+        reads[choice] = [(places[token], new) for token, new in row.reads[choice]]
     return Candidate(row.item, Twig(twig.n_shared, own, parents), reads)
 
 

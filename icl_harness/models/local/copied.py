@@ -136,11 +136,9 @@ class CopiedPrefix(Prefix):
 
     def _measure(self) -> None:
         """Note the bytes of a token; of a recurrent state, those of the whole."""
-        tensors = [
-            one
-            for layer in self.cache.layers
-            for one in (vars(layer).get("keys"), vars(layer).get("values"))
-        ]
+        tensors: list[Any] = []
+        for layer in self.cache.layers:
+            tensors += [vars(layer).get("keys"), vars(layer).get("values")]
         n_bytes = sum(
             one[:, :, :1].nbytes for one in tensors if torch.is_tensor(one) and one.ndim == 4
         )

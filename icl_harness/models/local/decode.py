@@ -6,8 +6,10 @@ log-likelihoods in nats.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -185,7 +187,8 @@ def _mark_stopped(
         int(new[i, -window - 1]) if new.shape[1] > window else wanted[i].before for i in going
     ]
     ends = texts.of(before, new[going, -window:].tolist())
-    hits = [i for i, text in zip(going, ends, strict=True) if any(s in text for s in stop)]
+    stops = re.compile("|".join(map(re.escape, stop)))
+    hits = [i for i, text in zip(going, ends, strict=True) if stops.search(text)]
     whole = texts.of([wanted[i].before for i in hits], new[hits].tolist()) if hits else []
     for i, text in zip(hits, whole, strict=True):
         done[i] = any(s in text for s in stop)
@@ -194,21 +197,21 @@ def _mark_stopped(
 @torch.inference_mode()
 def weigh(prefix: Prefix, rows: Sequence[Candidate]) -> list[dict[int, float]]:
     """Return for each row the log-likelihoods of its choices, in nats, summed over their tokens."""
-    places = [(r, token) for r, row in enumerate(rows) for token in row.wanted]
+    places: list[tuple[int, int]] = []
+    for r, row in enumerate(rows):
+        places += [(r, token) for token in row.wanted]
     slots = {place: i for i, place in enumerate(places)}
     logits = prefix.rows(
         [row.twig for row in rows], ([r for r, _ in places], [token for _, token in places])
     ).logits
     norm = logits.logsumexp(dim=-1)
-    where = [
-        (slots[r, token], new)
-        for r, row in enumerate(rows)
-        for pairs in row.reads.values()
-        for token, new in pairs
-    ]
+    where: list[tuple[int, int]] = []
+    for r, row in enumerate(rows):
+        where += [(slots[r, token], new) for token, new in chain.from_iterable(row.reads.values())]
     slot, token = torch.tensor(where, device=logits.device).T
     nats = iter((logits[slot, token] - norm[slot]).double().tolist())
-    return [
-        {choice: sum(next(nats) for _ in pairs) for choice, pairs in row.reads.items()}
-        for row in rows
-    ]
+    found: list[dict[int, float]] = []
+    for row in rows:
+        n_tokens = {choice: len(pairs) for choice, pairs in row.reads.items()}
+        found.append({choice: sum(islice(nats, n)) for choice, n in n_tokens.items()})
+    return found

@@ -96,11 +96,10 @@ class Blocks:
         path = list(self._files(ids))
         missing = [(end, file) for end, file in path if not file.exists()]
         for end, file in missing:
-            block = {
-                f"{name}.{i}": tensor[:, :, end - BLOCK : end].contiguous()
-                for i, pair in enumerate(layers)
-                for name, tensor in zip(("key", "value"), pair, strict=True)
-            }
+            block: dict[str, torch.Tensor] = {}
+            for i, (keys, values) in enumerate(layers):
+                block[f"key.{i}"] = keys[:, :, end - BLOCK : end].contiguous()
+                block[f"value.{i}"] = values[:, :, end - BLOCK : end].contiguous()
             size = sum(tensor.numel() * tensor.element_size() for tensor in block.values())
             if not self._has_room(size, {file for _, file in path}):
                 break

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from icl_harness.errors import ModelError
@@ -28,7 +29,8 @@ def _in_folder(package: Package) -> Path:
     spec = find_spec(package.module)
     assert spec is not None
     folders = spec.submodule_search_locations or []
-    return next(file for folder in folders for file in sorted(Path(folder).glob("*.gguf")))
+    files = chain.from_iterable(sorted(Path(folder).glob("*.gguf")) for folder in folders)
+    return next(files)
 
 
 def _assembled(package: Package) -> Path:

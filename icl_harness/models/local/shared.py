@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,8 @@ class SharedPrefix(Prefix):
         """Note where keys and values lie, and how many bytes a token's take."""
         kept = {i: layer.buffers for i, layer in enumerate(self.layers) if layer.buffers}
         self._devices = {i: buffers[0].device for i, buffers in kept.items()}
-        self.bytes_per_token = sum(
-            buffer[:, :, :1].nbytes for buffers in kept.values() for buffer in buffers
-        )
+        all_buffers = chain.from_iterable(kept.values())
+        self.bytes_per_token = sum(buffer[:, :, :1].nbytes for buffer in all_buffers)
 
     def _turn_back(self, n: int) -> None:
         """Keep the first `n` tokens, whatever a forward that failed has left."""

@@ -248,7 +248,7 @@ class TokenTree:
             window = old[:kept] + new[fresh:]
         first = next((i for i in range(len(window) - WINDOW, 0, -1) if window[i][3]), 0)
         cut = min(window[first][1], window[first - 1][2]) if first else start
-        spans = array("i", [part for token in window[first:] for part in token[1:]])
+        spans = array("i", itertools.chain.from_iterable(token[1:] for token in window[first:]))
         tail_ids = [token[0] for token in window[first:]]
         own = array("i", branch.own)
         return _Edge(

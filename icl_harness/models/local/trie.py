@@ -40,7 +40,9 @@ class Trie:
 
         `logprobs`: for each question, token -> log-probability.
         """
-        sums = [sum(logprobs[question][token] for question, token in path) for path in self.paths]
+        sums: list[float] = []
+        for path in self.paths:
+            sums.append(sum(logprobs[question][token] for question, token in path))
         return [
             nats / len(path) if normalised else nats
             for nats, path in zip(sums, self.paths, strict=True)
@@ -55,7 +57,9 @@ def ask_apart(row: Candidate, most: int) -> Trie:
     for pairs in row.reads.values():
         for before, token in pairs:
             wanted.setdefault(before, {})[token] = None
-    lines = {before: [row.twig.own[i] for i in row.twig.line(before)] for before in wanted}
+    lines: dict[int, list[int]] = {}
+    for before in wanted:
+        lines[before] = [row.twig.own[i] for i in row.twig.line(before)]
     questions: list[Question] = []
     question_of: dict[tuple[int, int], int] = {}  # what stands before, and the token
     for before in sorted(wanted, key=lambda before: len(lines[before])):
@@ -63,8 +67,7 @@ def ask_apart(row: Candidate, most: int) -> Trie:
         for part in (tokens[i : i + most] for i in range(0, len(tokens), most)):
             question_of |= {(before, token): len(questions) for token in part}
             questions.append(Question(Branch(row.twig.n_shared, lines[before]), part))
-    paths = [
-        [(question_of[before, token], token) for before, token in row.reads[choice]]
-        for choice in sorted(row.reads)
-    ]
+    paths: list[list[tuple[int, int]]] = []
+    for choice in sorted(row.reads):
+        paths.append([(question_of[pair], pair[1]) for pair in row.reads[choice]])
     return Trie(questions, paths)

@@ -101,5 +101,5 @@ def _unlike(prefix: Prefix, expected: torch.Tensor) -> str:
     # every one. Kernels for quantised weights round by the number of tokens.
     model = prefix.runner.model
     whole = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
-    far = float(gap.max() if whole else gap.median())
-    return "" if far <= (1e-3 if whole else 0.05) else f"logits differ by {far:.2g}"
+    far, limit = (gap.max(), 1e-3) if whole else (gap.median(), 0.05)
+    return "" if float(far) <= limit else f"logits differ by {float(far):.2g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
+from itertools import chain
 from pathlib import Path
 
 FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja")  # weights, config, tokenizer, chat template
@@ -15,7 +16,7 @@ def file_hashes(place: Path) -> dict[str, str]:
     """
     if place.is_file():
         return {place.name: _sha256(place)}
-    files = sorted(file for pattern in FILES for file in place.glob(pattern))
+    files = sorted(chain.from_iterable(map(place.glob, FILES)))
     return {file.name: _sha256(file) for file in files}
 
 

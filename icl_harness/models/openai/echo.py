@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from icl_harness.errors import SpecError
@@ -279,12 +280,16 @@ def _echoed(weighing: Weighing, query: Query, echoes: Sequence[EchoReply]) -> di
             raise ValueError("the server counts other tokens than were sent")
         begin = len(branches[1]) - len(row.reads[0])
     else:
-        begin = _begin([[text for text, _ in tokens] for tokens in prompts], query)
-    sums = [sum(nats or 0.0 for _, nats in tokens[begin:]) for tokens in prompts]
+        begin = _begin([list(map(itemgetter(0), tokens)) for tokens in prompts], query)
+    sums = [_total(tokens[begin:]) for tokens in prompts]
     if weighing.echoes.sampling.scoring == "choices-normalised":
         lengths = [len(tokens) - begin for tokens in prompts]
         sums = [nats / n for nats, n in zip(sums, lengths, strict=True)]
     return dict(zip(query.choices, sums, strict=True))
+
+
+def _total(tokens: Sequence[tuple[str, float | None]]) -> float:
+    return sum(nats or 0.0 for _, nats in tokens)
 
 
 def _begin(prompts: Sequence[list[str]], query: Query) -> int:

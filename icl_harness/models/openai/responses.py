@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.models.api.batch_api import BatchApi
@@ -54,7 +55,7 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
         usage = read_response_usage(response.usage)
         messages = [item for item in response.output if item.type == "message"]
         final = [item for item in messages if getattr(item, "phase", None) != "commentary"]
-        parts = [part for item in final for part in item.content]
+        parts = list(chain.from_iterable(item.content for item in final))
         text = "".join(part.text for part in parts if part.type == "output_text")
         refusal = "".join(part.refusal for part in parts if part.type == "refusal")
         details = response.incomplete_details if response.status == "incomplete" else None
