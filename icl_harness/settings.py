@@ -119,6 +119,6 @@ def _one_line(settings: type[Settings], fault: ErrorDetails) -> str:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """Return the values of a `Literal`, also where it stands in a tuple or beside None."""
+    """Return the values of a `Literal`, also within a tuple or an optional type."""
     inside = get_args(annotation)
     return inside if isinstance(inside[0], str) else get_args(inside[0])

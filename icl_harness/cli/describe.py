@@ -39,7 +39,7 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     """Yield what there is to know of a task (of a group: its first), ending in a prompt of two
     shots.
 
-    Where the rows cannot be read, the line that says why stands in the prompt's place.
+    Where the rows cannot be read, a line says why, instead of the prompt.
     """
     if mode not in MODES:
         raise SpecError(f"unknown mode {mode!r}.{nearest(mode, MODES)} Known: {', '.join(MODES)}.")

@@ -36,7 +36,7 @@ from icl_harness.models.local.tokens import Branch, Ids, TokenTree
 from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Node, Query
 
-MAX_WANTED = 128  # tokens whose log-probability vLLM tells per prompt
+MAX_WANTED = 128  # tokens whose log-probability vLLM returns per prompt
 MAX_IDS = (
     2**24
     # ids that the prompts of one call may have together; each takes 8 bytes here, and more on its

@@ -24,7 +24,7 @@ PATIENCE = 3  # workers that may die in a row before they were open
 
 
 class Workers:
-    """The workers of a run. `cpus` per worker: 1 unless told; beside a GPU none."""
+    """The workers of a run. `cpus` per worker: by default 1, or 0 for a worker with a GPU."""
 
     def __init__(self, cpus: int | None = None) -> None:
         self._cpus = cpus

@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """One example as it stands in a prompt. `target` is None in an unsupervised prompt."""
+    """One example in a prompt. `target` is None in an unsupervised prompt."""
 
     id: str
     input: str
@@ -53,7 +53,7 @@ class Node:
         cut: bool = False,
     ) -> None:
         self.parent = parent
-        # whose turn this edge is in the chat format: system, user, assistant; empty in text
+        # the role of this edge in the chat format: system, user, assistant; empty in text
         self.role = role
         self.cut = cut  # a shot count of the grid ends here; no part of the text or the hash
         self.mode: str = (
@@ -200,7 +200,7 @@ def _close(made: list[Piece], turn: int, role: str, text: str, cut: bool) -> Non
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edge:
-    """A text below a node: a shot, a step of an episode. `role` is whose turn it is in a chat."""
+    """A text below a node: a shot, a step of an episode. `role` is its role in a chat."""
 
     text: str
     shot: Shot | None = None

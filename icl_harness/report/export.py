@@ -2,7 +2,7 @@
 
 In: a run store and an open file. Out: one row per record, whole numbers whole, in memory that does
 not grow with the run. The ids of shots are a column only on request: a thousand of
-them per record make a large file; `node_hash` tells which records share their shots.
+them per record make a large file; records with the same `node_hash` share their shots.
 """
 
 from __future__ import annotations

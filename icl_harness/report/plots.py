@@ -134,7 +134,7 @@ def _size(n_rows: int, n_columns: int, how: Looks) -> tuple[float, float]:
 
 
 def _shots(how: Looks) -> str:
-    """Return the axis's label; the one mode of a picture stands in no legend."""
+    """Return the axis's label, with the mode where a picture has one and its legend names none."""
     return f"shots ({how.modes[0]})" if len(how.modes) == 1 else "shots"
 
 

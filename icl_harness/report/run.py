@@ -70,8 +70,8 @@ class Run:
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
-    """Return runs and their records in one table. Raises `StoreError` where they cannot stand in
-    one.
+    """Return runs and their records in one table. Raises `StoreError` where they cannot be
+    joined.
 
     Runs of a task must share its data, its pool and the seed, or a draw of one is not that draw of
     the other; a curve must come from one way of asking; and no cell may be counted twice.

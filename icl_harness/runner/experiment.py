@@ -131,7 +131,7 @@ class Experiment:
                 task.name: wording_hash(task, self.templates[task.name]) for task in self.tasks
             },
             "scoring": {task.name: scoring_hash(task) for task in self.tasks},
-            # What tells a local model from another under the same name; None where nothing does.
+            # What identifies a local model's weights under its name; None where nothing does.
             "weights": {name: weights_of(model) for name, model in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,

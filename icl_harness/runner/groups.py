@@ -50,12 +50,12 @@ class Request:
 
     @property
     def key(self) -> Key:
-        """Return what tells the request from the others of its cell."""
+        """Return what identifies the request within its cell."""
         return self.query.id, self.query.sample
 
     @property
     def keys(self) -> list[Key]:
-        """Return what tells the members from the other queries of the cell."""
+        """Return what identifies the members among the queries of the cell."""
         return [(query.id, query.sample) for query in self.members]
 
 

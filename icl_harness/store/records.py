@@ -140,7 +140,7 @@ class RunStore:
 
     @classmethod
     def open_for_writing(cls, path: Path) -> RunStore:
-        """Open a run that is there for writing. Raises `StoreError` where there is none, or it is
+        """Open an existing run for writing. Raises `StoreError` where there is none, or it is
         being written.
         """
         cls.open(path).close()

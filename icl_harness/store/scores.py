@@ -1,6 +1,6 @@
 """Stored answers and their scores: read to be scored again, replaced all at once.
 
-In: a database. Out: the answers with the cells that they stand in; new scores in one transaction,
+In: a database. Out: the answers with their cells; new scores in one transaction,
 with a note of what the old ones were.
 """
 

@@ -6,7 +6,7 @@ probabilities. Numpy only. Left out: the task wrapper (tasks/dialects.py) and th
 bundled model (training/).
 
 An input is two words drawn independently from one dialect; its label is that dialect's label for
-the first word. So the second word tells nothing but which dialect is spoken. An episode may also
+the first word. So the second word shows only which dialect is spoken. An episode may also
 rotate the labels ("flipped") or draw a fresh label for each word ("random"): then the labelled
 shots must override what training taught.
 """

@@ -5,7 +5,7 @@ numbers per answer; of their mean, a value. So every metric is a function of mea
 follows from what the value would be without an answer (analysis/influence.py). Left out: metrics
 that are no function of means, such as a median.
 
-A metric of one's own stands in the task file:
+Define your own metric in the task file:
 
     def counts(answer: ScoredAnswer) -> list[float]:
         is_rare = answer.target in RARE

@@ -67,7 +67,7 @@ class AnthropicBatches(BatchApi[Body, "Message"]):
         return self._request(prefix, sampling)
 
     def line(self, custom_id: str, request: Body, query: Query) -> list[bytes]:
-        """Return one request as it stands in the file, in parts."""
+        """Return one request as the file has it, in parts."""
         head = f'{{"custom_id":"{custom_id}","params":'
         return [head.encode(), *request.fill(query).parts, b"}"]
 

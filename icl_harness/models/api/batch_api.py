@@ -64,7 +64,7 @@ class BatchApi(ABC, Generic[R, S]):
 
     @abstractmethod
     def line(self, custom_id: str, request: R, query: Query) -> list[bytes]:
-        """Return one request as it stands in the file, in parts."""
+        """Return one request as the file has it, in parts."""
 
     @abstractmethod
     async def create(self, entry: BatchEntry, file: IO[bytes]) -> Seen:

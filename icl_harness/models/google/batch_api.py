@@ -1,6 +1,6 @@
 """Gemini's batches: a file of requests is uploaded, then submitted.
 
-The whole prompt stands in every request; what they share is cached by the provider itself, if at
+Every request holds the whole prompt; what they share is cached by the provider itself, if at
 all. Limits and forms: ai.google.dev/gemini-api/docs/batch-api, November 2026. Left out: requests
 submitted without a file (a file takes those too), cached contents, and deleting the files, which
 end by themselves after 48 hours.
@@ -66,7 +66,7 @@ class GoogleBatches(BatchApi[BatchBody, "GenerateContentResponse"]):
         return BatchBody(contents=contents, config=self._config(sampling))
 
     def line(self, custom_id: str, request: BatchBody, query: Query) -> list[bytes]:
-        """Return one request as it stands in the file, in parts."""
+        """Return one request as the file has it, in parts."""
         config = {**request.config, "seed": query.seed & 0x7FFFFFFF}  # an int32
         filled = request.contents.fill(query, generationConfig=config)
         return [f'{{"key":"{custom_id}","request":'.encode(), *filled.parts, b"}"]

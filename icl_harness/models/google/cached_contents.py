@@ -157,7 +157,7 @@ class CachedContents:
         )
 
     def gone(self, entry: CacheEntry) -> None:
-        """Forget a cached content that is there no more, and count what keeping it cost."""
+        """Forget a cached content that is gone, and count what its storage cost."""
         price, now = self.account.price, time.time()
         if price is not None and entry.tokens and entry.expires:
             hours = (min(now, entry.expires) - entry.made) / 3600

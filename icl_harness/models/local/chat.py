@@ -11,7 +11,7 @@ trailing white space, where the template trims. A template whose earlier turns c
 added (the system's words move to the last turn, say) cannot be taken apart. What it makes of words
 beside trimming them is not seen beforehand: the template itself renders every edge and every query
 once, and they are refused where they come out otherwise. Left out: tools, documents, thoughts.
-Where a template asks for today's date it is told DAY: a prompt is the same tomorrow.
+A template that uses today's date gets DAY, so that a prompt is the same tomorrow.
 """
 
 from __future__ import annotations

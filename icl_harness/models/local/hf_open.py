@@ -108,7 +108,7 @@ def _find_gguf(path_or_id: str) -> Path | None:
         return None
     if place.suffix == ".gguf":
         if not place.is_file():
-            raise ModelError(f"{path_or_id} does not exist. Name a GGUF file that is there.")
+            raise ModelError(f"{path_or_id} does not exist. Check the path.")
         return place
     return find_packaged(path_or_id)
 
@@ -166,7 +166,7 @@ def _adapt(model: Any, adapter: str) -> dict[str, Any]:
 def _locate(
     path_or_id: str, revision: str | None, config: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (origin, arguments for from_pretrained) of a folder or a hub id that is there. Raises
+    """Return (origin, arguments for from_pretrained) of an existing folder or hub id. Raises
     `ModelError`.
     """
     folder = Path(path_or_id)

@@ -137,9 +137,9 @@ class Prefix(ABC):
         tokens to come.
         """
 
-    def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
-        """Look for keys and values in a folder before computing them, and leave them there; `told`
-        is the model's own.
+    def keep_on_disk(self, cache: KvCache, description: Mapping[str, Any]) -> None:
+        """Look for keys and values in a folder before computing them, and leave them there.
+        `description` is the model's own.
 
         Raises `ModelError` where this way of branching cannot.
         """

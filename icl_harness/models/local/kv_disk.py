@@ -35,16 +35,16 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values of one layer, (1, he
 
 
 class Blocks:
-    """The blocks of one model in a folder. `told` is all that a run folder says of the model:
-    another config, precision or version of torch would not give the same numbers, and so has blocks
-    of its own.
+    """The blocks of one model in a folder. `description` is all that a run folder says of the
+    model: another config, precision or version of torch would not give the same numbers, and so has
+    blocks of its own.
     """
 
-    def __init__(self, cache: KvCache, told: Mapping[str, Any]) -> None:
+    def __init__(self, cache: KvCache, description: Mapping[str, Any]) -> None:
         self._folder, self._limit = Path(cache.folder), int(cache.most_gb * 1e9)
         self._writes = True
         self._model = hashlib.sha256(
-            json.dumps(told, sort_keys=True, default=str).encode()
+            json.dumps(description, sort_keys=True, default=str).encode()
         ).hexdigest()[:16]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

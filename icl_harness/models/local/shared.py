@@ -1,7 +1,7 @@
 """A path's keys and values, once, and rows that attend to them where they lie.
 
 In: token ids. Out: logits. Memory: the path once, and each row's own tokens. A row's tokens may be
-a tree: the choices behind a query stand in the query's row, each seeing its own ancestors alone.
+a tree: the choices of a query are in the query's row, each attending to its own ancestors alone.
 Rows are aligned on the left, so that a column is a distance from the path and no row is padded
 where it attends.
 """
@@ -143,9 +143,9 @@ class SharedPrefix(Prefix):
             int, torch.device
         ] = {}  # of the layers that keep anything; others read those
 
-    def keep_on_disk(self, cache: KvCache, told: Mapping[str, Any]) -> None:
+    def keep_on_disk(self, cache: KvCache, description: Mapping[str, Any]) -> None:
         """Look for keys and values in a folder before computing them, and leave them there."""
-        self._blocks = Blocks(cache, told)
+        self._blocks = Blocks(cache, description)
 
     def forget(self) -> None:
         """Free the cache."""

@@ -62,7 +62,7 @@ def _trial(runner: Runner) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def _plain_logits(runner: Runner) -> torch.Tensor:
-    """What one plain forward of a whole prompt tells, and that of another which leaves it near its
+    """What one plain forward of a whole prompt gives, and that of another which leaves it near its
     end.
     """
     ids = _trial(runner)

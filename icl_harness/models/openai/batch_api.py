@@ -61,7 +61,7 @@ class OpenAIBatches(BatchApi[Body, S], Generic[S]):
         return self._request(prefix, sampling)
 
     def line(self, custom_id: str, request: Body, query: Query) -> list[bytes]:
-        """Return one request as it stands in the file, in parts."""
+        """Return one request as the file has it, in parts."""
         head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{self._path}","body":'
         return [head.encode(), *request.fill(query, **self._own_params(query)).parts, b"}"]
 

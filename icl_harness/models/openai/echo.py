@@ -1,13 +1,13 @@
-"""Choices weighed through completions, where the server tells the log-probabilities of a prompt.
+"""Choices weighed through completions, where the server returns the log-probabilities of a prompt.
 
 In: a node, and queries with choices. Out: for each choice the log-likelihood of its continuation. A
 choice is one request, of the whole prompt with its continuation; the server gives back the prompt's
 tokens (`echo`). All choices of a query are weighed from one place on, as by the local back ends:
 where the first of them leaves the tokens that they have in common. With the model's tokenizer that
 place is known exactly; without it, by the text of the tokens. vLLM computes the whole prompt of
-each request, as its prefix cache tells no log-probabilities. So choices of one token each are first
-looked for among the likeliest next tokens of the query, which is one request that the cache serves:
-where ids are sent and the server names tokens by their ids. Left out: several choices in one
+each request, as its prefix cache returns no log-probabilities. So choices of one token each are
+first looked for among the likeliest next tokens of the query: one request, which the cache
+serves: where ids are sent and the server names tokens by their ids. Left out: several choices in one
 request otherwise.
 """
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from openai.types import Completion
     from openai.types.completion_choice import Logprobs
 
-MOST_NEXT = 20  # likeliest next tokens: what vLLM tells unless it is started otherwise
+MOST_NEXT = 20  # likeliest next tokens: vLLM's default limit
 REFUSED_ECHO = re.compile(r"echo|logprob", re.IGNORECASE)
 
 
@@ -159,7 +159,7 @@ def _is_sound(text: object, nat: float | None) -> bool:
 
 
 def _by_id(found: Logprobs | None) -> dict[int, float]:
-    """Return id -> nats of the likeliest next tokens: vLLM names them token_id:ID, llama.cpp tells
+    """Return id -> nats of the likeliest next tokens: vLLM names them token_id:ID, llama.cpp gives
     as a chat would.
     """
     if found and found.top_logprobs:
@@ -184,7 +184,7 @@ async def weigh(
     echo: Echo, next: Next, node: Node, queries: Sequence[Query], sampling: Sampling
 ) -> AsyncGenerator[list[Answer], None]:
     """Yield the likeliest choice of each query. Raises `SpecError` where one has none, or the
-    server tells nothing.
+    server returns nothing.
     """
     need_choices(queries, sampling)
     account, prefix = echo.served.account, prefix_of(node, cached=False)
