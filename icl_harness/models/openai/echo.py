@@ -7,8 +7,8 @@ where the first of them leaves the tokens that they have in common. With the mod
 place is known exactly; without it, by the text of the tokens. vLLM computes the whole prompt of
 each request, as its prefix cache returns no log-probabilities. So choices of one token each are
 first looked for among the likeliest next tokens of the query: one request, which the cache
-serves: where ids are sent and the server names tokens by their ids. Left out: several choices in one
-request otherwise.
+serves: where ids are sent and the server names tokens by their ids. Left out: several choices in
+one request otherwise.
 """
 
 from __future__ import annotations
