@@ -16,8 +16,8 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, nearest
+from icl_harness.store.record_rows import COLUMNS
 from icl_harness.store.records import RunStore
-from icl_harness.store.rows import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa

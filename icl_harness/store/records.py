@@ -42,7 +42,7 @@ from icl_harness.store.header import (
 )
 from icl_harness.store.nodes import turns
 from icl_harness.store.queries import add_queries, read_queries
-from icl_harness.store.rows import rows, table
+from icl_harness.store.record_rows import rows, table
 from icl_harness.store.scores import (
     NewScore,
     ScoredText,
