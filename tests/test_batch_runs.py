@@ -254,7 +254,7 @@ def test_a_banks_failed_attempt_counts_once_where_the_run_is_killed_as_it_is_kep
             go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         run = go("killed", MODELS["openai"], server.base_url("openai"), BANKED)
         assert set(records(run)["status"]) == {"ok"}
-        bank_usd = sum(read_bank(path).cost_usd or 0.0 for path in run.path.glob("bank-*.jsonl"))
+        bank_usd = sum(read_bank(path).cost_usd or 0.0 for path in run.path.glob("banks/*.jsonl"))
         assert bank_usd > 0
         assert bank_usd + records(run)["cost_usd"].sum() == pytest.approx(billed_usd(server))
 

@@ -222,7 +222,7 @@ def test_reinforced_mode_keeps_every_attempt_and_shows_the_model_its_own_words(
         "the table's column says so, too"
     )
     assert "gsm8k openai/some-model reinforced default 12 shots: 8 shots used" in out
-    [file] = Path("out").glob("bank-*.jsonl")
+    [file] = Path("out").glob("banks/*.jsonl")
     attempts = [json.loads(line) for line in file.read_text().splitlines()]
     assert len({(a["id"], a["sample"]) for a in attempts}) == len(attempts) == 12 * 4
     assert {a["reward"] for a in attempts} == {0.0, 1.0}

@@ -58,7 +58,7 @@ def test_50_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() ->
     assert kills >= N_KILLS * 0.9, f"seed {SEED}: only {kills} kills hit a living run"
     assert start("killed", "killed.log").communicate()[1] == b""
     assert records("killed").equals(records("whole")), f"seed {SEED}"
-    banks = [sorted(Path(out).glob("bank-*.jsonl"))[0].read_bytes() for out in ("killed", "whole")]
+    banks = [sorted(Path(out).glob("banks/*.jsonl"))[0].read_bytes() for out in ("killed", "whole")]
     assert banks[0] == banks[1], f"seed {SEED}"
     repeated = Counter(Path("killed.log").read_text().splitlines())
     assert sum(n - 1 for n in repeated.values()) <= kills, (

@@ -38,7 +38,7 @@ def go(out: str, **options):
 
 
 def banks(run: icl_harness.Run) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.path.glob("bank-*.jsonl")}
+    return {path.name: path.read_bytes() for path in run.path.glob("banks/*.jsonl")}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
-from icl_harness.store.bank import Bank, read_bank
+from icl_harness.store.bank import Bank, bank_files, read_bank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     """Yield what a run's folder says beside its records: banks, how local models ran, which rows
     were left out.
     """
-    files = sorted(path.glob("bank-*.jsonl"), key=_without_draw)
+    files = sorted(bank_files(path), key=_without_draw)
     for name, group in groupby(files, key=_without_draw):
         yield f"{name}: {_banks([read_bank(file) for file in group])}"
     yield from _demo_note(header)

@@ -27,17 +27,13 @@ from icl_harness.store.bank import (
     Bank,
     append_attempts,
     mark_kept,
+    partial_file,
     recover_attempts,
     write_bank,
 )
 from icl_harness.store.records import Outcome
 from icl_harness.tasks.scoring import Score
 from icl_harness.tasks.task import Task
-
-
-def partial_file(path: Path) -> Path:
-    """Return where the attempts of a bank are kept until it is finished."""
-    return path.with_suffix(".partial")
 
 
 async def make_bank(

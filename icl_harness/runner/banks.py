@@ -15,9 +15,18 @@ from pathlib import Path
 from icl_harness.errors import StoreError
 from icl_harness.models.base import Model
 from icl_harness.prompts.variants import parse_variant
-from icl_harness.runner.attempts import make_bank, partial_file
+from icl_harness.runner.attempts import make_bank
 from icl_harness.runner.experiment import Experiment, Line
-from icl_harness.store.bank import Attempt, Bank, read_attempts, read_bank, write_bank
+from icl_harness.store.bank import (
+    Attempt,
+    Bank,
+    bank_file,
+    bank_files,
+    partial_file,
+    read_attempts,
+    read_bank,
+    write_bank,
+)
 
 
 def bank_name(line: Line) -> str:
@@ -32,8 +41,8 @@ def solved(folder: Path, task: str, variant: str, model: str) -> tuple[int, int]
     tried.
     """
     labels = _plain(parse_variant(variant).labels)
-    files = folder.glob(f"bank-{_plain(task)}-{labels}-*-{_digest(model)}.jsonl")
-    banks = [read_bank(file) for file in sorted(files)]
+    files = bank_files(folder, f"bank-{_plain(task)}-{labels}-*-{_digest(model)}.jsonl")
+    banks = [read_bank(file) for file in files]
     return sum(bank.n_solved for bank in banks), sum(bank.n_problems for bank in banks)
 
 
@@ -55,7 +64,7 @@ async def obtain_bank(
     `count` is given its requests (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where
     some failed.
     """
-    path = folder / bank_name(line)
+    path = bank_file(folder, bank_name(line))
     bank = known_bank(experiment, folder, line)
     if bank is None:
         return await make_bank(experiment, line, model, path, count)
@@ -68,7 +77,7 @@ def known_bank(experiment: Experiment, folder: Path, line: Line) -> Bank | None:
     """Return the bank of a line that need not be made: the run's own, or the one that `--bank`
     names.
     """
-    path = folder / bank_name(line)
+    path = bank_file(folder, bank_name(line))
     if path.exists():
         return read_bank(path)
     return _taken_bank(experiment, line) if experiment.spec.bank else None
@@ -76,7 +85,7 @@ def known_bank(experiment: Experiment, folder: Path, line: Line) -> Bank | None:
 
 def left_attempts(folder: Path, line: Line) -> list[Attempt]:
     """Return the attempts of a line's bank whose making was stopped."""
-    return read_attempts(partial_file(folder / bank_name(line)))
+    return read_attempts(partial_file(bank_file(folder, bank_name(line))))
 
 
 def bank_usd(experiment: Experiment, folder: Path) -> float:
@@ -86,9 +95,9 @@ def bank_usd(experiment: Experiment, folder: Path) -> float:
     if experiment.spec.bank:
         return 0.0
     attempts: list[Attempt] = []
-    for file in folder.glob("bank-*.jsonl"):
+    for file in bank_files(folder):
         attempts += read_bank(file).attempts
-    for file in folder.glob("bank-*.partial"):
+    for file in bank_files(folder, "bank-*.partial"):
         attempts += read_attempts(file)
     return sum(attempt.cost_usd or 0.0 for attempt in attempts)
 
@@ -106,8 +115,8 @@ def _find_bank(source: Path, line: Line) -> Path:
     """
     if source.is_file():
         return source
-    same = source / bank_name(line)
-    others = sorted(source.glob(f"{_stem(line)}--*.jsonl"))
+    same = bank_file(source, bank_name(line))
+    others = bank_files(source, f"{_stem(line)}--*.jsonl")
     if same.is_file():
         return same
     if len(others) == 1:

@@ -26,7 +26,7 @@ from icl_harness.runner.provenance import scoring_hash, wording_hash
 from icl_harness.runner.recording import apply_scorer
 from icl_harness.runner.scopes import cell_of
 from icl_harness.runner.spec import Spec
-from icl_harness.store.bank import PASSING_REWARD, read_bank
+from icl_harness.store.bank import PASSING_REWARD, bank_file, bank_files, read_bank
 from icl_harness.store.header import write_header
 from icl_harness.store.records import NewScore, RunStore
 from icl_harness.tasks.loading import find_tasks
@@ -138,7 +138,7 @@ def _same_prompts(store: RunStore, experiment: Experiment, line: Line) -> bool:
     """Return whether the stored prefixes of a line are those that would be sent now."""
     bank = None
     if line.needs_bank:
-        file = store.path / bank_name(line)
+        file = bank_file(store.path, bank_name(line))
         if not file.exists():
             return True
         bank = read_bank(file)
@@ -174,13 +174,13 @@ def _current_wording(task: Task) -> str | None:
 
 def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be said of the banks: their rewards stay as they are."""
-    if not any(folder.glob("bank-*.jsonl")):
+    if not bank_files(folder):
         return
     yield "the rewards of the banks, and so the shots that were shown, stay as they were"
     try:
         experiment = _experiment(header)
         for line in experiment.lines():
-            file = folder / bank_name(line)
+            file = bank_file(folder, bank_name(line))
             if line.needs_bank and file.exists():
                 n = _n_other_rewards(experiment, line, file)
                 if n:

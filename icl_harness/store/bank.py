@@ -19,6 +19,7 @@ from icl_harness.files import write_atomically
 from icl_harness.prompts.tree import Shot
 
 PASSING_REWARD = 1.0  # the reward of a correct answer
+BANKS = "banks"  # the folder of banks in a run folder; until 0.1 they stood beside records.db
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +119,30 @@ def mark_kept(attempts: Iterable[Attempt]) -> Bank:
     return Bank(tuple(marked))
 
 
+def bank_file(folder: Path, name: str) -> Path:
+    """Return where a run folder has the bank of this name or will have it: in `banks`, or where an
+    older version began it.
+    """
+    older = folder / name
+    if older.exists() or partial_file(older).exists():
+        return older
+    return folder / BANKS / name
+
+
+def bank_files(folder: Path, pattern: str = "bank-*.jsonl") -> list[Path]:
+    """Return a run folder's bank files by name, those that an older version wrote too."""
+    files = [*folder.glob(pattern), *(folder / BANKS).glob(pattern)]
+    return sorted(files, key=lambda file: file.name)
+
+
+def partial_file(path: Path) -> Path:
+    """Return where the attempts of a bank are kept until it is finished."""
+    return path.with_suffix(".partial")
+
+
 def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
     """Append attempts to a bank in the making; they are on disk when this returns."""
+    path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.writelines(_line(attempt) for attempt in attempts)
         file.flush()
@@ -128,6 +151,7 @@ def append_attempts(path: Path, attempts: Iterable[Attempt]) -> None:
 
 def write_bank(path: Path, bank: Bank) -> None:
     """Write a finished bank in one step: a reader sees all of it or none."""
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, "".join(map(_line, bank.attempts)).encode())
 
 

@@ -3,7 +3,7 @@
     run.json      the resolved spec, versions, data hashes: what this run is
     records.db    SQLite: cells, records, queries with their gold answers, and each text once
     ledger.db     what the run owns at providers, if it ever owned anything
-    bank-*.jsonl  the model's own attempts (reinforced mode)
+    banks/        the model's own attempts (reinforced mode)
 
 What `add` was given is on disk when it returns, so a run may be stopped at any instant. It notes
 which answers came out of batches, so that those are never fetched and counted a second time. A

@@ -93,7 +93,7 @@ def bank(n_solved: int) -> Bank:
 def test_banks_that_differ_in_their_draw_alone_are_one_line(tmp_path) -> None:
     for draw, n_solved in enumerate((3, 1, 2)):
         write_bank(tmp_path / f"bank-dialects-default-draw{draw}--demo-0a.jsonl", bank(n_solved))
-    write_bank(tmp_path / "bank-toy-default--demo-0a.jsonl", bank(4))
+    write_bank(tmp_path / "banks" / "bank-toy-default--demo-0a.jsonl", bank(4))
     assert list(bank_notes(tmp_path, {"models": {}, "tasks": {}})) == [
         "bank-dialects-default-draw*--demo-0a.jsonl: 3 banks, 1 to 3 of 4 solved in each, "
         "12 attempts, $3.00",

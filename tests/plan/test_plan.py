@@ -371,7 +371,7 @@ class TestMaxCost:
             code, out, _ = call(icl, "plan", server, model, *options)
             bank = [
                 json.loads(line)
-                for line in next(Path("out").glob("bank-*.jsonl")).read_text().splitlines()
+                for line in next(Path("out").glob("banks/*.jsonl")).read_text().splitlines()
             ]
             spent = Run("out").records()["cost_usd"].sum() + sum(
                 attempt["cost_usd"] for attempt in bank

@@ -139,7 +139,7 @@ def test_a_group_answer_that_was_not_found_stays_wrong(toy: Path) -> None:
 
 def test_banks_keep_their_rewards_and_those_that_would_change_are_named(toy: Path) -> None:
     run = go(modes=["reinforced"], shots=[2], draws=1)
-    [bank] = run.path.glob("bank-*.jsonl")
+    [bank] = run.path.glob("banks/*.jsonl")
     before = bank.read_bytes()
     rewrite(toy, ("scorer=label_match", "scorer=lambda a, e: Score(a, 0.0)"))
     notes = rescore(Path("out")).notes

@@ -220,6 +220,6 @@ class TestOtherAskers:
         model = Learner()
         records = go(model, **bank).records()
         assert set(records["shots_used"]) == {N_POOL}, "the second round solves all that was left"
-        attempts = read_bank(next(Path("out").glob("bank-*.jsonl"))).attempts
+        attempts = read_bank(next(Path("out").glob("banks/*.jsonl"))).attempts
         assert Counter(attempt.sample for attempt in attempts) == {0: N_POOL, 1: N_POOL // 2}
         assert sum("is wrong" in text for text in model.sent) == N_POOL // 2 - 3 + len(UNSOLVED)

@@ -292,7 +292,7 @@ class TestReinforced:
         )
         lines = [
             json.loads(line)
-            for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()
+            for line in next(run.path.glob("banks/*.jsonl")).read_text().splitlines()
         ]
         assert len(lines) == 40 * 3
         assert sum(line["kept"] for line in lines) == 20
@@ -410,7 +410,7 @@ class TestReinforced:
         run = go(ScriptedModel(reply), modes=["reinforced"], shots=[40], draws=1)
         lines = [
             json.loads(line)
-            for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()
+            for line in next(run.path.glob("banks/*.jsonl")).read_text().splitlines()
         ]
         assert [line["error"] for line in lines if line["id"] == "train7"] == ["too long"] * 4
         assert set(run.records()["shots_used"]) == {39}
@@ -439,13 +439,27 @@ class TestReinforced:
         run = icl_harness.run(
             "toy", models, out="out", data="data", modes=["reinforced"], shots=[4], draws=1
         )
-        assert len(list(run.path.glob("bank-*.jsonl"))) == 2
+        assert len(list(run.path.glob("banks/*.jsonl"))) == 2
+
+    @pytest.mark.parametrize("ending", [".jsonl", ".partial"])
+    def test_a_folder_with_banks_beside_its_records_goes_on_there(self, ending: str) -> None:
+        reinforced = {"modes": ["reinforced"], "draws": 1}
+        run = go(ScriptedModel(self.half), **reinforced, shots=[4])
+        [bank] = run.path.glob("banks/*.jsonl")
+        content = bank.read_bytes()
+        bank.rename((run.path / bank.name).with_suffix(ending))
+        bank.parent.rmdir()
+        go(ScriptedModel(self.half), **reinforced, shots=[4])
+        again = go(ScriptedModel(self.half), **reinforced, shots=[4], out="again", bank="out")
+        assert not bank.parent.exists()
+        assert (run.path / bank.name).read_bytes() == content
+        assert (again.path / "banks" / bank.name).read_bytes() == content
 
     def test_a_bank_counts_what_its_attempts_cost(self) -> None:
         run = go(ScriptedModel(self.half), modes=["reinforced"], shots=[4], draws=1)
         lines = [
             json.loads(line)
-            for line in next(run.path.glob("bank-*.jsonl")).read_text().splitlines()
+            for line in next(run.path.glob("banks/*.jsonl")).read_text().splitlines()
         ]
         assert all(line["prompt_tokens"] > 0 and line["completion_tokens"] > 0 for line in lines)
 
