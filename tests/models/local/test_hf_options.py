@@ -104,12 +104,9 @@ def test_a_wrong_quantisation_is_one_line(tmp_path):
 
 
 def test_a_model_that_opens_and_does_not_run_is_one_line(tmp_path):
-    pytest.importorskip("bitsandbytes")
-    folder = str(
-        save_tiny_model(tmp_path)
-    )  # its rows are shorter than a block of quantised weights
-    with pytest.raises(ModelError, match="was opened, but does not run: shape") as error:
-        HfModel(folder, quantization='{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+    folder = str(save_tiny_model(tmp_path, "gpt2", context=8))  # a trial takes more positions
+    with pytest.raises(ModelError, match="was opened, but does not run: ") as error:
+        HfModel(folder)
     assert "\n" not in str(error.value)
 
 
