@@ -14,6 +14,7 @@ from itertools import chain
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Model, Sampling, Usage, spent_tokens
 from icl_harness.prompts.modes import PromptPath
+from icl_harness.prompts.tree import Prompt
 from icl_harness.runner.asking import CellAsker, n_bytes
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.groups import Request
@@ -73,7 +74,22 @@ class Fitting:
         tokens = self.model.count_tokens(bundle.node(k))
         if tokens is None:
             return True
+        turns = self._with_own_turns(bundle, k)
+        if turns:
+            return max(turns) + _answer_tokens(bundle.sampling) <= window
         return tokens + self._reserved_tokens(bundle, k) <= window
+
+    def _with_own_turns(self, bundle: Bundle, k: int) -> list[int]:
+        """Return the tokens of whole prompts whose queries have turns of a chat of their own: what
+        the model's template puts around turns counts too. Empty where there are none.
+        """
+        counts = []
+        for request in bundle.requests(k):
+            if any(edge.role for edge in request.query.own):
+                leaf = Prompt(bundle.node(k), request.query).leaf
+                text = _text_and_choice(request, bundle.sampling)
+                counts.append(self.model.count_tokens(leaf, text) or 0)
+        return counts
 
     def _reserved_tokens(self, bundle: Bundle, k: int) -> int:
         """Return the tokens that the longest request and its answer take behind the prefix."""
@@ -81,8 +97,7 @@ class Fitting:
         texts = [_longest_text(request, sampling) for request in bundle.requests(k)]
         if texts != self._reserved[0]:
             self._reserved = texts, self._longest_tokens(bundle.path, texts)
-        answer = sampling.max_tokens if sampling.scoring == "generate" else 0
-        return self._reserved[1] + answer
+        return self._reserved[1] + _answer_tokens(sampling)
 
     def _longest_tokens(self, path: PromptPath, texts: Sequence[str]) -> int:
         root = path.node(0)
@@ -92,10 +107,20 @@ class Fitting:
 
 def _longest_text(request: Request, sampling: Sampling) -> str:
     """Return what follows the shared prefix: with the longest choice, where choices are scored."""
+    own = "".join(edge.text for edge in request.query.own)
+    return own + _text_and_choice(request, sampling)
+
+
+def _text_and_choice(request: Request, sampling: Sampling) -> str:
     query = request.query
     if sampling.scoring == "generate":
-        return query.tail
-    return query.tail + max(query.continuations, key=len, default="")
+        return query.text
+    return query.text + max(query.continuations, key=len, default="")
+
+
+def _answer_tokens(sampling: Sampling) -> int:
+    """Return the tokens that a written answer may take."""
+    return sampling.max_tokens if sampling.scoring == "generate" else 0
 
 
 def refuse_overflow(experiment: Experiment) -> None:

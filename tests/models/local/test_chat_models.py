@@ -20,7 +20,7 @@ from icl_harness.models.hf import HfModel
 from icl_harness.models.local import kv_disk
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.template import Template
-from icl_harness.prompts.tree import Query, Shot
+from icl_harness.prompts.tree import Edge, Node, Query, Shot
 from icl_harness.report.run import find_record
 from icl_harness.runner.groups import make_requests
 from icl_harness.runner.overflow import Fitting
@@ -126,6 +126,12 @@ def test_keys_and_values_of_a_chat_are_found_again_on_disk(folder, tmp_path, mon
     assert told[1][0] < 16 < told[0][0]
 
 
+SELECTED = (
+    "{% block preamble %}Label.{% endblock %}{% block query %}{{ input }}{% endblock %}"
+    "{% block shot %}{{ input }}{% endblock %}{% block format %}{% endblock %}"
+)
+
+
 def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
     source = (
         "{% block preamble %}Label.{% endblock %}{% block query %}Review: {{ input }}{% endblock %}"
@@ -150,6 +156,44 @@ def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
             assert {a.status for a in ask(model, prompts.node(k), queries, sampling).values()} == {
                 "ok"
             }
+
+
+class Selected(Bundle):
+    """Requests with shots of their own: the shared node is the preamble at every shot count."""
+
+    def node(self, k: int) -> Node:
+        return self.path.node(0)
+
+
+def test_turns_of_a_querys_own_count_with_what_the_template_puts_around_them(folder):
+    def own(k: int) -> tuple[Edge, ...]:
+        edges = []
+        for i in range(k):
+            edges += [
+                Edge(text=f"Review: dull {i}", role="user"),
+                Edge(text="bad", role="assistant"),
+            ]
+        return tuple(edges)
+
+    def requests(k: int):
+        texts = ("Review: slow", "Review: slow slow slow")
+        queries = [Query(id=text, text=text, own=own(k)) for text in texts]
+        return make_requests(queries, 1)
+
+    root = PromptPath(Template(SELECTED, "films"), "supervised", [], {}, format="chat")
+    sampling = Sampling(max_tokens=3)
+    bundle = Selected(path=root, shots=0, requests=requests, sampling=sampling)
+    model = HfModel(folder(FIRST_TURN))
+    fitting, seen = Fitting(model, "drop"), set()
+    for window in range(20, 420, 5):
+        model.capabilities = replace(model.capabilities, context_window=window)
+        for k in range(5):
+            queries = [request.query for request in requests(k)]
+            answers = ask(model, root.node(0), queries, sampling).values()
+            fits = {answer.status for answer in answers} == {"ok"}
+            assert fitting._fits(bundle, k) == fits
+            seen.add((k, fits))
+    assert seen == {(k, fits) for k in range(5) for fits in (True, False)}
 
 
 GRID = {
