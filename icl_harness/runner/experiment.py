@@ -103,7 +103,7 @@ class Experiment:
                 and not self._models[name, self.tasks[0].name].capabilities.chat
             ):
                 raise SpecError(
-                    f"{name} takes no turns of a chat. Use --format text; a local model of hf/ "
+                    f"{name} has no chat template. Use --format text; a local model of hf/ "
                     "takes them if its chat template leaves earlier turns as they are, and not "
                     "with --model-arg chat_template=true."
                 )

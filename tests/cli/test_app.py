@@ -431,7 +431,7 @@ MISTAKES = [
     ),
     (
         ("run", "toy", "--model", "demo", "--shots", "4", "--format", "chat"),
-        "demo takes no turns of a chat",
+        "demo has no chat template",
     ),
     (("run", "toy", "--model", "demo", "--format", "chad"), "unknown format 'chad'. Nearest: chat"),
     (("run", "toy", "--model", "demo", "--queries-per-request", "0"), "--queries-per-request is 0"),

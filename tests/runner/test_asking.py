@@ -415,7 +415,7 @@ class TestChat:
 
     def test_a_model_without_turns_is_refused_with_the_remedy(self) -> None:
         with pytest.raises(
-            SpecError, match=r"scripted takes no turns of a chat\. Use --format text; a local model"
+            SpecError, match=r"scripted has no chat template\. Use --format text; a local model"
         ):
             go(ScriptedModel(right), format="chat")
         assert not Path("out").exists()

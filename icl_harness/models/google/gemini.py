@@ -1,7 +1,7 @@
 """Gemini through google-genai: `google/NAME`.
 
-A prefix that several queries share is kept in a cached content (kept.py); the requests then hold
-only the query, as a turn of its own. Left out: Vertex AI, streams, tools.
+A prefix that several queries share is kept in a cached content (kept_cache.py); the requests then
+hold only the query, as a turn of its own. Left out: Vertex AI, streams, tools.
 """
 
 from __future__ import annotations
