@@ -86,21 +86,15 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
     return runs, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
+CURVE = ["task", "model", "mode", "variant", "format", "queries_per_request"]
+FREE = {"tasks", "models", "modes", "variants", "shots", "draws", "on_overflow", "bank"}
+
+
 def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.DataFrame) -> None:
     where = f"{other.path.name} and {one.path.name} cannot be put together"
     mine, theirs = one.header, other.header
-    shared = set(mine["data"]) & set(theirs["data"])
-    for task in sorted(shared):
-        for name in ("seed", "pool"):
-            if mine["spec"][name] != theirs["spec"][name]:
-                raise StoreError(
-                    f"{where}: their draws of {task} differ, as --{name} does. Run them alike."
-                )
-        if mine["data"][task] != theirs["data"][task]:
-            raise StoreError(f"{where}: their data of {task} differ.")
-    line = ["task", "model", "mode", "variant", "format", "queries_per_request"]
-    cell = [*line, "shots", "draw"]
-    if not _keys(frame, line) & _keys(other_frame, line):
+    _check_draws(mine, theirs, where)
+    if not _keys(frame, CURVE) & _keys(other_frame, CURVE):
         return
     for run, header, beside in ((one, mine, theirs), (other, theirs, mine)):
         if "wording" not in header and "wording" in beside:
@@ -108,18 +102,32 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
                 f"{where}: {run.path.name} was made by version 0.1. "
                 f"Run `icl rescore {run.path}` once; it asks no model."
             )
-    options = set(mine["spec"]) - {
-        "tasks",
-        "models",
-        "modes",
-        "variants",
-        "shots",
-        "draws",
-        "on_overflow",
-        "bank",
-    }
-    ours, others = ({**spec_defaults(), **header["spec"]} for header in (mine, theirs))
-    differing = sorted(name for name in options if ours[name] != others[name])
+    differing = _differences(mine, theirs)
+    if differing:
+        raise StoreError(
+            f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)})."
+        )
+    cell = [*CURVE, "shots", "draw"]
+    if _keys(frame, cell) & _keys(other_frame, cell):
+        raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
+
+
+def _check_draws(mine: dict[str, Any], theirs: dict[str, Any], where: str) -> None:
+    """Raise `StoreError` where a draw of one run is not that draw of the other."""
+    for task in sorted(set(mine["data"]) & set(theirs["data"])):
+        for name in ("seed", "pool"):
+            if mine["spec"][name] != theirs["spec"][name]:
+                raise StoreError(
+                    f"{where}: their draws of {task} differ, as --{name} does. Run them alike."
+                )
+        if mine["data"][task] != theirs["data"][task]:
+            raise StoreError(f"{where}: their data of {task} differ.")
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Return what makes two curves of one name curves of different things."""
+    one, other = ({**spec_defaults(), **header["spec"]} for header in (mine, theirs))
+    differing = sorted(name for name in set(mine["spec"]) - FREE if one[name] != other[name])
     for what, ours, others in (
         ("wording", _hashes(mine, "wording"), _hashes(theirs, "wording")),
         ("scoring", _hashes(mine, "scoring"), _hashes(theirs, "scoring")),
@@ -128,12 +136,7 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
     ):
         both = set(ours) & set(others)
         differing += [f"{what} of {name}" for name in sorted(both) if ours[name] != others[name]]
-    if differing:
-        raise StoreError(
-            f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)})."
-        )
-    if _keys(frame, cell) & _keys(other_frame, cell):
-        raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
+    return differing
 
 
 def _hashes(header: dict[str, Any], part: str) -> dict[str, str]:
