@@ -4,7 +4,8 @@ In: an account, nodes, and the queries behind each. Out: a `Count`: by the model
 where that is here (tiktoken, or one that the user named), by the provider's counting endpoint where
 there is a key, by an estimate elsewhere. The endpoint is asked once per node, with one query behind
 it, as a prompt of shots alone may be refused; the other queries are estimated from the tokens that
-a byte took. No model is ever asked for an answer.
+a byte took. Behind one node queries with more shots of their own are other prompts: they are asked
+about once, too. No model is ever asked for an answer.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class ApiCounter(Counter):
     ) -> None:
         super().__init__(count_tokens, how)
         self._account = account
-        self._per_byte: dict[str, float] = {}  # by the node's hash, where the endpoint counts
+        # where the endpoint counts, by the node's hash and how many edges of its own a query has
+        self._per_byte: dict[tuple[str, int], float] = {}
         self._endpoint = endpoint if account.key else None
 
     async def count(self, node: Node, queries: Sequence[Query]) -> Count:
@@ -50,9 +52,10 @@ class ApiCounter(Counter):
         counted = await super().count(node, queries)
         if counted is not None:
             return counted
-        if node.hash not in self._per_byte and self._endpoint is not None and queries:
+        kind = (node.hash, len(queries[0].own) if queries else 0)
+        if kind not in self._per_byte and self._endpoint is not None and queries:
             await self._ask(node, queries[0], self._endpoint)
-        per_byte = self._per_byte.get(node.hash)
+        per_byte = self._per_byte.get(kind)
         rate = 1 / BYTES_PER_TOKEN if per_byte is None else per_byte
         return Count(
             prefix=round(node.n_bytes * rate),
@@ -82,7 +85,8 @@ class ApiCounter(Counter):
         except (Fault, ProviderError) as error:
             self._give_up(error)
             return
-        self._per_byte[node.hash] = n / max(1, node.n_bytes + query_bytes(query))
+        n_bytes = node.n_bytes + query_bytes(query)
+        self._per_byte[node.hash, len(query.own)] = n / max(1, n_bytes)
 
     def _give_up(self, error: Fault | ProviderError) -> None:
         """Go on with estimates, unless the account itself is refused."""

@@ -19,7 +19,7 @@ from icl_harness.models.base import Model
 from icl_harness.models.forecast import Count, Counter
 from icl_harness.models.local.provider import DEMO_FOLDER
 from icl_harness.models.scripted import ScriptedModel
-from icl_harness.prompts.tree import Node, Query
+from icl_harness.prompts.tree import Edge, Node, Query
 from tests.models.api.apis import CLASSES, KEY, NODE, no_legacy, open_model
 from tests.servers import LoopbackServer
 
@@ -70,6 +70,34 @@ def test_a_node_is_counted_by_the_provider_once_however_many_queries_hang_off_it
     assert again == Count(prefix=NODE.n_bytes, queries=(8,), how=COUNTED)
     assert [request.path for request in server.requests] == [ENDPOINTS[sdk]]
     assert KEY not in str(server.requests[0].body)
+
+
+@counting_sdks
+@pytest.mark.parametrize("order", [(0, 3), (3, 0)])
+def test_queries_with_more_shots_of_their_own_are_counted_apart_in_whatever_order(
+    sdk: str, order: tuple[int, int]
+) -> None:
+    def with_overhead(text: str) -> int:  # so that short and long prompts differ in their rates
+        return 50 + len(text.encode()) // 3
+
+    def query(n_own: int) -> Query:
+        own = tuple(Edge(text=f"shot {i} " * 40) for i in range(n_own))
+        return Query(id=str(n_own), text="one ->", own=own)
+
+    async def count_all(model: Model, *numbers: int) -> list[Count | None]:
+        counter = model.counter()
+        try:
+            await asyncio.gather(*(counter.count(NODE, [query(n)]) for n in numbers))
+            return [await counter.count(NODE, [query(n)]) for n in numbers]
+        finally:
+            await model.close()
+
+    with LoopbackServer(count=with_overhead) as server:
+        together = asyncio.run(count_all(open_model(sdk, server, "gpt-x"), *order))
+        assert len(server.requests) == 2
+        alone = [asyncio.run(count_all(open_model(sdk, server, "gpt-x"), n))[0] for n in order]
+    assert together == alone
+    assert None not in alone
 
 
 @counting_sdks
