@@ -2,7 +2,7 @@
 
 In: a node and its queries. Out: answers, a batch at a time. The node's keys and values are computed
 once and extended for the next node (kv.py); its queries are fed in batches that hold their own
-tokens only (batches.py), and are answered by generation or by the likelihood of their choices
+tokens only (row_batches.py), and are answered by generation or by the likelihood of their choices
 (decode.py). Token ids are those of the whole text (tokens.py); of a chat, those of what the model's
 own template writes of it (chat.py). Left out: keeping the keys and values of several paths at a
 time (kv_disk.py keeps them between runs).

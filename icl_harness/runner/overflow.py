@@ -88,7 +88,9 @@ class Fitting:
             if any(edge.role for edge in request.query.own):
                 leaf = Prompt(bundle.node(k), request.query).leaf
                 text = _text_and_choice(request, bundle.sampling)
-                counts.append(self.model.count_tokens(leaf, text) or 0)
+                tokens = self.model.count_tokens(leaf, text)
+                if tokens is not None:
+                    counts.append(tokens)
         return counts
 
     def _reserved_tokens(self, bundle: Bundle, k: int) -> int:

@@ -242,7 +242,7 @@ class RunStore:
             return table(self._db, with_shots=shot_ids)
 
     def rows(self, *, shot_ids: bool = False) -> Iterator[tuple[Any, ...]]:
-        """Yield the records as tuples of `COLUMNS` (rows.py), in bounded memory."""
+        """Yield the records as tuples of `COLUMNS` (record_rows.py), in bounded memory."""
         with database_errors(self.path):
             yield from rows(self._db, with_shots=shot_ids)
 

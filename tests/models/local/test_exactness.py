@@ -95,7 +95,7 @@ def walk(prefix, plain, seed: int, *, turns: int, check) -> None:
         prefix.reach(ids)
         tree = prefix.trees and rng.random() < 0.5
         twigs = [random_twig(rng, len(ids), tree=tree) for _ in range(int(rng.integers(1, 6)))]
-        if prefix.runner.level:  # rows of one length, as batches.py makes them
+        if prefix.runner.level:  # rows of one length, as row_batches.py makes them
             twigs = [
                 Twig(
                     twigs[0].n_shared, rng.integers(3, VOCABULARY, 5).tolist(), tuple(range(-1, 4))
