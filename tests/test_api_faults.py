@@ -38,6 +38,7 @@ def quick(toy, monkeypatch) -> None:
     plant_keys(monkeypatch)
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_query_is_answered_once_and_the_bill_is_the_sum_of_the_records(

@@ -120,6 +120,7 @@ def run(out: str, wire: Wire, server: LoopbackServer, **more: str) -> list[str]:
     return [*grid, *wire.options(server, **{"max_retries": "1", "timeout_s": "30", **more})]
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
 def test_no_way_to_fail_gives_the_key_away(icl, server, wire: Wire, debug: tuple[str, ...]) -> None:
@@ -139,6 +140,7 @@ def test_no_way_to_fail_gives_the_key_away(icl, server, wire: Wire, debug: tuple
     icl.check()
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("in_file", [False, True])
 def test_no_command_gives_the_key_away(icl, server, wire: Wire, in_file: bool, monkeypatch) -> None:
@@ -158,6 +160,7 @@ def test_no_command_gives_the_key_away(icl, server, wire: Wire, in_file: bool, m
     icl.check()
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
 def test_no_broken_body_or_bug_gives_the_key_away(

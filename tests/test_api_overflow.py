@@ -55,6 +55,7 @@ def n_answered(wire: Wire, server: LoopbackServer) -> int:
     return sum(bill.delivered for bill in server.bill if wire.is_ask(bill.path))
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("faults", [False, True])
 def test_drop_asks_the_cell_with_the_most_shots_that_the_provider_takes(

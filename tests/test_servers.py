@@ -889,6 +889,7 @@ def test_a_body_of_another_shape_is_refused_by_each_endpoint() -> None:
     assert len(server.requests) == 11
 
 
+@pytest.mark.slow
 def test_misbehaviour_comes_again_with_its_seed_and_every_answer_gets_through() -> None:
     def fates(seed: int) -> tuple[list[str], dict[str, int]]:
         with (
@@ -927,6 +928,7 @@ def test_misbehaviour_reaches_the_items_of_batches() -> None:
     assert len(server.bill) == counts.succeeded
 
 
+@pytest.mark.slow
 def test_a_hundred_requests_of_a_megabyte_at_once_are_answered() -> None:
     shared = "word " * 200_000
 

@@ -263,6 +263,7 @@ def test_a_csv_read_back_gives_the_same_bytes():
     assert csv_text(pd.read_csv(io.StringIO(text))) == text
 
 
+@pytest.mark.slow
 def test_200_000_records_take_about_a_second():
     rng = np.random.default_rng(0)
     n_cells, n_draws, n_queries = 40, 5, 1000

@@ -122,6 +122,7 @@ class TestResults:
             main()
         assert capfdbinary.readouterr().out == data
 
+    @pytest.mark.slow
     def test_compare_and_plot_take_several_runs(self, icl) -> None:
         icl(*GRID)
         icl(*[a.replace("majority", "knn") for a in GRID[:-1]], "knn")
@@ -131,6 +132,7 @@ class TestResults:
         assert icl("plot", "out", "knn", "--out", "both.svg")[0] == 0
         assert "<svg" in Path("both.svg").read_text()
 
+    @pytest.mark.slow
     def test_compare_prints_a_table_for_every_two_that_are_compared(self, icl) -> None:
         icl(*GRID)
         icl(*[a.replace("majority", "knn") for a in GRID[:-1]], "knn")
@@ -191,6 +193,7 @@ class TestResults:
         assert code == 2
         assert "noise takes a number from 0 to 1" in err
 
+    @pytest.mark.slow
     def test_queries_that_share_a_request_are_named_where_they_are_shown(self, icl, toy) -> None:
         script = toy / "grouped.py"
         script.write_text(

@@ -85,6 +85,7 @@ def test_an_unknown_metric_is_one_line_with_the_nearest(icl: Call) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_a_run_loads_pandas_scipy_and_matplotlib_for_its_tables_alone() -> None:
     code = (

@@ -85,6 +85,7 @@ def linear_dataset(n_numbers, seed, per_class=512, n_eval=25):
     return shots, lines["Foo"][-n_eval:] + lines["Bar"][-n_eval:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "n_numbers"), PUBLISHED)
 def test_baselines_reproduce_the_published_accuracy_on_the_linear_task(name, n_numbers):
     model = open_baseline(name, id=f"baseline/{name}")

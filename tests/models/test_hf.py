@@ -151,6 +151,7 @@ def test_greedy_text_equals_generate_on_whole_prompts(opened, kind, tokenizer):
             assert 0 < answer.usage.cached_tokens <= model.count_tokens(node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tokenizer"), PAIRS)
 @pytest.mark.parametrize("scoring", ["choices", "choices-normalised"])
 def test_log_likelihoods_of_choices_equal_plain_ones(opened, kind, tokenizer, scoring):
@@ -705,6 +706,7 @@ def test_a_hub_that_does_not_answer_is_told_at_once():
     assert "Retry" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_without_a_hub_what_was_downloaded_before_is_opened(tmp_path):
     """The layout is the hub cache's own; the commit's name is what a run folder is told."""
     commit = "0123456789abcdef0123456789abcdef01234567"

@@ -132,6 +132,7 @@ class TestPlan:
         assert plan["usd_batch"].sum() == pytest.approx(plan["usd_plain"].sum() / 2)
         assert (plan["completion_tokens"] == plan["requests"] * ROOM).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", ["anthropic/claude-sonnet-4-5", "openai/gpt-5.6"])
     @pytest.mark.parametrize(
         "options",

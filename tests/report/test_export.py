@@ -109,6 +109,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["records", "csv", "jsonl", "parquet"])
 def test_4_000_records_at_1024_shots_take_little_memory(
     tmp_path_factory: pytest.TempPathFactory, what: str

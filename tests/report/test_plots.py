@@ -262,6 +262,7 @@ def test_a_notebook_shows_the_figure_itself():
     assert plot(two_modes(), {})._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_no_global_state_of_matplotlib_is_touched():
     code = (
         "import sys, matplotlib; before = matplotlib.rcParams.copy()\n"

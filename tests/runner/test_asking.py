@@ -216,6 +216,7 @@ class TestAnotherIsTheLongest:
         }
         assert records["cost_usd"].sum() == model.paid
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", range(1, 26))
     def test_a_run_left_at_any_moment_shows_one_count_and_goes_on_to_the_same_records(
         self, n

@@ -185,6 +185,7 @@ rescore(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_rescoring_killed_at_any_instant_leaves_old_scores_or_new(toy: Path) -> None:
     rng = random.Random(SEED)
     go()

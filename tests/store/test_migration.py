@@ -134,6 +134,7 @@ RunStore.open_for_writing(Path(sys.argv[1])).close()
 """
 
 
+@pytest.mark.slow
 def test_a_migration_killed_at_any_instant_loses_nothing(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     expected = icl_harness.Run(make_old_run(2, tmp_path / "whole")).records(shot_ids=True)

@@ -110,6 +110,7 @@ def check(task: Task, found: Dataset) -> None:
         assert worked == [mode == "unsupervised"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sets_have_their_rows_and_score_their_own_answers(
     shared_data: Path, name: str
@@ -220,6 +221,7 @@ def test_generated_tasks_have_their_sizes_and_score_their_own_answers(name: str)
     check(task, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_seed_and_a_draw_make_the_same_examples_again_and_other_ones_others(name: str) -> None:
     task = one(name)

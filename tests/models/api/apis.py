@@ -9,11 +9,13 @@ import pytest
 
 from icl_harness.models.anthropic.messages import AnthropicModel
 from icl_harness.models.api.model import ApiModel
+from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.gemini import GoogleModel
 from icl_harness.models.google.legacy import GoogleLegacyModel
 from icl_harness.models.openai.chat import OpenAIModel
 from icl_harness.prompts.tree import Node, Query
+from tests.quick import QUICK
 from tests.servers import LoopbackServer
 
 KEY = "planted-key-0123456789"
@@ -34,7 +36,11 @@ every_sdk = pytest.mark.parametrize(
 
 
 def open_model(
-    sdk: str, server: LoopbackServer, name: str = "some-model", **model_args: str
+    sdk: str,
+    server: LoopbackServer,
+    name: str = "some-model",
+    terms: Terms | None = None,
+    **model_args: str,
 ) -> ApiModel:
     cls = CLASSES[sdk]
     args = {"max_retries": "0", **model_args}
@@ -42,6 +48,7 @@ def open_model(
         name,
         id=f"{cls.service.provider}/{name}",
         base_url=server.base_url(cls.service.provider),
+        terms=terms or Terms(timing=QUICK),
         **args,
     )
 

@@ -443,6 +443,7 @@ def crashing(step: str, provider: str) -> Iterator[None]:
             yield
 
 
+@pytest.mark.slow
 @every_provider
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_that_ended_at_any_step_goes_on_without_handing_in_twice(
@@ -537,6 +538,7 @@ def test_a_batch_is_submitted_again_once_the_provider_keeps_it_no_more(
         assert run.states == ["gone", "done"]
 
 
+@pytest.mark.slow
 @every_provider
 @pytest.mark.parametrize("seed", range(3))
 def test_every_query_is_answered_once_whatever_the_provider_does(

@@ -109,6 +109,7 @@ def test_the_turns_of_a_chat_are_counted_all(sdk: str) -> None:
     assert told.how == COUNTED
 
 
+@pytest.mark.slow
 @counting_sdks
 @pytest.mark.parametrize("fault", ["missing", "invalid", "500"])
 def test_a_server_that_does_not_count_leaves_the_estimate_and_is_not_asked_again(
@@ -143,6 +144,7 @@ class Page(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
+@pytest.mark.slow
 @counting_sdks
 def test_a_page_of_html_leaves_the_estimate_and_says_why(sdk: str) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as pages:
@@ -158,6 +160,7 @@ def test_a_page_of_html_leaves_the_estimate_and_says_why(sdk: str) -> None:
     assert "tokens are estimated, as counting failed: " in counter.notes[0]
 
 
+@pytest.mark.slow
 @counting_sdks
 def test_a_server_that_is_not_there_leaves_the_estimate(sdk: str) -> None:
     with LoopbackServer() as server:

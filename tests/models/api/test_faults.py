@@ -52,6 +52,7 @@ def test_a_passing_fault_is_asked_again_as_often_as_told(sdk: str, fault: str) -
     assert len(server.requests) == 4
 
 
+@pytest.mark.slow
 @every_sdk
 def test_retry_after_is_honoured(sdk: str) -> None:
     with LoopbackServer(lambda _: "fine", retry_after="1") as server:

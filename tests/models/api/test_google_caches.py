@@ -211,6 +211,7 @@ class TestFaults:
         assert server.cached_contents == {}
         assert sum(answer.usage.cache_write_tokens or 0 for answer in answers) == N_TOKENS * n_made
 
+    @pytest.mark.slow
     def test_one_that_ends_all_the_time_is_given_up(self, server, terms, notes) -> None:
         class Nothing(dict):
             def __setitem__(self, *_: object) -> None:
@@ -222,6 +223,7 @@ class TestFaults:
         assert calls(server)["make"] == kept_cache.MOST_MADE
         assert "gone again and again" in notes[0]
 
+    @pytest.mark.slow
     def test_under_faults_all_is_answered_and_nothing_stays(self, server, terms) -> None:
         met = server.misbehave(
             7, kinds=("rate", "500", "reset", "lost", "reset_after", "truncated", "garbage")
@@ -313,6 +315,7 @@ class TestEnd:
         assert calls(server) == {}
         assert terms.ledger.caches() == []
 
+    @pytest.mark.slow
     def test_one_that_cannot_be_deleted_is_said_and_stays_in_the_ledger(
         self, server, terms, notes
     ) -> None:

@@ -55,6 +55,7 @@ def test_sdk_legacy_is_chosen_by_a_model_arg() -> None:
     assert str(model.describe()["sdk"]).startswith("google-generativeai 0.8")
 
 
+@pytest.mark.slow
 def test_opening_it_warns_of_nothing() -> None:
     # In a process of its own, since the SDK warns at its first import only.
     code = (

@@ -400,6 +400,7 @@ REQUESTS = st.lists(
 RATE = st.none() | st.floats(10, 5000)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(requests=REQUESTS, rpm=RATE, tpm=RATE, most=st.integers(1, 30))
 def test_limits_hold_at_any_time_and_all_are_served(
@@ -486,6 +487,7 @@ def test_waiters_and_requests_cancelled_at_any_time_leave_no_trace(
     run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [3, 12, 50])
 @pytest.mark.parametrize("seed", range(3))
 def test_throughput_converges_near_what_a_provider_takes_at_once(capacity: int, seed: int) -> None:

@@ -374,6 +374,7 @@ def test_what_cannot_be_weighed_fails_alone(server: LoopbackServer) -> None:
     assert [answer.status for answer in answers] == ["failed", "ok"]
 
 
+@pytest.mark.slow
 def test_a_choice_that_meets_a_fault_is_asked_again_and_its_answer_is_paid_once(
     server: LoopbackServer,
 ) -> None:

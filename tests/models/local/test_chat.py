@@ -56,6 +56,7 @@ words = st.one_of(blanks, segments, st.tuples(blanks, segments, blanks).map("".j
 some_shots = st.lists(st.tuples(words, st.one_of(st.none(), words)), max_size=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama3", "sp_bpe"])
 @pytest.mark.parametrize("template", TEMPLATES)
 @settings(max_examples=120, deadline=None, derandomize=True)

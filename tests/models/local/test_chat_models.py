@@ -165,6 +165,7 @@ class Selected(Bundle):
         return self.path.node(0)
 
 
+@pytest.mark.slow
 def test_turns_of_a_querys_own_count_with_what_the_template_puts_around_them(folder):
     def own(k: int) -> tuple[Edge, ...]:
         edges = []

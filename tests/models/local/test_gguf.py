@@ -129,6 +129,7 @@ def test_a_folder_of_a_packaged_models_name_goes_first(tmp_path, monkeypatch):
     assert "model.safetensors" in open_model("hf/smollm2").describe()["sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
 @pytest.mark.parametrize("name", packaged.PACKAGES)
 def test_a_packaged_models_ids_are_those_of_llama_cpp(name):

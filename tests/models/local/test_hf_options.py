@@ -39,6 +39,7 @@ def expected(plain, model: HfModel, node: Node) -> float:
     return nats(plain, ids, len(ids) - len(before))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing`:FutureWarning"
 )  # peft's, in get_peft_model

@@ -90,6 +90,7 @@ def test_another_path_precision_or_model_finds_only_what_is_its_own(folder, tmp_
     assert stranger.n_prefilled == stranger.count_tokens(node)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing`:FutureWarning"
 )  # peft's, in get_peft_model
@@ -161,6 +162,7 @@ def test_a_file_that_cannot_be_read_now_is_left_where_it_is(folder, tmp_path, mo
     assert sorted(tmp_path.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_processes_that_fill_a_folder_at_once_do_not_trip_over_each_other(tmp_path):
     code = """
 import sys, time, numpy as np, torch

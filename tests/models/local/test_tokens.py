@@ -81,6 +81,7 @@ def ids_of(tree: TokenTree, node: Node, branch: Branch) -> list[int]:
     return tree.ids(node)[: branch.n_shared].tolist() + branch.own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(

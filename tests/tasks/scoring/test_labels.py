@@ -141,6 +141,7 @@ def test_a_denial_of_something_else_takes_no_label_away() -> None:
     assert scored("It is not entailed", "not_entailed", labels).value == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(
     60
 )  # they take a second; what grows with the square of the length takes minutes
