@@ -52,12 +52,13 @@ class _Row:
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What the model reads for a node: the node of plain text in a tree of tokens, and each query's
-    tail behind it.
+    tail behind it. `turn_end`: what ends an answer that is a turn of a chat.
     """
 
     tree: TokenTree
     node: Node
     tail: Callable[[Query], Tail]
+    turn_end: str = ""
 
 
 class HfModel(Model):
@@ -198,7 +199,7 @@ class HfModel(Model):
         if chat is None:
             return _Reading(self._tree, node, grouping.text_tail)
         tail = partial(chat.behind, node, answered=answered)
-        return _Reading(self._chats, chat.text(node), tail)
+        return _Reading(self._chats, chat.text(node), tail, chat.turn_end)
 
     def _generated(
         self, node: Node, queries: Sequence[Query], sampling: Sampling
@@ -262,7 +263,7 @@ class HfModel(Model):
         groups = grouping.group(tree, reading.node, queries, grouping.by_choices, reading.tail)
         # an answer that is a turn begins with a word
         trim = str if tree is self._tree else str.lstrip
-        branches = grouping.choice_branches(tree, reading.node, groups, trim)
+        branches = grouping.choice_branches(tree, reading.node, groups, trim, reading.turn_end)
         rows: list[Candidate] = []
         for i, (group, choices) in enumerate(zip(groups, branches, strict=True)):
             misfit = grouping.misfit(max(map(len, choices)), 0, window)

@@ -9,8 +9,10 @@ user's; the tree is the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from icl_harness.draws import stable_seed
@@ -22,6 +24,7 @@ from icl_harness.prompts.tree import Edge, Node, Query, Shot
 Mode = Literal["supervised", "reinforced", "unsupervised"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Format = Literal["text", "chat"]
+FIRST_WORD = re.compile(r"\s*\S+")
 
 
 def gold_shots(examples: Sequence[Example], mode: Mode) -> list[Shot]:
@@ -36,6 +39,12 @@ def gold_shots(examples: Sequence[Example], mode: Mode) -> list[Shot]:
             for e in examples
         ]
     return [Shot(id=e.id, input=e.input, target=e.target, rationale=e.rationale) for e in examples]
+
+
+def one_begins_another(texts: Sequence[str]) -> bool:
+    """Return whether one of several texts is the beginning of another."""
+    ordered = sorted(set(texts))  # a text and what it begins stand together
+    return any(longer.startswith(text) for text, longer in pairwise(ordered))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,17 +177,20 @@ class PromptPath:
         own shots. `weighed`: render the continuation that gives each choice as the answer, too.
         """
         text = self._render("query", input=example.input)
-        continuations = [
-            self._continuation(text, example.input, choice)
-            for choice in (example.choices if weighed else ())
-        ]
+        written: list[str] = []
+        endings: list[str] = []
+        for choice in example.choices if weighed else ():
+            continuation, ending = self._continuation(text, example.input, choice)
+            written.append(continuation)
+            endings.append(ending)
         return Query(
             id=example.id,
             text=text,
             own=self._own_edges(example, k) if self.selects else (),
             input=example.input,
             choices=example.choices,
-            continuations=tuple(continuations),
+            continuations=tuple(written),
+            ending=endings[0] if one_begins_another(written) else "",
             sample=sample,
             seed=stable_seed("query", seed, example.id, sample),
         )
@@ -203,13 +215,17 @@ class PromptPath:
     def _render(self, block: str, **variables: Any) -> str:
         return self._template.render(block, **self._variables, **variables)
 
-    def _continuation(self, query: str, input: str, choice: str) -> str:
-        # A labelled shot is query, answer, separator: what stands between its query and its last
-        # white space is what a model must write to give this choice; a turn of its own begins with
-        # a word.
+    def _continuation(self, query: str, input: str, choice: str) -> tuple[str, str]:
+        """Return what a model must write to give a choice as the answer, and what follows it."""
+        # A labelled shot is query, answer, separator: the answer is what stands between its query
+        # and its last white space; a turn of its own begins with a word. Another shot follows.
         variables = {**self._variables, "mode": "supervised"}
         shot = self._template.render(
             "shot", **variables, input=input, target=choice, rationale=None
         )
-        written = shot[len(query) :].rstrip() if shot.startswith(query) else f" {choice}"
-        return written.lstrip() if self._is_chat else written
+        if not shot.startswith(query):
+            shot = f"{query} {choice}\n"
+        written = shot[len(query) :].rstrip()
+        first_word = FIRST_WORD.match(query)
+        ending = shot[len(query + written) :] + (first_word[0] if first_word else "\n")
+        return (written.lstrip() if self._is_chat else written), ending

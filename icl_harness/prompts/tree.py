@@ -220,6 +220,9 @@ class Query:
     input: str = ""  # the bare problem, for learners that do not read text
     choices: tuple[str, ...] = ()
     continuations: tuple[str, ...] = ()  # the text that would give each choice as the answer
+    # Where a choice begins another one: what follows an answer in the shots. Its first token is
+    # weighed too, as "10" would never be likelier than "1".
+    ending: str = ""
     sample: int = 0
     seed: int = 0
 

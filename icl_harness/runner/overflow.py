@@ -117,7 +117,7 @@ def _text_and_choice(request: Request, sampling: Sampling) -> str:
     query = request.query
     if sampling.scoring == "generate":
         return query.text
-    return query.text + max(query.continuations, key=len, default="")
+    return query.text + max(query.continuations, key=len, default="") + query.ending
 
 
 def _answer_tokens(sampling: Sampling) -> int:

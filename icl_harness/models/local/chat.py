@@ -89,10 +89,11 @@ class _Place:
 
 class Chat:
     """A chat template taken apart. `one_turn`: the whole prompt is one turn of the user's, whatever
-    its edges are.
+    its edges are. `turn_end`: what follows the words of an answer.
     """
 
     def __init__(self, render: Render, joints: Mapping[Pair, Joint], *, one_turn: bool) -> None:
+        self.turn_end = _turn_end(render)
         self._render = render
         self._joints = joints
         self._one_turn = one_turn
@@ -282,6 +283,16 @@ def _all_joints(render: Render) -> dict[Pair, Joint]:
     with contextlib.suppress(Exception):  # some insist on the system's turn
         joints = _joints(render, TURNS, joints)
     return joints
+
+
+def _turn_end(render: Render) -> str:
+    """Return what follows the words of an answer that another turn follows; empty where the
+    template writes none.
+    """
+    for roles in [("user", "assistant", "user"), ("system", "user", "assistant", "user")]:
+        with contextlib.suppress(Exception):  # templates raise whatever they like
+            return _between(render, roles)[-2]
+    return ""
 
 
 def _joints(

@@ -59,7 +59,7 @@ def by_tail(tail: Tail, query: Query) -> Hashable:
 
 def by_choices(tail: Tail, query: Query) -> Hashable:
     """Tell queries apart by what is read and the choices behind it."""
-    return tail, query.choices, query.continuations
+    return tail, query.choices, query.continuations, query.ending
 
 
 def group(
@@ -95,27 +95,43 @@ def tail_branches(tree: TokenTree, node: Node, tails: Sequence[Tail]) -> list[Br
 
 
 def choice_branches(
-    tree: TokenTree, node: Node, groups: Sequence[Group], trim: Callable[[str], str] = str
+    tree: TokenTree,
+    node: Node,
+    groups: Sequence[Group],
+    trim: Callable[[str], str] = str,
+    turn_end: str = "",
 ) -> list[list[Branch]]:
-    """Return, for each group, the tokens of its tail followed by each choice's continuation.
+    """Return, for each group, the tokens of its tail followed by each choice's continuation; where
+    one choice begins another, to what ends it.
 
-    `trim` is applied to continuations (an answer that is a turn of a chat begins with a word).
+    `trim` is applied to continuations (an answer that is a turn of a chat begins with a word), and
+    `turn_end` ends those of a chat.
     """
-    endings = [list(map(trim, group.queries[0].continuations)) for group in groups]
-    plain: list[str] = []
-    for group, ends in zip(groups, endings, strict=True):
+    plain, plain_ends = list[str](), list[str]()
+    for group in groups:
         if not group.tail.own:
-            plain += [group.tail.text + end for end in ends]
-    branches = iter(tree.branches(node, plain))
+            texts, ends = _choice_texts(group, trim, turn_end)
+            plain += texts
+            plain_ends += ends
+    branches = iter(tree.branches(node, plain, endings=plain_ends))
     found: list[list[Branch]] = []
-    for group, ends in zip(groups, endings, strict=True):
-        tail = group.tail
-        if tail.own:
-            texts = [tail.text + end for end in ends]
-            found.append(tree.branches(node, texts, own=tail.own))
+    for group in groups:
+        if group.tail.own:
+            texts, ends = _choice_texts(group, trim, turn_end)
+            found.append(tree.branches(node, texts, own=group.tail.own, endings=ends))
         else:
-            found.append([next(branches) for _ in ends])
+            found.append([next(branches) for _ in group.queries[0].continuations])
     return found
+
+
+def _choice_texts(
+    group: Group, trim: Callable[[str], str], turn_end: str
+) -> tuple[list[str], list[str]]:
+    """Return the texts of a group's choices, and what follows each."""
+    query = group.queries[0]
+    texts = [group.tail.text + trim(written) for written in query.continuations]
+    ending = (turn_end or query.ending) if query.ending else ""
+    return texts, [ending] * len(texts)
 
 
 def misfit(n_tokens: int, n_new: int, window: int | None) -> tuple[Status, str] | None:

@@ -172,34 +172,44 @@ class TokenTree:
         """Return the ids of the node's whole text, shape (count,). O(length): ask once per node."""
         return self._edge(node).ids
 
-    def branches(self, node: Node, texts: Sequence[str], own: str = "") -> list[Branch]:
+    def branches(
+        self, node: Node, texts: Sequence[str], own: str = "", endings: Sequence[str] = ()
+    ) -> list[Branch]:
         """Return, for each text, the branch whose ids are those of the node's text followed by it.
 
-        `own` stands before each of the texts, and is tokenised once.
+        `own` stands before each of the texts, and is tokenised once. `endings`: what follows each
+        text, where its end is to be told: its ids then go on to the first that reaches beyond it.
         """
         if own:
             leaf = node.child(own)
-            return [self._from_parent(leaf, branch) for branch in self.branches(leaf, texts)]
-        edge = self._edge(node)
+            found = self.branches(leaf, texts, endings=endings)
+            return [self._from_parent(leaf, branch) for branch in found]
+        pairs = list(zip(texts, endings or [""] * len(texts), strict=True))
         if self._fast is None:
-            return [_diverge(edge.ids, self._whole(node.text + text)) for text in texts]
+            ids = self._edge(node).ids
+            return [_diverge(ids, self._whole(node.text + text, ending)) for text, ending in pairs]
+        return self._fast_branches(node, pairs)
+
+    def _fast_branches(self, node: Node, pairs: Sequence[tuple[str, str]]) -> list[Branch]:
+        """Return the branches of (text, what follows it)."""
+        edge = self._edge(node)
         n = len(edge.tail_ids)
         end = edge.spans[-2] - edge.start if n else 0  # of the last token, in the window
         found: list[Branch] = []
-        for text, encoded in zip(
-            texts, self._encode([edge.tail + text for text in texts]), strict=True
-        ):
+        whole = [edge.tail + text + ending for text, ending in pairs]
+        for (text, ending), encoded in zip(pairs, self._encode(whole), strict=True):
             ids = encoded.ids
+            if ending:
+                ids = ids[: _reaching(encoded.offsets, len(edge.tail + text))]
             # The usual case: nothing before the boundary changed, and nothing slipped (in a long
             # row of spaces, say).
             if ids[:n] == edge.tail_ids and (not n or encoded.token_to_chars(n - 1)[1] == end):
                 found.append(Branch(edge.n, ids[n:]))
                 continue
-            splice = _splice(
-                edge.tokens, self._tokens(encoded, edge.start), exact=self._is_all(edge)
-            )
+            tokens = self._tokens(encoded, edge.start)[: len(ids)]
+            splice = _splice(edge.tokens, tokens, exact=self._is_all(edge))
             if splice is None:
-                found.append(_diverge(edge.ids, self._whole(node.text + text)))
+                found.append(_diverge(edge.ids, self._whole(node.text + text, ending)))
             else:
                 found.append(Branch(edge.n - n + splice[0], ids[splice[1] :]))
         return found
@@ -280,12 +290,28 @@ class TokenTree:
             for i, (a, b), new in zip(encoded.ids, spans, begins, strict=True)
         ]
 
-    def _whole(self, text: str) -> Ids:
+    def _whole(self, text: str, ending: str = "") -> Ids:
         if self._fast is not None:
-            ids = self._fast.encode(text, add_special_tokens=False).ids
+            encoded = self._fast.encode(text + ending, add_special_tokens=False)
+            ids = encoded.ids
+            if ending:
+                ids = ids[: _reaching(encoded.offsets, len(text))]
         else:
-            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = self._slow(text + ending)
+            if ending:
+                ids = self._slow_reaching(ids, self._slow(text))
         return np.array(self.head + ids, dtype=np.int32)
+
+    def _slow(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _slow_reaching(self, ids: list[int], bare: list[int]) -> list[int]:
+        """Return the first of `ids` whose text is longer than that of `bare`."""
+        n, length = common(ids, bare), len(self._tokenizer.decode(bare))
+        while n < len(ids) and len(self._tokenizer.decode(ids[:n])) <= length:
+            n += 1
+        return ids[:n]
 
     def _find_head(self) -> list[int]:
         """Return the specials that the tokenizer puts before a text (BOS, or none)."""
@@ -294,6 +320,12 @@ class TokenTree:
         starts = range(len(full) - len(bare) + 1)
         at = next((i for i in starts if full[i : i + len(bare)] == bare), 0)
         return list(full[:at])
+
+
+def _reaching(offsets: Sequence[tuple[int, int]], end: int) -> int:
+    """Return how many tokens there are up to the first that reaches beyond a character, or all."""
+    beyond = (i for i, (_, last) in enumerate(offsets, 1) if last > end)
+    return next(beyond, len(offsets))
 
 
 def _splice(old: list[Token], new: list[Token], *, exact: bool) -> tuple[int, int] | None:

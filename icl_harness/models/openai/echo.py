@@ -228,7 +228,8 @@ async def _weights(
             return found
     echoes = []
     for end in query.continuations:
-        echoes.append(await weighing.echoes.reply(replace(query, text=query.text + end), lost))
+        text = query.text + end + query.ending
+        echoes.append(await weighing.echoes.reply(replace(query, text=text), lost))
         replies.append(echoes[-1])
     return _echoed(weighing, query, echoes)
 
@@ -265,7 +266,8 @@ def _tokens(weighing: Weighing, query: Query) -> tuple[Candidate, list[Branch]]:
     body = weighing.echoes.request
     assert isinstance(body, IdsBody)
     texts = [query.tail + end for end in ("", *query.continuations)]
-    branches = body.tree.branches(body.node, texts)
+    endings = ["", *[query.ending] * len(query.continuations)]
+    branches = body.tree.branches(body.node, texts, endings=endings)
     return candidate(0, body.ids, branches[0], branches[1:]), branches
 
 
@@ -276,34 +278,49 @@ def _echoed(weighing: Weighing, query: Query, echoes: Sequence[EchoReply]) -> di
     prompts = [reply.tokens for reply in echoes]
     if weighing.served.tree is not None:
         row, branches = _tokens(weighing, query)
-        if [len(tokens) for tokens in prompts] != [len(branch) for branch in branches[1:]]:
-            raise ValueError("the server counts other tokens than were sent")
+        _check_counts(weighing, query, prompts)
         begin = len(branches[1]) - len(row.reads[0])
+        ends = [len(branch) for branch in branches[1:]]
     else:
-        begin = _begin([list(map(itemgetter(0), tokens)) for tokens in prompts], query)
-    sums = [_total(tokens[begin:]) for tokens in prompts]
+        begin, ends = _spans([list(map(itemgetter(0), tokens)) for tokens in prompts], query)
+    sums = [_total(tokens[begin:end]) for tokens, end in zip(prompts, ends, strict=True)]
     if weighing.echoes.sampling.scoring == "choices-normalised":
-        lengths = [len(tokens) - begin for tokens in prompts]
-        sums = [nats / n for nats, n in zip(sums, lengths, strict=True)]
+        sums = [nats / (end - begin) for nats, end in zip(sums, ends, strict=True)]
     return dict(zip(query.choices, sums, strict=True))
+
+
+def _check_counts(
+    weighing: Weighing, query: Query, prompts: Sequence[Sequence[tuple[str, float | None]]]
+) -> None:
+    """Raise `ValueError` where a server gives back other tokens than it was sent."""
+    body = weighing.echoes.request
+    assert isinstance(body, IdsBody)
+    texts = [query.tail + end + query.ending for end in query.continuations]
+    sent = body.tree.branches(body.node, texts)
+    if [len(tokens) for tokens in prompts] != [len(branch) for branch in sent]:
+        raise ValueError("the server counts other tokens than were sent")
 
 
 def _total(tokens: Sequence[tuple[str, float | None]]) -> float:
     return sum(nats or 0.0 for _, nats in tokens)
 
 
-def _begin(prompts: Sequence[list[str]], query: Query) -> int:
-    """Return from which token on choices are weighed: the first that reaches into one, or in which
-    they differ.
+def _spans(prompts: Sequence[list[str]], query: Query) -> tuple[int, list[int]]:
+    """Return from which token on choices are weighed, and up to which each is: from the first that
+    reaches into one, or in which they differ; to the last, or the first of what ends it.
     """
-    reached = []
-    for tokens, end in zip(prompts, query.continuations, strict=True):
-        reached.append(_reached(tokens, query.tail, end))
+    reached, ends = [], []
+    for tokens, written in zip(prompts, query.continuations, strict=True):
+        reached.append(_reached(tokens, query.tail, written + query.ending))
+        end = len(tokens)
+        if query.ending:
+            end = _reached(tokens, query.tail + written, query.ending) + 1
+        ends.append(end)
     same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     begin = min(*reached, sum(1 for _ in same))
-    if begin == 0 or any(len(tokens) <= begin for tokens in prompts):
+    if begin == 0 or any(end <= begin for end in ends):
         raise ValueError("a choice has no tokens of its own, or nothing stands before it")
-    return begin
+    return begin, ends
 
 
 def _reached(tokens: Sequence[str], text: str, end: str) -> int:
