@@ -1,15 +1,27 @@
-"""Free answers: is the answer the target, letter for letter but for its dress?"""
+"""Free answers and options: is the answer the target, but for its dress?"""
 
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Sequence
 
 from icl_harness.examples import Example
 from icl_harness.tasks.scoring.base import UNPARSED, Score, final_answer, first_line, plain
-from icl_harness.tasks.scoring.labels import find_label
+from icl_harness.tasks.scoring.cues import Cue
+from icl_harness.tasks.scoring.dress import plain_dress
+from icl_harness.tasks.scoring.final_text import final_text
+from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
+from icl_harness.tasks.scoring.lists import are_items, bracket_row, list_words
 from icl_harness.tasks.scoring.numbers import lone_number, only_number, parse_number, shown
+from icl_harness.tasks.scoring.options import option_of
 
-_OPTION = re.compile(r"\([a-z]\)")
+_OPTION = re.compile(r"\([A-Za-z]\)")
+_HEADING = re.compile(
+    r"\W{0,8}(?:(?:so|therefore|thus|the|my|final|correct|best)\W+){0,4}(?:answer|option|choice"
+    r"|label|conclusion)\W{0,3}(?:is|are)?\W{0,8}",
+    re.IGNORECASE,
+)
 
 
 def exact_match(answer: str, example: Example) -> Score:
@@ -20,33 +32,136 @@ def exact_match(answer: str, example: Example) -> Score:
 
 
 def final_match(answer: str, example: Example) -> Score:
-    """The same for an answer that may reason first: what follows its last "final answer is" (or its
-    only line).
+    """The same for an answer that may reason first: what its final answer names.
 
-    Options match by their letter: "(B)", "B", "b)" and "(B) a robin" are one answer. Other choices,
-    such as yes and no, match as labels do, and targets that are numbers as numbers: "8 fruits" is
-    8. Several lines without a final answer are not parsed, nor is one that holds several numbers.
+    Choices match as labels do: "(B)", "B", "b)", "(B) a robin" and, where the input lists the
+    options, "a robin" are one answer. Targets that are numbers match as numbers: "8 fruits" is 8.
+    Of several words how they are listed does not matter. Several lines without a final answer are
+    not parsed, unless the first or the last of them is nothing but an answer.
     """
-    marked = final_answer(answer)
-    said = answer.strip() if marked is None else marked
-    if "\n" in said:
-        return UNPARSED
-    target = plain(example.target)
-    if _OPTION.fullmatch(target):
-        option = re.match(r"(?:option\s+)?\(?([a-z])(?:\)|[.:]|$)", plain(said))
-        return (
-            Score(f"({option[1].upper()})", float(f"({option[1]})" == target))
-            if option
-            else UNPARSED
-        )
-    if example.choices:
-        label = find_label(said, example.choices)
+    choices = _choices(example)
+    if choices:
+        label = _read_choice(answer, choices, example.input)
         return UNPARSED if label is None else Score(label, float(label == example.target))
     gold = only_number(example.target)
     if gold is not None:
+        marked = final_answer(answer)
+        said = answer.strip() if marked is None else marked
+        if "\n" in said:
+            return UNPARSED
         number = lone_number(said) if marked is None else parse_number(said)
         return UNPARSED if number is None else Score(shown(number), float(number == gold))
+    return _free(answer, example)
+
+
+def _choices(example: Example) -> Sequence[str]:
+    """The example's choices; all letters where it has none but its target is one in parentheses."""
+    if example.choices or not _OPTION.fullmatch(example.target):
+        return example.choices
+    is_upper = example.target.isupper()
+    letters = string.ascii_uppercase if is_upper else string.ascii_lowercase
+    return tuple(f"({letter})" for letter in letters)
+
+
+def _read_choice(answer: str, choices: Sequence[str], text: str) -> str | None:
+    """Return the choice that is marked last before the next problem; without a mark, the one that
+    the only line, else the first or last line, is.
+    """
+    lines = [line.strip() for line in plain_dress(answer).split("\n")]
+    lines = [line for line in lines if line]
+    marked: Reading | None = None
+    below_heading = False
+    for i, line in enumerate(lines):
+        if NEXT_PROBLEM.match(line) and marked:
+            lines = lines[:i]
+            break
+        reading = _read(line, choices, text)
+        is_answer = reading.cue is Cue.MARKED or (below_heading and reading.is_about_labels)
+        if is_answer and len(lines) > 1:
+            marked = reading
+        below_heading = _HEADING.fullmatch(line) is not None
+    if marked is not None:
+        return marked.label
+    return _unmarked_choice(lines, choices, text)
+
+
+def _read(line: str, choices: Sequence[str], text: str) -> Reading:
+    """Read a line by the choices, else by the words that the input gives for them."""
+    reading = read_line(line, choices)
+    if reading.is_about_labels and reading.label is not None:
+        return reading
+    marked = final_text(line)
+    label = option_of(line if marked is None else marked, text, choices)
+    if label is None:
+        return reading
+    return Reading(label, Cue.MARKED, is_whole=marked is None)
+
+
+def _unmarked_choice(lines: Sequence[str], choices: Sequence[str], text: str) -> str | None:
+    if not lines:
+        return None
+    if len(lines) == 1:
+        return _read(lines[0], choices, text).label
+    readings = [_read(line, choices, text) for line in (lines[0], lines[-1])]
+    others = [read_line(line, choices).cue for line in lines[:-1]]
+    found = set()
+    if readings[0].is_whole:
+        found.add(readings[0].label)
+    if _concludes(lines[-1], readings[1], Cue.OPENS in others):
+        found.add(readings[1].label)
+    return found.pop() if len(found) == 1 else None
+
+
+def _concludes(line: str, reading: Reading, is_listing: bool) -> bool:
+    """Return whether the last line of an answer without a mark is one: "Therefore, (C)."."""
+    if reading.label is None or reading.is_whole:
+        return reading.is_whole
+    if reading.cue is Cue.OPENS:
+        return not is_listing
+    if reading.cue is Cue.CONCLUDED:
+        return True
+    said_last = plain(line).rstrip(")").endswith(reading.label.strip("()").casefold())
+    return reading.cue is Cue.SAID and said_last
+
+
+def _free(answer: str, example: Example) -> Score:
+    """Compare words, or a row of brackets, that stand as the final answer."""
+    marked = final_text(answer)
+    said = answer.strip() if marked is None else marked
+    if not re.search(r"\w", example.target):
+        return _compare_brackets(said, example.target, is_marked=marked is not None)
+    n_words = len(example.target.split())
+    if n_words > 1 and ("\n" not in said or are_items(said)):
+        return _compare_lists(said, example)
+    if "\n" in said:
+        if marked is None:
+            return UNPARSED
+        said = first_line(said)
     return _compare(said, example)
+
+
+def _compare_brackets(said: str, target: str, is_marked: bool) -> Score:
+    lines = [line for line in said.split("\n") if line.strip()]
+    rows = [bracket_row(line, is_marked) for line in lines]
+    if len(rows) > 1 and not is_marked:  # a line of its own: the last, else the first
+        alone = [row for row in (rows[-1], rows[0]) if row]
+        rows = [row for row, line in zip(rows, lines, strict=True) if not re.search(r"\w", line)]
+        rows = [row for row in rows[-1:] if row in alone]
+    row = next((row for row in rows if row), "")
+    if not row:
+        return UNPARSED
+    return Score(" ".join(row), float(row == re.sub(r"[\s,]", "", target)))
+
+
+def _compare_lists(said: str, example: Example) -> Score:
+    """Compare several words, as they are or as a list."""
+    as_said = _compare(" ".join(said.split()), example)
+    if as_said.value == 1.0:
+        return as_said
+    words = list_words(said)
+    if not words:
+        return UNPARSED
+    return Score(words, float(_key(words) == _key(list_words(example.target))))
 
 
 def _compare(said: str, example: Example) -> Score:

@@ -162,10 +162,10 @@ def test_a_number_that_is_not_said_clearly_is_unparsed(answer: str) -> None:
     assert final_match(answer, example("8")) == Score(None, 0.0)
 
 
-def test_a_choice_that_is_denied_is_unparsed() -> None:
-    assert final_match(
-        "The final answer is not valid", example("valid", ("valid", "invalid"))
-    ) == Score(None, 0.0)
+def test_a_choice_that_is_denied_is_its_negation_where_there_is_one() -> None:
+    answer = "The final answer is not valid"
+    assert final_match(answer, example("valid", ("valid", "invalid"))) == Score("invalid", 0.0)
+    assert final_match(answer, example("valid", ("valid", "sound"))) == Score(None, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,10 @@ def test_the_label_an_answer_begins_with_counts_before_those_it_argues_about() -
     assert scored("neutral, not positive", "neutral", MOODS) == Score("neutral", 1.0)
 
 
-def test_only_the_first_line_counts() -> None:
+def test_the_first_line_counts_unless_it_says_nothing() -> None:
     assert scored("negative\npositive", "positive", MOODS) == Score("negative", 0.0)
-    assert scored("well\npositive", "positive", MOODS).parsed is None
+    assert scored("well\npositive", "positive", MOODS) == Score("positive", 1.0)
+    assert scored("unknown\nSentence: x\nSentiment: positive", "positive", MOODS).parsed is None
 
 
 def test_labels_that_differ_in_case_or_punctuation_alone_are_told_apart_by_exact_form() -> None:
@@ -106,7 +107,7 @@ def test_a_label_of_one_letter_counts_as_the_whole_line_or_after_a_cue(answer: s
 
 @pytest.mark.parametrize(
     "answer",
-    ["I cannot give a label", "a", "b.", "A company grew.", "This is a good sign",
+    ["I cannot give a label", "A company grew.", "This is a good sign",
      "Sentiment: A mixed bag",
      "Grade A stock", "It is A or B", "Options: A, B, C", "It is not B.", "I don't think it is B.",
      "Answer: A-rated", "It is A's turn", "Vitamin C", "The answer is C++", "it is a"],

@@ -1,0 +1,60 @@
+"""Answers that are several words or a row of brackets, however they are listed.
+
+In: a text and the target. Out: the words or brackets that it lists. Not read: items that a sentence
+is wound around ("first comes apple, which …").
+"""
+
+from __future__ import annotations
+
+import re
+
+from icl_harness.tasks.scoring.base import plain
+
+_ENUMERATOR = re.compile(r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$)|^\s*[-*•]\s", re.MULTILINE)
+_SEPARATOR = re.compile(r"\s*(?:->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—](?=\s))+\s*")
+_QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\$")
+_LEADS = re.compile(
+    r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are)\b"
+    r"[^:\n]{0,40}:|.{0,80}?\b(?:order|list|sorted|words|alphabetically)\b.{0,40}?\b(?:is|are)\b:?)\s",
+    re.IGNORECASE,
+)
+_JSON_KEY = re.compile(r"[\"']\w+[\"']\s*:\s*(?=\[)")
+_BRACKETS = r"[\[\](){}<>]"
+_ONLY_BRACKETS = re.compile(rf"{_BRACKETS}+")
+
+
+def list_words(text: str) -> str:
+    """Return the words of a list, parted by single spaces: one a line, numbered, between commas,
+    semicolons or arrows, in brackets or quotes, with "and" before the last.
+    """
+    text = _JSON_KEY.sub(" ", text)
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and lines[0].rstrip(" *_").endswith(":"):
+        lines = lines[1:]
+    text = _LEADS.sub("", "\n".join(lines))
+    text = _ENUMERATOR.sub(" , ", text)
+    text = _QUOTES.sub(" ", text)
+    text = re.sub(r"[,;]?\s(?:and|&amp;)\s(?=[^\s]+[\s.]*$)", ", ", text)
+    text = _SEPARATOR.sub(" ", text)
+    return plain(" ".join(text.split()))
+
+
+def are_items(text: str) -> bool:
+    """Return whether several lines are the items of a list: a few words each."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if lines and lines[0].rstrip(" *_").endswith(":"):
+        lines = lines[1:]
+    return bool(lines) and all(len(line.split()) <= 4 for line in lines)
+
+
+def bracket_row(text: str, is_marked: bool) -> str:
+    """Return the brackets of a text: all of it, or those that it begins or ends with."""
+    text = re.sub(r"\\(?:text|mathrm|left|right)\b\s?|\\[dt]?quad|\$\$?|\\(?=[{}])", " ", text)
+    text = re.sub(r"[\s,\"'“”‘’`*_]|\band\b", "", text).strip(".。")
+    if _ONLY_BRACKETS.fullmatch(text):
+        return text
+    begins = re.match(rf"{_BRACKETS}+", text)
+    if is_marked and begins:
+        return begins[0]
+    ends = re.search(rf"(?<!{_BRACKETS}){_BRACKETS}+$", text[-200:])
+    return ends[0] if ends else ""
