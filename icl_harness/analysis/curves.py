@@ -1,8 +1,9 @@
 """Curves: records in, one row a cell's draws together out. Works on a run that has not finished.
 
 A failed, refused or overflown request is missing: it is counted and does not enter the score. An
-answer that cannot be parsed is wrong, and counted. Left out: differences between curves (compare)
-and pictures (plots).
+answer that cannot be parsed is wrong, and counted. `n_cut` counts the answers that the limit on
+tokens cut, or that broke off in a thought; those whose end decides are unparsed, or failed where
+there is none. Left out: differences between curves (compare) and pictures (plots).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 POINT = [name for name in CELL if name != "draw"]  # what names a point of a curve
 INTERVAL = ["value", "ci_low", "ci_high"]
-COUNTS = ["n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_overflow"]
+COUNTS = [
+    "n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_cut", "n_overflow"
+]  # fmt: skip
 TOKENS = ["prompt", "cached", "cache_write", "completion", "reasoning"]
 MEANS = ["shots_used", *(f"{kind}_tokens" for kind in TOKENS)]
 COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
@@ -64,6 +67,7 @@ def curves(
             "n_failed": groups["is_failed"].sum(),
             "n_refused": groups["is_refused"].sum(),
             "n_unparsed": groups["is_unparsed"].sum(),
+            "n_cut": groups["is_cut"].sum(),
             "n_overflow": groups["is_overflow"].sum(),
             "n_lost": groups["n_lost"].sum(),
         }
@@ -112,6 +116,7 @@ def _numbered(records: pd.DataFrame) -> pd.DataFrame:
         "is_refused": table["status"] == "refused",
         "is_overflow": table["status"] == "overflow",
         "is_unparsed": unparsed,
+        "is_cut": table.get("cut", pd.Series(False, index=table.index)).astype(bool),
         "is_priced": ok & numbers["cost_usd"].notna(),
     }
     return table.assign(**numbers, **flags)

@@ -19,6 +19,8 @@ def about_record(record: StoredRecord, n_cells: int, *, in_template: bool) -> It
     if n_cells > 1:
         notes.append(f"{n_cells - 1} other cells asked it too: --shots, --draw, --mode … choose")
     yield f"\n[{'; '.join(notes)}]"
+    if record.whole is not None:
+        yield f"[the model wrote {record.whole!r}]"
     yield f"[{_answer(record)}]"
 
 
@@ -26,6 +28,7 @@ def _answer(record: StoredRecord) -> str:
     gold = "gold not stored" if record.target is None else f"gold {record.target!r}"
     if record.status != "ok":
         return f"{record.status}; {gold}"
+    cut = ", cut by the limit on tokens" if record.cut else ""
     parsed = "not parsed" if record.parsed is None else f"parsed {record.parsed!r}"
     score = "no score" if record.score is None else f"score {record.score:g}"
-    return f"answer {record.answer!r}; {parsed}; {gold}; {score}"
+    return f"answer {record.answer!r}{cut}; {parsed}; {gold}; {score}"

@@ -145,6 +145,9 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood
+    # what the model wrote, where thoughts or a stop string were taken off: more than `text`
+    whole: str | None = None
+    cut: bool = False  # the limit on tokens ended it, or a thought in it was not ended
     # requests for it that broke off once they were sent: the provider may have charged for them
     n_lost: int = 0
     # its number in the batch of a token: struck out in the ledger once this is stored
@@ -229,6 +232,20 @@ def weights_of(description: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def truncate_at_stop(text: str, stop: Sequence[str]) -> str:
-    """Return `text` up to the first stop string, for back ends that do not stop there."""
-    cut = min((i for s in stop if (i := text.find(s)) >= 0), default=len(text))
-    return text[:cut]
+    """Return `text` up to the first stop string."""
+    return text[: stop_place(text, stop)]
+
+
+def stop_place(text: str, stop: Sequence[str]) -> int | None:
+    """Return where the first stop string of a text begins; None where none ends it.
+
+    One of white space alone counts after the answer's first word: many models begin with line ends.
+    """
+    first_word = len(text) - len(text.lstrip())
+    places = [text.find(s, 0 if s.strip() else first_word) for s in stop]
+    return min((place for place in places if place >= 0), default=None)
+
+
+def visible_stops(stop: Sequence[str]) -> tuple[str, ...]:
+    """Return the stop strings that no line end before an answer can be."""
+    return tuple(s for s in stop if s.strip())

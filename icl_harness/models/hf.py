@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError
+from icl_harness.models.answer_text import opens_thought, written
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping
@@ -143,6 +144,10 @@ class HfModel(Model):
                 yield batch
                 await asyncio.sleep(0)
 
+    def limit(self, sampling: Sampling) -> int:
+        """Return the most tokens that an answer may take, with its room for thoughts."""
+        return sampling.max_tokens + self._options.reasoning_tokens
+
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision, the number of parameters, what the weights
         are, and in which way (ways.py) rows branch from a prefix, with the reason where it is not
@@ -213,6 +218,7 @@ class HfModel(Model):
         ids = reading.tree.ids(reading.node)
         greedy = sampling.temperature == 0
         window = self.capabilities.context_window
+        sampling = replace(sampling, max_tokens=self.limit(sampling))
         groups = grouping.group(reading.tree, reading.node, queries, grouping.by_tail, reading.tail)
         for group in groups:
             misfit = grouping.misfit(len(group.branch), sampling.max_tokens, window)
@@ -230,7 +236,7 @@ class HfModel(Model):
         for done in in_batches(
             self._prefix, ids, rows, limit, solve, _halves, n_new=n_new, copies=copies
         ):
-            yield _written_answers(done, kept=self._keeps)
+            yield _written_answers(done, sampling, kept=self._keeps)
 
     def _written(self, sampling: Sampling, batch: Sequence[_Row]) -> list[list[Generated]]:
         """Return for each row what was generated for each request."""
@@ -239,8 +245,9 @@ class HfModel(Model):
         only = 1 if sampling.temperature == 0 else None
         wanted: list[Continuation] = []
         for i, row in enumerate(batch):
+            opened = opens_thought(row.group.tail.text)
             for query in row.group.queries[:only]:
-                wanted.append(Continuation(i, query.seed, row.twig.own[-1]))
+                wanted.append(Continuation(i, query.seed, row.twig.own[-1], opened))
         twigs = [row.twig for row in batch]
         made = iter(generate(self._prefix, twigs, wanted, sampling, self._ends, self._texts))
         found: list[list[Generated]] = []
@@ -292,7 +299,7 @@ def _halves(row: _Row) -> list[_Row]:
     return [_Row(row.group.with_queries(part), row.twig) for part in parts]
 
 
-def _written_answers(done: Done, *, kept: bool) -> list[Answer]:
+def _written_answers(done: Done, sampling: Sampling, *, kept: bool) -> list[Answer]:
     """Return the answers of a batch; its results are a list of `Generated` per row, one for each
     request.
 
@@ -304,14 +311,15 @@ def _written_answers(done: Done, *, kept: bool) -> list[Answer]:
     seconds = done.seconds / len(done.rows)
     answers: list[Answer] = []
     for row, texts in zip(done.rows, done.results, strict=True):
-        twig = row.twig
+        twig, opened = row.twig, opens_thought(row.group.tail.text)
         for query, one in zip(row.group.queries, texts, strict=True):
             usage = Usage(
                 prompt_tokens=twig.n_shared + len(twig.own),
                 cached_tokens=twig.n_shared if kept else 0,
                 completion_tokens=one.n_tokens,
             )
-            answer = Answer(query_id=query.id, sample=query.sample, text=one.text, usage=usage)
+            blank = Answer(query_id=query.id, sample=query.sample, text="", usage=usage)
+            answer = written(blank, one.text, sampling, is_cut=one.cut, opened=opened)
             answers.append(replace(answer, latency_s=seconds))
     return answers
 

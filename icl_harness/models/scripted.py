@@ -5,17 +5,11 @@ for them.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 from icl_harness.errors import AccountError, ContextOverflow, ProviderError
-from icl_harness.models.base import (
-    Answer,
-    Capabilities,
-    Model,
-    Sampling,
-    Status,
-    Usage,
-    truncate_at_stop,
-)
+from icl_harness.models.answer_text import answered
+from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query
 
 
@@ -44,7 +38,9 @@ class ScriptedModel(Model):
         words = len(node.text.split())
         for query in queries:
             try:
-                text = truncate_at_stop(self.reply(Prompt(node, query)), sampling.stop)
+                text = self.reply(Prompt(node, query))
+                blank = Answer(query_id=query.id, sample=query.sample, text="", latency_s=0.0)
+                found = answered(blank, text, sampling.stop)
             except AccountError:
                 raise
             except ProviderError as error:
@@ -56,13 +52,9 @@ class ScriptedModel(Model):
             usage = Usage(
                 prompt_tokens=words + len(query.tail.split()),
                 cached_tokens=0,
-                completion_tokens=len(text.split()),
+                completion_tokens=len((found.text or "").split()),
             )
-            yield [
-                Answer(
-                    query_id=query.id, sample=query.sample, text=text, usage=usage, latency_s=0.0
-                )
-            ]
+            yield [replace(found, usage=usage)]
 
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the words of the prefix plus those of `query`."""

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from icl_harness.errors import AccountError
+from icl_harness.models.answer_text import read_answer, written
 from icl_harness.models.base import (
     Answer,
     Capabilities,
@@ -26,7 +27,7 @@ from icl_harness.models.base import (
     Sampling,
     Status,
     Usage,
-    truncate_at_stop,
+    visible_stops,
 )
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping, trie
@@ -61,15 +62,20 @@ class Output:
     cached_tokens: int
     seconds: float
     failed: bool
+    cut: bool = False  # the limit on tokens ended it
+    stopped: bool = False  # a stop string did
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A group of requests alike, what to ask the engine for it, and how to read its outputs."""
+    """A group of requests alike, what to ask the engine for it, and how to read its outputs.
+    `again`: the job to do instead, where a stop string came too early.
+    """
 
     group: Group
     requests: list[Request]
     read: Callable[[Sequence[Output]], list[Answer]]
+    again: Callable[[Sequence[Output]], Job | None] = lambda outputs: None
 
 
 class VllmModel(Model):
@@ -116,13 +122,28 @@ class VllmModel(Model):
         jobs = self._generated if sampling.scoring == "generate" else self._chosen
         shared = ids.tolist()  # once: all prompts hold the same int objects
         for call in in_calls(jobs(node, ids, queries, sampling), MAX_IDS):
-            requests = list(chain.from_iterable(job.requests for job in call))
-            outputs = iter(self._call(shared, requests))
-            answers: list[Answer] = []
-            for job in call:
-                answers += read(job, [next(outputs) for _ in job.requests])
-            yield answers
-            await asyncio.sleep(0)
+            while call:
+                answers, call = self._done(shared, call)
+                yield answers
+                await asyncio.sleep(0)
+
+    def _done(self, ids: list[int], call: Sequence[Job]) -> tuple[list[Answer], list[Job]]:
+        """Return the answers of jobs, and the jobs to do in the place of those without."""
+        requests = list(chain.from_iterable(job.requests for job in call))
+        outputs = iter(self._call(ids, requests))
+        answers, others = list[Answer](), list[Job]()
+        for job in call:
+            found = [next(outputs) for _ in job.requests]
+            again = job.again(found)
+            if again is None:
+                answers += read(job, found)
+            else:
+                others.append(again)
+        return answers, others
+
+    def limit(self, sampling: Sampling) -> int:
+        """Return the most tokens that an answer may take, with its room for thoughts."""
+        return sampling.max_tokens + self._options.reasoning_tokens
 
     def describe(self) -> dict[str, Any]:
         """Return library versions, device, precision and what the weights are."""
@@ -140,8 +161,7 @@ class VllmModel(Model):
         self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling
     ) -> Iterator[Job]:
         """Yield a job per distinct text at temperature 0, else per request."""
-        from icl_harness.models.local.vllm_open import generating
-
+        sampling = replace(sampling, max_tokens=self.limit(sampling))
         window, greedy = self.capabilities.context_window, sampling.temperature == 0
         for group in grouping.group(
             self._tree, node, queries, grouping.by_tail, grouping.text_tail
@@ -152,9 +172,39 @@ class VllmModel(Model):
                 continue
             branch = group.branch.opened(ids)
             for same in [group.queries] if greedy else [[query] for query in group.queries]:
-                one = Group(group.tail, branch, same)
-                request = Request(branch, generating(sampling, same[0].seed))
-                yield Job(one, [request], partial(self._written, one, sampling))
+                yield self._job(Group(group.tail, branch, same), sampling, sampling.stop)
+
+    def _job(self, group: Group, sampling: Sampling, stop: tuple[str, ...]) -> Job:
+        """Return the job of a text to generate; `stop` is what the engine is told to stop at."""
+        from icl_harness.models.local.vllm_open import generating
+
+        params = generating(replace(sampling, stop=stop), group.queries[0].seed)
+        read, again = partial(self._written, group, sampling), None
+        if stop:
+            again = partial(self._again, group, sampling, stop)
+        request = Request(group.branch, params)
+        return Job(group, [request], read, again or (lambda outputs: None))
+
+    def _again(
+        self, group: Group, sampling: Sampling, stop: tuple[str, ...], outputs: Sequence[Output]
+    ) -> Job | None:
+        """Return the same job with fewer stop strings, where one came before the answer: in a
+        thought, or in line ends before the first word. None where it is done.
+        """
+        [one] = outputs
+        if one.failed or not one.stopped:
+            return None
+        reading = read_answer(self._text(group, one), sampling.stop)
+        if reading.stopped:
+            return None
+        visible = visible_stops(stop)
+        fewer = () if reading.is_open or visible == stop else visible
+        return self._job(group, sampling, fewer)
+
+    def _text(self, group: Group, output: Output) -> str:
+        """Return the text of an output, as it reads after the prompt's last token."""
+        [text] = self._texts.of([group.branch.own[-1]], [output.ids])
+        return text
 
     def _chosen(
         self, node: Node, ids: Ids, queries: Sequence[Query], sampling: Sampling
@@ -183,18 +233,15 @@ class VllmModel(Model):
             yield Job(group, requests, partial(_weighed, group, odds, normalised))
 
     def _written(self, group: Group, sampling: Sampling, outputs: Sequence[Output]) -> list[Answer]:
-        """Return the answers of a text that was generated. Its text reads as after the prompt's
-        last token.
-        """
+        """Return the answers of a text that was generated."""
         [one] = outputs
-        [text] = self._texts.of([group.branch.own[-1]], [one.ids])
         usage = Usage(
             prompt_tokens=len(group.branch),
             cached_tokens=one.cached_tokens,
             completion_tokens=len(one.ids),
         )
-        text = truncate_at_stop(text, sampling.stop)
-        return group.answers(Answer(query_id="", text=text, usage=usage, latency_s=one.seconds))
+        blank = Answer(query_id="", text="", usage=usage, latency_s=one.seconds)
+        return group.answers(written(blank, self._text(group, one), sampling, is_cut=one.cut))
 
     def _call(self, ids: list[int], requests: Sequence[Request]) -> list[Output]:
         """Ask the engine, which blocks until it has answered them all. `ids` are the node's."""
@@ -280,4 +327,6 @@ def _output(output: Any, seconds: float) -> Output:
         cached_tokens=output.num_cached_tokens or 0,
         seconds=seconds,
         failed=one.finish_reason in ("abort", "error"),
+        cut=one.finish_reason == "length",
+        stopped=isinstance(one.stop_reason, str),
     )

@@ -85,7 +85,8 @@ def _parquet_type(name: str) -> pa.DataType:
         return pa.int64()
     if name in REAL:
         return pa.float64()
-    others: dict[str, pa.DataType] = {"reused": pa.bool_(), "shot_ids": pa.list_(pa.string())}
+    others: dict[str, pa.DataType] = {"shot_ids": pa.list_(pa.string())}
+    others |= dict.fromkeys(("reused", "cut"), pa.bool_())
     return others.get(name, pa.string())
 
 

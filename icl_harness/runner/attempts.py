@@ -17,9 +17,9 @@ from icl_harness.examples import Example, content_hash
 from icl_harness.models.base import Answer, Model, spent_tokens
 from icl_harness.prompts.tree import Node
 from icl_harness.runner.asking import responses
+from icl_harness.runner.cut_answers import score_answer
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.groups import Key
-from icl_harness.runner.recording import apply_scorer
 from icl_harness.runner.schedule import Bundle
 from icl_harness.runner.scopes import bank_scope
 from icl_harness.store.bank import (
@@ -127,7 +127,7 @@ class _Making:
         score = Score(parsed=None, value=0.0)
         if answer.text is not None:
             reward = self.task.reward or self.task.scorer
-            score = apply_scorer(self.task, reward, answer.text, example)
+            score = score_answer(self.task, reward, answer.text, example, is_cut=answer.cut)
         return Attempt(
             id=answer.query_id,
             sample=answer.sample,
@@ -143,4 +143,6 @@ class _Making:
             cost_usd=answer.usage.cost_usd,
             failed=answer.status == "failed",
             item="{}-{}".format(*answer.place) if answer.place else None,
+            whole=answer.whole,
+            cut=answer.cut,
         )

@@ -110,11 +110,13 @@ def split_answer(
     for i, query in enumerate(request.members):
         found = texts[i]
         text = answer.text if found is None else truncate_at_stop(found, stop)
+        whole = answer.whole if found is None else answer.whole or answer.text
         own = replace(
             answer,
             query_id=query.id,
             sample=query.sample,
             text=text,
+            whole=whole,
             usage=usages[i],
             n_lost=lost[i],
         )

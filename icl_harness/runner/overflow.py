@@ -76,7 +76,7 @@ class Fitting:
             return True
         turns = self._with_own_turns(bundle, k)
         if turns:
-            return max(turns) + _answer_tokens(bundle.sampling) <= window
+            return max(turns) + self._room(bundle.sampling) <= window
         return tokens + self._reserved_tokens(bundle, k) <= window
 
     def _with_own_turns(self, bundle: Bundle, k: int) -> list[int]:
@@ -99,7 +99,11 @@ class Fitting:
         texts = [_longest_text(request, sampling) for request in bundle.requests(k)]
         if texts != self._reserved[0]:
             self._reserved = texts, self._longest_tokens(bundle.path, texts)
-        return self._reserved[1] + _answer_tokens(sampling)
+        return self._reserved[1] + self._room(sampling)
+
+    def _room(self, sampling: Sampling) -> int:
+        """Return the tokens that a written answer may take."""
+        return self.model.limit(sampling) if sampling.scoring == "generate" else 0
 
     def _longest_tokens(self, path: PromptPath, texts: Sequence[str]) -> int:
         root = path.node(0)
@@ -118,11 +122,6 @@ def _text_and_choice(request: Request, sampling: Sampling) -> str:
     if sampling.scoring == "generate":
         return query.text
     return query.text + max(query.continuations, key=len, default="") + query.ending
-
-
-def _answer_tokens(sampling: Sampling) -> int:
-    """Return the tokens that a written answer may take."""
-    return sampling.max_tokens if sampling.scoring == "generate" else 0
 
 
 def refuse_overflow(experiment: Experiment) -> None:

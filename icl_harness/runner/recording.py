@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from icl_harness.errors import SpecError
 from icl_harness.examples import Example
 from icl_harness.models.base import Answer, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query
+from icl_harness.runner.cut_answers import score_answer
 from icl_harness.runner.groups import Request, split_answer
 from icl_harness.store.records import Record, StoredAnswer
-from icl_harness.tasks.scoring import Score, Scorer
 from icl_harness.tasks.task import Task
 
 
@@ -95,24 +94,6 @@ def add_usage(one: Usage, other: Usage) -> Usage:
     return Usage(**sums)
 
 
-def apply_scorer(task: Task, scorer: Scorer, answer: str, example: Example) -> Score:
-    """Return the score of an answer. Raises `SpecError` in the task's name, as a scorer may be a
-    user's code.
-    """
-    try:
-        score = scorer(answer, example)
-    except Exception as error:
-        raise SpecError(
-            f"task {task.name}: its scorer fails on the answer to {example.id} "
-            f"({type(error).__name__}, {error})."
-        ) from error
-    if not isinstance(score, Score):
-        raise SpecError(
-            f"task {task.name}: its scorer returns a {type(score).__name__}, not a Score."
-        )
-    return score
-
-
 def _prompt(node: Node, request: Request, query: Query) -> Prompt:
     """Return the prompt that a member of a group was sent in: the text is the whole group's."""
     return Prompt(node, replace(request.query, id=query.id, sample=query.sample))
@@ -122,7 +103,7 @@ def _scored(task: Task, prompt: Prompt, answer: Answer, examples: Mapping[str, E
     if answer.text is None:
         return Record(prompt=prompt, answer=answer)
     example = examples[answer.query_id]
-    score = apply_scorer(task, task.scorer, answer.text, example)
+    score = score_answer(task, task.scorer, answer.text, example, is_cut=answer.cut)
     nats = (answer.logprobs or {}).get(example.target)
     gold_nll = None if nats is None else -nats
     return Record(
@@ -141,5 +122,11 @@ def _copy(query: Query, known: StoredAnswer, examples: Mapping[str, Example]) ->
     if known.gold_nll is not None and known.query_id in examples:
         logprobs = {examples[known.query_id].target: -known.gold_nll}
     return Answer(
-        query_id=query.id, sample=query.sample, text=known.answer, usage=usage, logprobs=logprobs
+        query_id=query.id,
+        sample=query.sample,
+        text=known.answer,
+        usage=usage,
+        logprobs=logprobs,
+        whole=known.whole,
+        cut=known.cut,
     )

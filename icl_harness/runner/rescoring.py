@@ -17,13 +17,14 @@ from typing import Any
 
 from icl_harness.errors import DataError, SpecError, StoreError, TemplateError
 from icl_harness.examples import Example
+from icl_harness.models.answer_text import read_answer
 from icl_harness.models.base import Capabilities
 from icl_harness.models.scripted import ScriptedModel
 from icl_harness.prompts.template import load_template
 from icl_harness.runner.banks import bank_name
+from icl_harness.runner.cut_answers import apply_scorer, score_answer
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.provenance import scoring_hash, wording_hash
-from icl_harness.runner.recording import apply_scorer
 from icl_harness.runner.scopes import cell_of
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import PASSING_REWARD, bank_file, bank_files, read_bank
@@ -54,7 +55,8 @@ def rescore(folder: Path) -> Rescoring:
         wording = header.get("wording")
         if wording is None:
             wording = _adopt(store, header)
-        n_scored, new = _scores(store, tasks)
+        is_written = header["spec"].get("scoring", "generate") == "generate"
+        n_scored, new = _scores(store, tasks, is_written=is_written)
         scoring = {name: scoring_hash(task) for name, task in tasks.items()}
         metrics = {name: task.metric.name for name, task in tasks.items()}
         before = header.get("scoring") or header.get("prompts", {})
@@ -72,10 +74,14 @@ def _level(task: Task) -> dict[str, Any]:
     return {**task.metric.describe(), "chance": task.chance}
 
 
-def _scores(store: RunStore, tasks: Mapping[str, Task]) -> tuple[int, list[NewScore]]:
-    """Return how many answers were scored, and the scores that are not what they were."""
+def _scores(
+    store: RunStore, tasks: Mapping[str, Task], *, is_written: bool
+) -> tuple[int, list[NewScore]]:
+    """Return how many answers were scored, and the scores that are not what they were.
+    `is_written`: models wrote them, so that they are read anew out of all that was written.
+    """
     examples: dict[str, Example] = {}
-    known: dict[str, Score] = {}  # answer -> its score, of one query
+    known: dict[tuple[str, bool], Score] = {}  # answer, whether it was cut -> score, of one query
     n_scored, new = 0, list[NewScore]()
     cells, query = ("", ""), ""
     for text in store.scored_texts():
@@ -84,13 +90,20 @@ def _scores(store: RunStore, tasks: Mapping[str, Task]) -> tuple[int, list[NewSc
             examples, query = store.queries(*cells), ""
         if text.key[1] != query:
             query, known = text.key[1], {}
-        if text.answer not in known:
-            task = tasks[text.task]
-            known[text.answer] = apply_scorer(task, task.scorer, text.answer, examples[query])
-        score = known[text.answer]
+        task = tasks[text.task]
+        written = text.answer if text.whole is None else text.whole
+        answer, is_cut = text.answer, bool(text.cut)
+        if is_written and text.per_request == 1 and not text.model.startswith("baseline/"):
+            reading = read_answer(written, task.stop)
+            answer, is_cut = reading.answer, is_cut and not reading.stopped
+        if (answer, is_cut) not in known:
+            score = score_answer(task, task.scorer, answer, examples[query], is_cut=is_cut)
+            known[answer, is_cut] = score
+        score = known[answer, is_cut]
         n_scored += 1
-        if (score.parsed, score.value) != (text.parsed, text.score):
-            new.append(NewScore(text.key, score.parsed, score.value))
+        if (score.parsed, score.value, answer) != (text.parsed, text.score, text.answer):
+            whole = None if written == answer else written
+            new.append(NewScore(text.key, score.parsed, score.value, answer, whole))
     return n_scored, new
 
 

@@ -23,7 +23,7 @@ USAGE = (
 KEY = ("cell", "query_id", "sample")
 REPLACED = (
     "node", "query_text", "shots_used", "status", "answer", "found", "parsed", "score", "gold_nll",
-    "error", "reused", *USAGE[:-1], "latency_s",
+    "error", "reused", *USAGE[:-1], "latency_s", "cut", "whole", "rest",
 )  # fmt: skip
 ALL = (*KEY, *REPLACED, "cost_usd", "n_lost")
 
@@ -65,6 +65,8 @@ class StoredAnswer(NamedTuple):
     gold_nll: float | None
     usage: Usage
     found: bool = True
+    whole: str | None = None
+    cut: bool = False
 
 
 class Outcome(NamedTuple):
@@ -80,7 +82,9 @@ class Outcome(NamedTuple):
 
 
 class StoredRecord(NamedTuple):
-    """A record as `icl show` prints it: `text` is the whole prompt, `target` the gold answer."""
+    """A record as `icl show` prints it: `text` is the whole prompt, `target` the gold answer,
+    `whole` what the model wrote, where that is more than the answer.
+    """
 
     cell: Cell
     text: str
@@ -89,6 +93,8 @@ class StoredRecord(NamedTuple):
     parsed: str | None
     score: float | None
     target: str | None
+    whole: str | None = None
+    cut: bool = False
 
 
 def add_records(db: sqlite3.Connection, cell: int, records: Sequence[Record]) -> None:
@@ -100,11 +106,31 @@ def add_records(db: sqlite3.Connection, cell: int, records: Sequence[Record]) ->
     for record in records:
         query_text = text_id(db, record.prompt.query.text)
         where = (cell, record.answer.query_id, record.answer.sample)
-        db.execute(ADD, (*where, nodes[record.prompt.leaf.hash], query_text, *_values(record)))
+        beyond = beyond_answer(db, record.answer.text, record.answer.whole)
+        values = _values(record, beyond)
+        db.execute(ADD, (*where, nodes[record.prompt.leaf.hash], query_text, *values))
 
 
-def _values(record: Record) -> tuple[object, ...]:
-    """Return a record's values of `ALL` from `shots_used` on."""
+# What the model wrote, where that is more than the answer; of the tables r, w and e.
+WHOLE = "coalesce(w.text, r.answer || e.text)"
+JOIN_WHOLE = "LEFT JOIN texts w ON w.id = r.whole LEFT JOIN texts e ON e.id = r.rest"
+
+
+def beyond_answer(
+    db: sqlite3.Connection, answer: str | None, whole: str | None
+) -> tuple[int | None, int | None]:
+    """Return the values of `whole` and `rest` for all that a model wrote: most answers are followed
+    by the same few stop strings, of which each is stored once.
+    """
+    if whole is None:
+        return None, None
+    if answer is not None and whole.startswith(answer):
+        return None, text_id(db, whole[len(answer) :])
+    return text_id(db, whole), None
+
+
+def _values(record: Record, beyond: tuple[int | None, int | None]) -> tuple[object, ...]:
+    """Return a record's values of `ALL` from `shots_used` on. `beyond`: its `whole` and `rest`."""
     answer, usage = record.answer, record.answer.usage
     scored = (int(record.found), record.parsed, record.score, record.gold_nll)
     tokens = [getattr(usage, name) for name in USAGE[:-1]]
@@ -117,6 +143,8 @@ def _values(record: Record) -> tuple[object, ...]:
         int(record.reused),
         *tokens,
         answer.latency_s,
+        int(answer.cut),
+        *beyond,
         usage.cost_usd,
         answer.n_lost,
     )

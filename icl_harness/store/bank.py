@@ -27,7 +27,8 @@ class Attempt:
     """One sampled answer to one pool problem. `node` and `model` tell what it was sampled from,
     `problem` is the problem's content hash. An attempt that no repetition can make succeed has an
     `error` and no reward. `failed`: it was charged for and is made again, what it cost then counts
-    with the one that takes its place. `item`: its id in the batch that it came out of.
+    with the one that takes its place. `item`: its id in the batch that it came out of. `whole`:
+    what the model wrote, where that is more than `answer`; `cut`: the limit on tokens ended it.
     """
 
     id: str
@@ -45,6 +46,8 @@ class Attempt:
     kept: bool = False
     failed: bool = False
     item: str | None = None
+    whole: str | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)

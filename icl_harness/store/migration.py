@@ -1,6 +1,6 @@
 """Bringing an older version's tables up to date: in one transaction, nothing lost.
 
-In: a connection to a database of version 1 or 2. Out: the same database at the present version, or
+In: a connection to a database of version 1 to 3. Out: the same database at the present version, or
 untouched where it was stopped. What an older version did not know stays empty: queries without gold
 answers, tokens that were not counted.
 """
@@ -10,16 +10,27 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from icl_harness.store.schema import make_tables
+from icl_harness.store.schema import NEW_COLUMNS, VERSION, make_tables
 
 # What a column holds that an older version did not have.
-DEFAULTS = {"format": "'text'", "queries_per_request": "1", "n_lost": "0", "found": "1"}
+DEFAULTS = {
+    "format": "'text'",
+    "queries_per_request": "1",
+    "n_lost": "0",
+    "found": "1",
+    "cut": "0",
+}
 
 
 def migrate(db: sqlite3.Connection) -> None:
     """Bring the tables up to date."""
     with db:
         db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 3:
+            for column in NEW_COLUMNS:
+                db.execute(f"ALTER TABLE records ADD COLUMN {column}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+            return
         for table in ("nodes", "cells", "records"):
             db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
         db.execute("DROP INDEX IF EXISTS records_by_prompt")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from icl_harness.store.answers import USAGE
+from icl_harness.store.answers import JOIN_WHOLE, USAGE, WHOLE
 from icl_harness.store.cells import CELL, CELL_KEY
 from icl_harness.store.nodes import shot_ids, text_of
 
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 ASKED = ("query_id", "sample", "shots_used", "node_hash")
 GOLD = ("input", "target", "choices", "cluster")
 ANSWERED = ("status", "answer", "parsed", "score", "gold_nll", "error", "reused")
-COLUMNS = (*CELL, *ASKED, *GOLD, *ANSWERED, *USAGE, "latency_s", "n_lost")
+COLUMNS = (*CELL, *ASKED, *GOLD, *ANSWERED, *USAGE, "latency_s", "n_lost", "cut", "whole_answer")
 
 ROWS = f"""
 SELECT r.query_id, r.sample, r.shots_used, r.node, q.input, q.target, q.choices, q.cluster,
-       {", ".join(f"r.{name}" for name in (*ANSWERED, *USAGE))}, r.latency_s, r.n_lost
-FROM records r LEFT JOIN queries q ON q.task = ? AND q.variant = ? AND q.query_id = r.query_id
+       {", ".join(f"r.{name}" for name in (*ANSWERED, *USAGE))}, r.latency_s, r.n_lost,
+       r.cut, {WHOLE}
+FROM records r {JOIN_WHOLE}
+     LEFT JOIN queries q ON q.task = ? AND q.variant = ? AND q.query_id = r.query_id
 WHERE r.cell = ? ORDER BY r.query_id, r.sample
 """
-REUSED = COLUMNS.index("reused")
+REUSED, CUT = COLUMNS.index("reused"), COLUMNS.index("cut")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def rows(
     db: sqlite3.Connection, *, with_shots: bool = False, cached: bool = False
 ) -> Iterator[tuple[Any, ...]]:
     """Yield each record's values of `COLUMNS`, and the ids of its shots where they are wanted.
+    `whole_answer` is what the model wrote, where that is more than the answer.
 
     `choices` and the ids of shots are JSON, in a table (`cached`) a tuple and a list.
     """
@@ -71,6 +74,7 @@ def rows(
                 *rest,
             )
             row = (*row[:REUSED], bool(row[REUSED]), *row[REUSED + 1 :])
+            row = (*row[:CUT], bool(row[CUT]), *row[CUT + 1 :])
             yield (*row, reader.shots(node)) if with_shots else row
 
 
@@ -84,7 +88,8 @@ def table(db: sqlite3.Connection, *, with_shots: bool = False) -> pd.DataFrame:
     found = rows(db, with_shots=with_shots, cached=True)
     frame = pd.DataFrame.from_records(list(found), columns=list(names), coerce_float=True)
     frame["input"] = frame["input"].astype("category")
-    frame["reused"] = frame["reused"].astype(bool)
+    for name in ("reused", "cut"):
+        frame[name] = frame[name].astype(bool)
     return frame
 
 

@@ -22,7 +22,9 @@ from icl_harness.examples import Example
 from icl_harness.models.base import Usage
 from icl_harness.prompts.tree import Node, join_turns
 from icl_harness.store.answers import (
+    JOIN_WHOLE,
     USAGE,
+    WHOLE,
     Outcome,
     Record,
     StoredAnswer,
@@ -66,16 +68,16 @@ __all__ = [
 ]
 
 ANSWERED = f"""
-SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found,
+SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found, {WHOLE}, r.cut,
        {", ".join(f"r.{name}" for name in USAGE)}
 FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell
-     JOIN texts t ON t.id = r.query_text
+     JOIN texts t ON t.id = r.query_text {JOIN_WHOLE}
 WHERE n.hash = ? AND c.model = ? AND c.task = ? AND c.variant = ? AND r.status = 'ok'
 """
 OF_A_QUERY = f"""
-SELECT r.node, t.text, r.status, r.answer, r.parsed, r.score, q.target,
+SELECT r.node, t.text, r.status, r.answer, r.parsed, r.score, q.target, {WHOLE}, r.cut,
        {", ".join(f"c.{name}" for name in CELL)}
-FROM records r JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text
+FROM records r JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text {JOIN_WHOLE}
      LEFT JOIN queries q ON q.task = c.task AND q.variant = c.variant AND q.query_id = r.query_id
 WHERE r.query_id = ? AND r.sample = 0
 """
@@ -179,11 +181,11 @@ class RunStore:
         """
         where = (leaf.hash, cell.model, cell.task, cell.variant)
         answers: dict[str, dict[str, StoredAnswer]] = {}
-        for text, query_id, answer, parsed, score, nll, found, *usage in self._db.execute(
-            ANSWERED, where
-        ):
+        for text, *rest in self._db.execute(ANSWERED, where):
+            query_id, answer, parsed, score, nll, found, whole, cut, *usage = rest
             took = Usage(**dict(zip(USAGE, usage, strict=True)))
-            stored = StoredAnswer(query_id, answer, parsed, score, nll, took, bool(found))
+            scored = (parsed, score, nll, took, bool(found))
+            stored = StoredAnswer(query_id, answer, *scored, whole, bool(cut))
             answers.setdefault(text, {})[query_id] = stored
         return answers
 
@@ -284,12 +286,13 @@ class RunStore:
         where = "".join(f" AND c.{name} = ?" for name in wanted)
         find = f"{OF_A_QUERY}{where} ORDER BY c.id"
         rows = self._db.execute(find, (query_id, *wanted.values())).fetchall()
-        for node, query, status, answer, parsed, score, target, *cell in rows:
+        for node, query, status, answer, parsed, score, target, whole, cut, *cell in rows:
             edges = turns(self._db, node)
             role = "user" if edges[0][0] else ""
             text = join_turns([*edges, (role, query)])
             of = Cell(**dict(zip(CELL, cell, strict=True)))
-            yield StoredRecord(of, text, status, answer, parsed, score, target)
+            scored = (status, answer, parsed, score, target)
+            yield StoredRecord(of, text, *scored, whole, bool(cut))
 
     def cells_of(self, query_id: str, **wanted: Any) -> list[Cell]:
         """Return the cells that requested an answer to a query."""

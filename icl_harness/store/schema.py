@@ -13,11 +13,14 @@ from icl_harness.errors import StoreError
 
 # 1 (user_version 0): neither formats nor groups. 2: every node held its whole path, no queries.
 # 3: nodes hold what they add to their parent; queries with their gold answers; the run's identity.
-VERSION = 3
+# 4: what was taken off answers, and which were cut.
+VERSION = 4
 
 # `text_ids`, `roles` and `shot_ids` are what a node adds to its parent; `roles` is NULL without
 # turns of a chat. `found`: 0 where a group's reply had no answer under the query's number, so that
-# `answer` is the whole reply. `fetched`: answers out of batches that are stored, for a ledger that
+# `answer` is the whole reply. `cut`: the limit on tokens ended it, or a thought in it had no end.
+# What the model wrote beyond `answer`: `rest`, if that follows it, else `whole`, all it wrote;
+# NULL where there is no more. `fetched`: answers out of batches that are stored, for a ledger that
 # a crash kept from removing them. `rescored`: a row for each time that scores were replaced, with
 # the hash of the old ones. `run`: `identity` is the hash of what run.json says of the run.
 TABLES = {
@@ -54,7 +57,9 @@ TABLES = {
             parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
             prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER,
             completion_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL,
-            n_lost INTEGER NOT NULL, PRIMARY KEY (cell, query_id, sample)
+            n_lost INTEGER NOT NULL, cut INTEGER NOT NULL DEFAULT 0,
+            whole INTEGER REFERENCES texts, rest INTEGER REFERENCES texts,
+            PRIMARY KEY (cell, query_id, sample)
         ) WITHOUT ROWID""",
     "rescored": """
         CREATE TABLE IF NOT EXISTS rescored (
@@ -66,6 +71,11 @@ TABLES = {
             batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number)
         ) WITHOUT ROWID""",
 }
+NEW_COLUMNS = (
+    "cut INTEGER NOT NULL DEFAULT 0",
+    "whole INTEGER REFERENCES texts",
+    "rest INTEGER REFERENCES texts",
+)  # of records, since version 3
 INDEX = "CREATE INDEX records_by_prompt ON records (node, query_text)"
 FIRST_TABLES = {"texts", "nodes", "cells", "records"}  # of every version
 

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from icl_harness.store.answers import JOIN_WHOLE, WHOLE, beyond_answer
 from icl_harness.store.cells import CELL_KEY
 
-SCORED = """
-SELECT r.cell, r.query_id, r.sample, c.task, c.variant, r.answer, r.parsed, r.score
-FROM records r JOIN cells c ON c.id = r.cell
+SCORED = f"""
+SELECT r.cell, r.query_id, r.sample, c.task, c.variant, r.answer, r.parsed, r.score,
+       {WHOLE}, r.cut, c.model, c.queries_per_request
+FROM records r JOIN cells c ON c.id = r.cell {JOIN_WHOLE}
 WHERE r.status = 'ok' AND r.answer IS NOT NULL AND r.found ORDER BY c.task, c.variant, r.query_id
 """
 SCORES = f"""
@@ -28,7 +30,9 @@ ORDER BY {", ".join(f"c.{name}" for name in CELL_KEY)}, r.query_id, r.sample
 
 
 class ScoredText(NamedTuple):
-    """An answer that was scored by itself: where it stands, its text, how it was scored."""
+    """An answer that was scored by itself: where it stands, its text, how it was scored. `whole`:
+    what the model wrote, where that is more.
+    """
 
     key: tuple[int, str, int]  # cell, query id, sample
     task: str
@@ -36,14 +40,22 @@ class ScoredText(NamedTuple):
     answer: str
     parsed: str | None
     score: float | None
+    whole: str | None
+    cut: bool
+    model: str
+    per_request: int
 
 
 class NewScore(NamedTuple):
-    """A score that takes another's place."""
+    """A score that takes another's place, and the answer that was read. `whole`: as in
+    `ScoredText`.
+    """
 
     key: tuple[int, str, int]
     parsed: str | None
     score: float
+    answer: str
+    whole: str | None
 
 
 def scored_texts(db: sqlite3.Connection) -> Iterator[ScoredText]:
@@ -66,7 +78,10 @@ def replace_scores(
     """
     last = db.execute("SELECT scoring FROM rescored ORDER BY id DESC LIMIT 1").fetchone()
     now = json.dumps(dict(scoring), sort_keys=True)
-    changes = [(one.parsed, one.score, *one.key) for one in new]
+    changes = []
+    for one in new:
+        beyond = beyond_answer(db, one.answer, one.whole)
+        changes.append((one.parsed, one.score, one.answer, *beyond, *one.key))
     if changes or last is None or last[0] != now:
         db.execute(
             "INSERT INTO rescored (at, scoring_before, scores_before, n_changed, scoring) "
@@ -74,7 +89,8 @@ def replace_scores(
             (_now(), json.dumps(dict(before)), scores_hash(db), len(changes), now),
         )
     db.executemany(
-        "UPDATE records SET parsed = ?, score = ? WHERE cell = ? AND query_id = ? AND sample = ?",
+        "UPDATE records SET parsed = ?, score = ?, answer = ?, whole = ?, rest = ? "
+        "WHERE cell = ? AND query_id = ? AND sample = ?",
         changes,
     )
     for task, metric in metrics.items():

@@ -232,7 +232,7 @@ def test_the_csv_is_what_it_says(tmp_path):
     low, high = line.split(",")[9:11]
     assert line == (
         f"banking77,demo,supervised,default,text,1,4,accuracy,0.5,{low},{high},"
-        "2,1,2,0,0,0,0,4,100.5,,10,2,1,,0"
+        "2,1,2,0,0,0,0,0,4,100.5,,10,2,1,,0"
     )
     assert float(low) < 0.02
     assert end == ""

@@ -91,7 +91,7 @@ def test_options_become_the_engines_arguments_and_the_prefix_cache_is_on():
         "dtype": "bfloat16", "tensor_parallel_size": "2", "gpu_memory_utilization": "0.5",
         "context_window": "8192",
         "quantization": "fp8", "revision": "abc", "trust_remote_code": "true",
-        "enforce_eager": "True", "cascade_attention": "no",
+        "enforce_eager": "True", "cascade_attention": "no", "reasoning_tokens": "500",
     }  # fmt: skip
     assert given.keys() == vllm_open.Options.model_fields.keys()
     arguments = vllm_open.engine_arguments("m", vllm_open.parse(given, "vllm/m"))

@@ -19,6 +19,7 @@ from icl_harness.analysis.curves import csv_text
 from icl_harness.cli.app import main
 from icl_harness.errors import StoreError
 from icl_harness.report.run import find_record
+from icl_harness.runner.rescoring import rescore
 from icl_harness.store.migration import migrate
 from icl_harness.store.records import RunStore
 from icl_harness.store.schema import VERSION
@@ -36,13 +37,14 @@ def version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def test_curves_of_a_version_2_run_are_those_that_version_2_made(tmp_path: Path) -> None:
-    run = make_old_run(2, tmp_path / "run")
-    expected = (HERE / "version_2/curves.csv").read_text()
-    assert csv_text(icl_harness.Run(run).curves()) == expected
+@pytest.mark.parametrize("old", [2, 3])
+def test_curves_of_an_older_run_are_those_that_its_version_made(tmp_path: Path, old: int) -> None:
+    curves = icl_harness.Run(make_old_run(old, tmp_path / "run")).curves()
+    assert set(curves.pop("n_cut")) == {0}, "which neither knew"
+    assert csv_text(curves) == (HERE / f"version_{old}/curves.csv").read_text()
 
 
-@pytest.mark.parametrize("old", [1, 2])
+@pytest.mark.parametrize("old", [1, 2, 3])
 def test_reading_an_older_folder_changes_no_byte_of_it(tmp_path: Path, old: int) -> None:
     path = make_old_run(old, tmp_path / "run")
     before = {file.name: digest(file) for file in path.iterdir()}
@@ -70,20 +72,43 @@ def test_a_version_1_run_is_read_whole(tmp_path: Path) -> None:
     assert points.loc[1].tolist() == [0.0, 0.0, 1.0]
 
 
+@pytest.mark.parametrize("old", [2, 3])
 @pytest.mark.parametrize("command", ["curves", "export", "plot", "show", "compare"])
 def test_every_reading_command_takes_an_older_folder(
-    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path,
+    command: str,
+    old: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    run = str(make_old_run(2, tmp_path / "run"))
+    run = str(make_old_run(old, tmp_path / "run"))
     more = {"plot": ["--out", str(tmp_path / "x.svg")], "show": ["--query", "d0-q82"]}
+    more["compare"] = ["--by", "shots"]
     monkeypatch.setattr(sys, "argv", ["icl", command, run, *more.get(command, [])])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code in (0, None), capsys.readouterr().err
 
 
-def test_writing_brings_the_tables_up_to_date_and_keeps_every_record(tmp_path: Path) -> None:
-    path = make_old_run(2, tmp_path / "run")
+def test_an_answer_that_an_older_run_took_for_a_thought_is_read_again(tmp_path: Path) -> None:
+    path = make_old_run(3, tmp_path / "run")
+    with contextlib.closing(sqlite3.connect(path / "records.db")) as db, db:
+        db.execute("UPDATE records SET answer = ' <think>x</think>north' WHERE cell = 1")
+    rescore(path)
+    records = icl_harness.Run(path).records()
+    assert set(records[records["shots"].eq(0) & records["draw"].eq(0)]["answer"]) == {" north"}
+    with contextlib.closing(sqlite3.connect(path / "records.db")) as db:
+        wholes = db.execute(
+            "SELECT t.text FROM records r JOIN texts t ON t.id = r.whole WHERE r.cell = 1"
+        ).fetchall()
+    assert set(wholes) == {(" <think>x</think>north",)}
+
+
+@pytest.mark.parametrize("old", [2, 3])
+def test_writing_brings_the_tables_up_to_date_and_keeps_every_record(
+    tmp_path: Path, old: int
+) -> None:
+    path = make_old_run(old, tmp_path / "run")
     before = icl_harness.Run(path).records(shot_ids=True)
     RunStore.open_for_writing(path).close()
     assert version(path) == VERSION
@@ -135,11 +160,12 @@ RunStore.open_for_writing(Path(sys.argv[1])).close()
 
 
 @pytest.mark.slow
-def test_a_migration_killed_at_any_instant_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [2, 3])
+def test_a_migration_killed_at_any_instant_loses_nothing(tmp_path: Path, old: int) -> None:
     rng = random.Random(SEED)
-    expected = icl_harness.Run(make_old_run(2, tmp_path / "whole")).records(shot_ids=True)
+    expected = icl_harness.Run(make_old_run(old, tmp_path / "whole")).records(shot_ids=True)
     for i in range(8):
-        path = make_old_run(2, tmp_path / f"run{i}")
+        path = make_old_run(old, tmp_path / f"run{i}")
         worker = subprocess.Popen(
             [sys.executable, "-c", MIGRATE, str(path)], stdout=subprocess.PIPE, text=True
         )
@@ -148,7 +174,7 @@ def test_a_migration_killed_at_any_instant_loses_nothing(tmp_path: Path) -> None
         time.sleep(rng.uniform(0, 0.05))
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
-        assert version(path) in (2, VERSION), f"seed {SEED}"
+        assert version(path) in (old, VERSION), f"seed {SEED}"
         RunStore.open_for_writing(path).close()
         found = icl_harness.Run(path).records(shot_ids=True)
         pd.testing.assert_frame_equal(found, expected, obj=f"seed {SEED}")

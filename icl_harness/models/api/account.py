@@ -63,6 +63,7 @@ class Account:
 
     charges_writes = False  # whether writing to a cache has its own price, and is in the usage
     chats = True  # whether answers are a chat model's turns
+    thinks_aloud = False  # a stop string has ended an answer within a thought
     key = ""
 
     def __init__(

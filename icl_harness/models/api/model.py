@@ -32,7 +32,7 @@ from icl_harness.models.api.foresight import Caching, Foresight
 from icl_harness.models.api.requests import Requests
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.api.warming import warm
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling
+from icl_harness.models.base import Answer, Capabilities, Model, Sampling, visible_stops
 from icl_harness.models.forecast import Counter, Forecast
 from icl_harness.models.model_args import read_model_args
 from icl_harness.prompts.tree import Node, Query
@@ -241,4 +241,4 @@ def stops(sampling: Sampling, limit: int | None = None) -> list[str]:
     Blank ones stay here: Anthropic refuses them, and elsewhere an answer that opens with a newline
     would come empty.
     """
-    return [stop for stop in sampling.stop if stop.strip()][:limit]
+    return list(visible_stops(sampling.stop)[:limit])

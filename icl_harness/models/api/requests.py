@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from icl_harness.errors import AccountError, ProviderError
+from icl_harness.models.answer_text import answered, read_answer, unanswered
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.body import query_bytes
 from icl_harness.models.api.caching import Prefix
@@ -25,7 +26,7 @@ from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.limiter import Slot
 from icl_harness.models.api.prices import Tokens
 from icl_harness.models.api.timing import Timing
-from icl_harness.models.base import Answer, Sampling, Usage, truncate_at_stop
+from icl_harness.models.base import Answer, Sampling, Usage, sum_usage, visible_stops
 from icl_harness.prompts.tree import Query
 
 T = TypeVar("T")
@@ -43,7 +44,10 @@ class Requests(Generic[R, S, P]):
         self.endpoint = endpoint
         self.prefix = prefix
         self.sampling = sampling
-        self.request = endpoint.request(prefix, sampling)
+        # A server may stop at one within a thought that is part of the text.
+        self._sends_stops = bool(visible_stops(sampling.stop)) and not account.thinks_aloud
+        sent = sampling if self._sends_stops else replace(sampling, stop=())
+        self.request = endpoint.request(prefix, sent)
         self._say_slow()
         self._warm = False  # an answer has shown that the prefix is cached
 
@@ -53,12 +57,26 @@ class Requests(Generic[R, S, P]):
         """
         start, lost = time.perf_counter(), [0]
         try:
+            had_stops = self._sends_stops
             reply = await self.reply(query, lost)
+            if had_stops and _ends_in_thought(reply):
+                reply = await self._without_stops(query, reply, lost)
             found = answer_to(self.account, self.sampling, query, reply)
         except Fault as fault:
             found = missing_answer(self.account, query, fault)
         found = replace(found, n_lost=lost[0], latency_s=time.perf_counter() - start)
         return self.endpoint.after(self.request, found)
+
+    async def _without_stops(self, query: Query, reply: P, lost: list[int]) -> P:
+        """Send a query again without stop strings, and all others from now on; return the reply,
+        with the usage of both.
+        """
+        if self._sends_stops:
+            self._sends_stops, self.account.thinks_aloud = False, True
+            self.request = self.endpoint.request(self.prefix, replace(self.sampling, stop=()))
+        other = await self.reply(query, lost)
+        usage = sum_usage([reply.usage, other.usage])
+        return replace(other, usage=usage, written_1h=reply.written_1h + other.written_1h)
 
     def shows_cache(self, usage: Usage) -> bool:
         """Whether a usage shows that the prefix, not just that of fewer shots, is cached now."""
@@ -187,6 +205,11 @@ class Requests(Generic[R, S, P]):
             )
 
 
+def _ends_in_thought(reply: Reply) -> bool:
+    """Return whether a reply breaks off in a thought, though its limit did not end it."""
+    return not reply.cut_off and reply.text is not None and read_answer(reply.text).is_open
+
+
 def answer_to(account: Account, sampling: Sampling, query: Query, reply: Reply) -> Answer:
     """Return the answer that a reply is."""
     usage = account.priced(reply, batch=account.terms.batch)
@@ -194,17 +217,10 @@ def answer_to(account: Account, sampling: Sampling, query: Query, reply: Reply) 
     if reply.text is None:
         error = f"refused: {account.one_line(reply.refused)}"
         return replace(answer, text=None, status="refused", error=error)
-    if reply.cut_off and not reply.text.strip():  # it was still thinking: that is no wrong answer
-        error = (
-            f"no answer within {account.limit(sampling)} tokens; give room with "
-            "--model-arg reasoning_tokens=N"
-        )
-        return replace(answer, text=None, status="failed", error=error)
-    if not sampling.stop:
-        return replace(answer, text=reply.text)
-    # A chat model may open with newlines, which are no stop.
-    text = reply.text.lstrip("\n") if account.chats else reply.text
-    return replace(answer, text=truncate_at_stop(text, sampling.stop))
+    found = answered(answer, reply.text, sampling.stop, is_cut=reply.cut_off)
+    if reply.cut_off and not (found.text or "").strip():
+        return unanswered(found, account.limit(sampling))  # it was still thinking
+    return found
 
 
 def missing_answer(account: Account, query: Query, fault: Fault) -> Answer:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_harness.models.base import Sampling, truncate_at_stop
+from icl_harness.models.answer_text import read_answer
+from icl_harness.models.base import Sampling
 from icl_harness.models.local.choices import Candidate
 from icl_harness.models.local.kv import Prefix, Rows
 from icl_harness.models.local.tokens import FEW, Twig
@@ -68,22 +69,24 @@ class Texts:
 @dataclass(frozen=True, slots=True)
 class Continuation:
     """One answer wanted: from the twig at `row`, with the request's own seed; `before` is the
-    prompt's last id.
+    prompt's last id. `opened`: the prompt has begun a thought.
     """
 
     row: int
     seed: int
     before: int
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """`text` up to the first stop string; `n_tokens` generated, the end token or the stop string's
-    among them.
+    """The whole `text`; `n_tokens` generated, the end token or the stop string's among them.
+    `cut`: the limit on tokens ended it, or it might have.
     """
 
     text: str
     n_tokens: int
+    cut: bool
 
 
 @torch.inference_mode()
@@ -123,8 +126,7 @@ def generate(
         [row[:n].tolist() for row, n in zip(new, n_new, strict=True)],
     )
     return [
-        Generated(truncate_at_stop(text, sampling.stop), int(n))
-        for text, n in zip(made, n_new, strict=True)
+        Generated(text, int(n), not ended) for text, n, ended in zip(made, n_new, done, strict=True)
     ]
 
 
@@ -191,7 +193,7 @@ def _mark_stopped(
     hits = [i for i, text in zip(going, ends, strict=True) if stops.search(text)]
     whole = texts.of([wanted[i].before for i in hits], new[hits].tolist()) if hits else []
     for i, text in zip(hits, whole, strict=True):
-        done[i] = any(s in text for s in stop)
+        done[i] = read_answer(text, stop, opened=wanted[i].opened).stopped
 
 
 @torch.inference_mode()

@@ -45,7 +45,8 @@ class Options(ModelArgs):
     JSON object, for weights that are not stored quantised) and `adapter` (a folder or hub id): as
     transformers takes them (extra `local`). `chat_template`: put each prompt into the tokenizer's
     chat template, as one turn of the user's. `batch_size`: the most rows per forward.
-    `context_window`: in tokens, in the place of the config's.
+    `context_window`: in tokens, in the place of the config's. `reasoning_tokens`: room beside the
+    answer, for models that think first.
     """
 
     dtype: Dtype | None = Field(None, description="auto, float32, float16 or bfloat16")
@@ -61,6 +62,7 @@ class Options(ModelArgs):
     revision: str | None = word()
     batch_size: int | None = whole(None, least=1)
     context_window: int | None = whole(None, least=1)
+    reasoning_tokens: int = whole(0, least=0)
     trust_remote_code: bool = yes_no(False)
 
     @property

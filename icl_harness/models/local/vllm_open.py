@@ -30,7 +30,8 @@ class Options(ModelArgs):
     `context_window`: vLLM's max_model_len, in tokens; a smaller one needs less memory.
     `tensor_parallel_size`: GPUs that share the model. `gpu_memory_utilization`: the share of a
     GPU's memory to take. `cascade_attention`: have all of a node's prompts read the node's keys and
-    values once, where the engine can.
+    values once, where the engine can. `reasoning_tokens`: room beside the answer, for models that
+    think first.
     """
 
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
@@ -45,6 +46,7 @@ class Options(ModelArgs):
     revision: str | None = word()
     trust_remote_code: bool = yes_no(False)
     enforce_eager: bool = yes_no(False)
+    reasoning_tokens: int = whole(0, least=0)
     cascade_attention: bool = yes_no(True)
 
 
@@ -56,6 +58,7 @@ def parse(model_args: Mapping[str, str], id: str) -> Options:
 def engine_arguments(path_or_id: str, options: Options) -> dict[str, Any]:
     """Return the keyword arguments of vLLM's `LLM`."""
     given = options.model_dump(exclude_none=True)
+    del given["reasoning_tokens"]
     given["disable_cascade_attn"] = not given.pop("cascade_attention")
     if "context_window" in given:
         given["max_model_len"] = given.pop("context_window")

@@ -1,6 +1,7 @@
 """Run folders of earlier versions, made from SQL scripts.
 
-version_2 is a real run's, by icl-harness 0.1; its curves.csv is what that version made of it.
+version_2 is a real run's, by icl-harness 0.1, version_3 a scripted model's; curves.csv is what that
+version made of it.
 """
 
 import contextlib

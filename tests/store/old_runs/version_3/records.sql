@@ -1,0 +1,99 @@
+BEGIN TRANSACTION;
+CREATE TABLE cells (
+            id INTEGER PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL,
+            variant TEXT NOT NULL, format TEXT NOT NULL, queries_per_request INTEGER NOT NULL,
+            shots INTEGER NOT NULL, draw INTEGER NOT NULL, metric TEXT NOT NULL,
+            UNIQUE (task, model, mode, variant, format, queries_per_request, shots, draw)
+        );
+INSERT INTO "cells" VALUES(1,'dialects','scripted','supervised','default','text',1,0,0,'accuracy');
+INSERT INTO "cells" VALUES(2,'dialects','scripted','supervised','default','text',1,1,0,'accuracy');
+INSERT INTO "cells" VALUES(3,'dialects','scripted','supervised','default','text',1,2,0,'accuracy');
+INSERT INTO "cells" VALUES(4,'dialects','scripted','supervised','default','text',1,0,1,'accuracy');
+INSERT INTO "cells" VALUES(5,'dialects','scripted','supervised','default','text',1,1,1,'accuracy');
+INSERT INTO "cells" VALUES(6,'dialects','scripted','supervised','default','text',1,2,1,'accuracy');
+CREATE TABLE fetched (
+            batch TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (batch, number)
+        ) WITHOUT ROWID;
+CREATE TABLE nodes (
+            id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, parent INTEGER REFERENCES nodes,
+            text_ids TEXT NOT NULL, roles TEXT, shot_ids TEXT NOT NULL
+        );
+INSERT INTO "nodes" VALUES(1,'b9ab3e78230613cf8fc82b1f075dcebd511c7050e759b92025ba4513c619cc30',NULL,'[5]',NULL,'[]');
+INSERT INTO "nodes" VALUES(2,'6dee0778ba559287c5c7fb965e73e8bf8f1b298c8d40bc5c092879eec95b678b',1,'[9]',NULL,'["d0-p0"]');
+INSERT INTO "nodes" VALUES(3,'6de7c2ea68973c04cb0f047c1cab280b57df3c7bdd3d060800cda9889bf33dcb',2,'[10]',NULL,'["d0-p1"]');
+INSERT INTO "nodes" VALUES(4,'7a4535cb80e0a78c4384211d80ca85eb90d1ea0a726f4b934285a0a10e7fc734',1,'[17]',NULL,'["d1-p0"]');
+INSERT INTO "nodes" VALUES(5,'0a661b06f3b99fa9ba2a5609e2ab0a69e4c84357e06058d5cb87c49af7d41c18',4,'[18]',NULL,'["d1-p1"]');
+CREATE TABLE queries (
+            task TEXT NOT NULL, variant TEXT NOT NULL, query_id TEXT NOT NULL,
+            input INTEGER NOT NULL REFERENCES texts, target TEXT NOT NULL, rationale TEXT,
+            choices INTEGER NOT NULL REFERENCES texts, cluster TEXT,
+            PRIMARY KEY (task, variant, query_id)
+        ) WITHOUT ROWID;
+INSERT INTO "queries" VALUES('dialects','default','d0-q45',2,'east',NULL,1,NULL);
+INSERT INTO "queries" VALUES('dialects','default','d0-q62',3,'west',NULL,1,NULL);
+INSERT INTO "queries" VALUES('dialects','default','d0-q82',4,'north',NULL,1,NULL);
+INSERT INTO "queries" VALUES('dialects','default','d1-q45',11,'west',NULL,1,NULL);
+INSERT INTO "queries" VALUES('dialects','default','d1-q62',12,'east',NULL,1,NULL);
+INSERT INTO "queries" VALUES('dialects','default','d1-q82',13,'west',NULL,1,NULL);
+CREATE TABLE records (
+            cell INTEGER NOT NULL REFERENCES cells, query_id TEXT NOT NULL, sample INTEGER NOT NULL,
+            node INTEGER NOT NULL REFERENCES nodes, query_text INTEGER NOT NULL REFERENCES texts,
+            shots_used INTEGER NOT NULL, status TEXT NOT NULL, answer TEXT, found INTEGER NOT NULL,
+            parsed TEXT, score REAL, gold_nll REAL, error TEXT, reused INTEGER NOT NULL,
+            prompt_tokens INTEGER, cached_tokens INTEGER, cache_write_tokens INTEGER,
+            completion_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL, latency_s REAL,
+            n_lost INTEGER NOT NULL, PRIMARY KEY (cell, query_id, sample)
+        ) WITHOUT ROWID;
+INSERT INTO "records" VALUES(1,'d0-q45',0,1,6,0,'ok',' x',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(1,'d0-q62',0,1,7,0,'ok',' x',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(1,'d0-q82',0,1,8,0,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(2,'d0-q45',0,2,6,1,'ok',' x',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(2,'d0-q62',0,2,7,1,'ok',' x',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(2,'d0-q82',0,2,8,1,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(3,'d0-q45',0,3,6,2,'ok',' x',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(3,'d0-q62',0,3,7,2,'ok',' x',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(3,'d0-q82',0,3,8,2,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(4,'d1-q45',0,1,14,0,'ok',' x',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(4,'d1-q62',0,1,15,0,'ok',' x',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(4,'d1-q82',0,1,16,0,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,8,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(5,'d1-q45',0,4,14,1,'ok',' x',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(5,'d1-q62',0,4,15,1,'ok',' x',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(5,'d1-q82',0,4,16,1,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,12,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(6,'d1-q45',0,5,14,2,'ok',' x',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(6,'d1-q62',0,5,15,2,'ok',' x',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+INSERT INTO "records" VALUES(6,'d1-q82',0,5,16,2,'ok',' <think>',1,NULL,0.0,NULL,NULL,0,16,0,NULL,1,NULL,NULL,0.0,0);
+CREATE TABLE rescored (
+            id INTEGER PRIMARY KEY, at TEXT NOT NULL, scoring_before TEXT NOT NULL,
+            scores_before TEXT NOT NULL, n_changed INTEGER NOT NULL, scoring TEXT NOT NULL
+        );
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO "run" VALUES('identity','0c2b8848ea6b2c7c365b41568030234b1934cb0728e8f0a5539a561a808dc2c2');
+CREATE TABLE texts (
+            id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL
+        );
+INSERT INTO "texts" VALUES(1,X'B8E938947859969C4EB249C67C3E3B5B25B94ACD34395660E3E9322C6093D708','["north", "east", "south", "west"]');
+INSERT INTO "texts" VALUES(2,X'F0CC454CD012DC90F9A369D24EEE97BFB73174D4B028CC9073C4D996BE3F72A0','tabi vemi');
+INSERT INTO "texts" VALUES(3,X'9F8FDD38C9983CFBE015A916C37B84AF42A8EC8FD9C2B815FE88D8829F97B1B1','tozu jadu');
+INSERT INTO "texts" VALUES(4,X'ECD3DB7279943155A454DDED850DED8E4D5900BAEFF3C535C3004B2106384B10','dofa kiru');
+INSERT INTO "texts" VALUES(5,X'7E00DB77331D03DBC5ED54CB3860F3FD8A806B8A96F53027FE52C4096CF5915F','Two words, then the answer.
+');
+INSERT INTO "texts" VALUES(6,X'B5955489C4989F4EE95E8C831686BF69A58FDA2457989D006503E1494B947164','tabi vemi ->');
+INSERT INTO "texts" VALUES(7,X'8C1C06AFCB2BB0342D015EFEC28BA61D11281D47D0CEBD4EDFA8D4D310A885C3','tozu jadu ->');
+INSERT INTO "texts" VALUES(8,X'6718A4039ABB35B87BDDC2AB677BE9454010C34F8C1AA77C13D71DF171800EAC','dofa kiru ->');
+INSERT INTO "texts" VALUES(9,X'44296EA7812506397892A970A84F3AA019CC6F5DE1BAC197F5FC27564354EAD4','hilo hefu -> north
+');
+INSERT INTO "texts" VALUES(10,X'2CD560B9CF9060BF0D68D7279102CF973E98B2142C88AC59958C607A9325B832','vemi semo -> south
+');
+INSERT INTO "texts" VALUES(11,X'427B6E0B5951A3C535CC1D2F4538907DC1BC29CD46FC10E1A540DB4600E883D3','kiru beku');
+INSERT INTO "texts" VALUES(12,X'F5610EA9EB82AF1AE7E07BADA992D899A5F8A8B06B8B11C91D9298540EAFCC8F','niko rafu');
+INSERT INTO "texts" VALUES(13,X'C95990628CF231B9C39D7F9B7D36459439805C45598D69AC883A4EACC18B4414','jeno bizu');
+INSERT INTO "texts" VALUES(14,X'94C93EFBFCE5CCEE69AAE202BABA1EF58D565E0E98E7849395185E8F210AEB0D','kiru beku ->');
+INSERT INTO "texts" VALUES(15,X'233DB7717BEAB89046A15BE231B9BCE86C1C095553C7A57CF3E747A6792A5828','niko rafu ->');
+INSERT INTO "texts" VALUES(16,X'9C43AD6C0ADF5EA2288C7295EDE7E5A664AA1CDAA2F9DE9280E07F0B2ECE025C','jeno bizu ->');
+INSERT INTO "texts" VALUES(17,X'BE9903BAD2F42547F7AB6060402EB4CBE55DC311C84ADE30D770ABA1058FB701','vemi dofa -> east
+');
+INSERT INTO "texts" VALUES(18,X'ED3FE8245201D5B2798949F27C7566699E0CAA0FD1DE0C008E5F6767158C6921','hilo duli -> east
+');
+CREATE INDEX records_by_prompt ON records (node, query_text);
+COMMIT;
+PRAGMA user_version = 3;
