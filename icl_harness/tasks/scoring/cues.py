@@ -23,7 +23,8 @@ class Cue(IntEnum):
     SAID = 2  # "It is X"
     CONCLUDED = 3  # "so X", "I choose X"
     OPENS = 4  # the answer begins with it
-    MARKED = 5  # "The answer is X", "Sentiment: X"
+    HEADED = 5  # "Anything: X"
+    MARKED = 6  # "The answer is X", "Sentiment: X"
 
 
 # What an answer may be called. Others that stand before a colon count too (see `_HEADING`).
@@ -36,16 +37,16 @@ _NAMES = any_of(
     odpowied[zź], odpověď, cevap, yanıt, jawaban, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση,
     răspuns, válasz"""
 )
-_COPULA = any_of(
-    """is, are, was, be, being, as, =, :, ->, est, es, é, è, ist, lautet, wäre, är, er, on, jest,
-    это, adalah, là, هي, है"""
+_IS = any_of(
+    "is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, это, adalah"
 )
+_COPULA = rf"(?:(?<![^\W_]){_IS}(?![^\W_])|[:=]|->|là|هي|है)"
 _ADVERB = any_of(
-    """clearly, definitely, most likely, likely, probably, therefore, thus, hence, so, simply,
+    r"""clearly, definitely, most likely, likely, probably, therefore, thus, hence, so, simply,
     mostly, overall, indeed, then, still, also, best described as, described as, classified as,
     considered, labell?ed(?: as)?, categori[sz]ed as, going to be, just, obviously, certainly,
     strongly, rather, slightly, somewhat, very, generally, predominantly, mainly, primarily,
-    actually, in fact, that of, it is, it's, called, one of, either"""
+    actually, in fact, that of, it is, it's, called, one of, either, not, \w+ly"""
 )
 _OPENING = r"[\s\"'(\[{<|~_#.$\\]{0,8}"
 _TITLE = any_of(
@@ -55,7 +56,7 @@ _TITLE = any_of(
 )
 _FILL = rf"{_OPENING}(?:{_ADVERB}\s+){{0,3}}(?:{_TITLE}\s+){{0,3}}{_OPENING}$"
 _MARKED = re.compile(
-    rf"\b{_NAMES}\b[^.!?;:\n]{{0,60}}?(?<![^\W_]){_COPULA}(?![^\W_]){_FILL}"
+    rf"\b{_NAMES}\b[^.!?;:\n]{{0,60}}?{_COPULA}{_FILL}"
     rf"|\b(?:final|correct|right|best) (?:\w+ )?{_NAMES}[^\w.!?\n]{{0,4}}{_FILL}",
     re.IGNORECASE,
 )
@@ -90,8 +91,8 @@ _CONCLUDING = any_of(
 )
 # Words that may stand between what concludes and the conclusion: "so the answer must be".
 _LINK = any_of(
-    """it, it's, this, that, its, is, are, must, should, would, will, be, to, have, has, i, i'd,
-    i'll, we, you, my, the, an?, go, going, with, for, as, in, under, into, text, sentence,
+    """it, it's, this, that, its, is, isn't, not, are, must, should, would, will, be, to, have, has,
+    i, i'd, i'll, we, you, my, the, an?, go, going, with, for, as, in, under, into, text, sentence,
     review, statement, argument, message, question, comment, tweet, correct, best, right, final,
     overall, only, other, remaining, one, choose, pick, select, say, classify, label, answer,
     option"""
@@ -124,7 +125,7 @@ _RIGHT = any_of(
 )
 _RIGHT_AFTER = re.compile(
     rf"[^\w.!?;,\n]{{0,4}}(?:[^.!?;,\n]{{0,60}}?[^\w.!?;,\n]{{1,3}})?{_BE}\s+(?:{_MOST}\s+){{0,3}}"
-    rf"{_RIGHT}\b(?!\s+to\b)|\s+is\s*[.!]?$|(?:是|为)?(?:正确|正確)|が正解",
+    rf"{_RIGHT}\b(?!\s+(?:to|of)\b)|\s+is\s*[.!]?$|(?:是|为)?(?:正确|正確)|が正解",
     re.IGNORECASE,
 )
 
@@ -137,7 +138,7 @@ def cue_of(before: str, after: str) -> Cue:
         return Cue.MARKED
     heading = _HEADING.search(before)
     if heading and not _ASIDE.search(heading["name"]):
-        return Cue.MARKED
+        return Cue.HEADED
     if opens:
         return Cue.OPENS
     if _RIGHT_AFTER.match(after[:AFTER]):

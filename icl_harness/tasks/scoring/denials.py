@@ -128,7 +128,8 @@ def denial_before(before: str) -> Denial:
         return Denial.DIRECT
     if _PARENTHESIS.search(before):
         return Denial.DIRECT
-    clause = _NO_DENIAL.sub(" ", last_clause(before))
+    opened = before.rstrip(" ([{<\"'")  # "not (A)"
+    clause = _NO_DENIAL.sub(" ", last_clause(opened)) + " "
     if _NO.search(clause):
         return Denial.DIRECT
     negations = list(_NOT.finditer(clause))

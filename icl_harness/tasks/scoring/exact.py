@@ -7,10 +7,10 @@ import string
 from collections.abc import Sequence
 
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score, final_answer, first_line, plain
+from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line, plain
 from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.dress import plain_dress
-from icl_harness.tasks.scoring.final_text import final_text
+from icl_harness.tasks.scoring.final_text import final_text, first_problem
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
 from icl_harness.tasks.scoring.lists import are_items, bracket_row, list_words
 from icl_harness.tasks.scoring.numbers import lone_number, only_number, parse_number, shown
@@ -19,7 +19,7 @@ from icl_harness.tasks.scoring.options import option_of
 _OPTION = re.compile(r"\([A-Za-z]\)")
 _HEADING = re.compile(
     r"\W{0,8}(?:(?:so|therefore|thus|the|my|final|correct|best)\W+){0,4}(?:answer|option|choice"
-    r"|label|conclusion)\W{0,3}(?:is|are)?\W{0,8}",
+    r"|label|conclusion)[\s*_:#.`]{0,8}(?:is|are)?[\s*_:#.`]{0,8}",
     re.IGNORECASE,
 )
 
@@ -45,8 +45,8 @@ def final_match(answer: str, example: Example) -> Score:
         return UNPARSED if label is None else Score(label, float(label == example.target))
     gold = only_number(example.target)
     if gold is not None:
-        marked = final_answer(answer)
-        said = answer.strip() if marked is None else marked
+        marked = final_text(answer)
+        said = first_problem(answer) if marked is None else first_line(marked)
         if "\n" in said:
             return UNPARSED
         number = lone_number(said) if marked is None else parse_number(said)
@@ -118,7 +118,7 @@ def _concludes(line: str, reading: Reading, is_listing: bool) -> bool:
         return reading.is_whole
     if reading.cue is Cue.OPENS:
         return not is_listing
-    if reading.cue is Cue.CONCLUDED:
+    if reading.cue in (Cue.CONCLUDED, Cue.HEADED):
         return True
     said_last = plain(line).rstrip(")").endswith(reading.label.strip("()").casefold())
     return reading.cue is Cue.SAID and said_last
@@ -126,11 +126,11 @@ def _concludes(line: str, reading: Reading, is_listing: bool) -> bool:
 
 def _free(answer: str, example: Example) -> Score:
     """Compare words, or a row of brackets, that stand as the final answer."""
-    marked = final_text(answer)
-    said = answer.strip() if marked is None else marked
+    n_words = len(example.target.split())
+    marked = final_text(answer, is_list=n_words > 1)
+    said = first_problem(answer) if marked is None else marked
     if not re.search(r"\w", example.target):
         return _compare_brackets(said, example.target, is_marked=marked is not None)
-    n_words = len(example.target.split())
     if n_words > 1 and ("\n" not in said or are_items(said)):
         return _compare_lists(said, example)
     if "\n" in said:

@@ -15,12 +15,17 @@ from icl_harness.tasks.scoring.cues import Cue, cue_of
 from icl_harness.tasks.scoring.denials import Denial, denial_before, denied_after, left_open
 from icl_harness.tasks.scoring.label_forms import Mention, mentions
 from icl_harness.tasks.scoring.short_labels import is_clear, is_label
+from icl_harness.tasks.scoring.wording import any_of
 
 # What stands between the members of a list: "a, b or c", "a/b", "either a or maybe b".
 _LISTED = re.compile(
-    r"(?:[\s,;/|&+\t\"'_()\[\].?<>{}-]|[:=]?\s?\d[\d.]{0,5}%?(?!\w)|\b(?:or|and|nor|to|vs|versus|und|oder|ou|o|y|et|och|eller"
-    r"|either|both|maybe|perhaps|possibly|even|then|than|option|choice|label|an?|the|it|is|not"
-    r"|also|but)\b|和|或|或者)*",
+    r"(?:[\s,;/|&+\"'_()\[\].?<>{}-]|[:=]?\s?\d[\d.]{0,5}%?(?!\w)|和|或|或者|\b"
+    + any_of(
+        """or, and, nor, to, vs, versus, und, oder, ou, o, y, et, och, eller, either, both, maybe,
+        perhaps, possibly, even, then, than, option, choice, label, an?, the, it, is, not, also,
+        but"""
+    )
+    + r"\b)*",
     re.IGNORECASE,
 )
 _OR = re.compile(r"\b(?:or|nor|oder|ou)\b|/|或", re.IGNORECASE)
@@ -31,6 +36,8 @@ _AND = re.compile(r"\b(?:and|und|et|och)\b|[&+,]", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
+    """A mention, with how clearly it is marked as the answer, and denied."""
+
     mention: Mention
     cue: Cue
     denial: Denial

@@ -23,7 +23,7 @@ _WORD = re.compile(rf"[{_EAST_ASIAN}]|[^\W_{_EAST_ASIAN}]+")
 _NUMBER = r"(?:(?<![\w)])[-+])?\d+(?:\.\d+)?(?![^\W_])"
 _WORD_OR_NUMBER = re.compile(rf"{_NUMBER}|{_WORD.pattern}")
 _IS_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-_GAP = re.compile(r"[^\w.!?;\n]{1,3}|_{1,2}|\. ?(?=\w)|")
+_GAP = re.compile(r"[^\w.!?;\n]{1,5}|_{1,2}|\. ?(?=\w)|")
 _JOINED = re.compile(r"[-_]| ?- ?|")
 _Key = TypeVar("_Key")
 MOST_MENTIONS = 64  # that are looked at: the first and the last of them, in an endless answer

@@ -95,7 +95,7 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
         if NEXT_PROBLEM.match(line):
             break
         later = read_line(line, labels)
-        is_marked = later.cue is Cue.MARKED and "->" not in line
+        is_marked = later.cue >= Cue.HEADED and "->" not in line
         if later.label is not None and (leads_on or is_marked):
             return later.label
         leads_on = not later.is_about_labels and (line.endswith(":") or not re.search(r"\w", line))
@@ -153,9 +153,10 @@ def _before_next_problem(line: str, labels: Sequence[str]) -> str:
 
 def _decide(line: str, judged: list[Judged], labels: Sequence[str]) -> Reading:
     meant = [item for item in judged if item.is_meant]
-    marked = [item for item in meant if item.cue is Cue.MARKED]
-    if marked:
-        return Reading(_last_of(line, marked), Cue.MARKED)
+    for cue in (Cue.MARKED, Cue.HEADED):
+        marked = [item for item in meant if item.cue is cue]
+        if marked:
+            return Reading(_last_of(line, marked), cue)
     if _echoes(line, judged, labels):
         return Reading(None, Cue.OPENS)
     opening = meant[0] if meant and meant[0].cue is Cue.OPENS else None
@@ -217,7 +218,9 @@ def _mentioned(line: str, judged: list[Judged], labels: Sequence[str]) -> Readin
     if len(found) == 1:
         (label,) = found
         clear = [item for item in meant if item.mention.label == label and _is_evidence(line, item)]
-        return Reading(label if clear and label not in denied else None)
+        if not clear or label in denied:
+            return Reading(None)
+        return Reading(label, max(item.cue for item in clear))
     if meant:
         return Reading(None)
     opposite = _opposite(judged, labels)

@@ -10,14 +10,17 @@ import re
 
 from icl_harness.tasks.scoring.base import plain
 
-_ENUMERATOR = re.compile(r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$)|^\s*[-*•]\s", re.MULTILINE)
-_SEPARATOR = re.compile(r"\s*(?:->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—](?=\s))+\s*")
+_ENUMERATOR = re.compile(
+    r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*[-*•]\s", re.MULTILINE
+)
+_SEPARATOR = re.compile(r"\s*(?:->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s))+\s*")
 _QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\$")
 _LEADS = re.compile(
     r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are)\b"
     r"[^:\n]{0,40}:|.{0,80}?\b(?:order|list|sorted|words|alphabetically)\b.{0,40}?\b(?:is|are)\b:?)\s",
     re.IGNORECASE,
 )
+_ASSENT = re.compile(r"^(?:sure|okay|certainly|of course)[!.,:]\s+", re.IGNORECASE)
 _JSON_KEY = re.compile(r"[\"']\w+[\"']\s*:\s*(?=\[)")
 _BRACKETS = r"[\[\](){}<>]"
 _ONLY_BRACKETS = re.compile(rf"{_BRACKETS}+")
@@ -31,9 +34,10 @@ def list_words(text: str) -> str:
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and lines[0].rstrip(" *_").endswith(":"):
         lines = lines[1:]
-    text = _LEADS.sub("", "\n".join(lines))
+    text = _LEADS.sub("", _ASSENT.sub("", "\n".join(lines)))
     text = _ENUMERATOR.sub(" , ", text)
     text = _QUOTES.sub(" ", text)
+    text = re.sub(r"[,;]\s+then\s", ", ", text)
     text = re.sub(r"[,;]?\s(?:and|&amp;)\s(?=[^\s]+[\s.]*$)", ", ", text)
     text = _SEPARATOR.sub(" ", text)
     return plain(" ".join(text.split()))
@@ -49,7 +53,8 @@ def are_items(text: str) -> bool:
 
 def bracket_row(text: str, is_marked: bool) -> str:
     """Return the brackets of a text: all of it, or those that it begins or ends with."""
-    text = re.sub(r"\\(?:text|mathrm|left|right)\b\s?|\\[dt]?quad|\$\$?|\\(?=[{}])", " ", text)
+    text = re.sub(r"\\(?:text|mathrm|texttt)\{(.*)\}", r"\1", text)
+    text = re.sub(r"\\(?:left|right)\b\s?|</\w{1,20}>|\\[dt]?quad|\$\$?|\\(?=[{}])", " ", text)
     text = re.sub(r"[\s,\"'“”‘’`*_]|\band\b", "", text).strip(".。")
     if _ONLY_BRACKETS.fullmatch(text):
         return text
