@@ -8,14 +8,13 @@ answer that a reply lacks.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole, truncate_at_stop
 from icl_harness.prompts.tree import Query
+from icl_harness.runner.numbered_answers import parse_answers
 
 INSTRUCTION = (
     "Answer each of the {n} numbered queries below. Begin each answer on a line of its own, with "
@@ -25,15 +24,6 @@ ENDING = "Answers:\n"
 NUMBER_TOKENS = 8  # what an answer's number and line break may take
 
 Key = tuple[str, int]  # the id of a query and the number of its sample
-
-# The number that begins an answer:
-# "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x", "### 1) x"
-_NUMBER = re.compile(
-    r"^[#>*_\- \t]*"
-    r"(?P<word>(?:answer|query|question|problem|a|q|no\.?)[ \t]*#?[ \t]*[*_]*)?"
-    r"[(\[]?(?P<number>[0-9]+)[*_]*(?:(?P<mark>[:)\]])[:.]?|(?P<point>\.)(?![0-9]))[*_]*[ \t]*",
-    re.IGNORECASE | re.MULTILINE,
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,37 +111,3 @@ def split_answer(
             n_lost=lost[i],
         )
         yield query, own, found is not None
-
-
-def parse_answers(reply: str, n: int) -> list[str | None]:
-    """Return the answers 1 to n of a reply, each up to the next number; None where its number
-    stands not once.
-
-    A list inside an answer has numbers too. Where answers can be told apart only by the way in
-    which the first of them is numbered ("1:", while the list has "1."), that way alone counts.
-    """
-    numbers = list(_NUMBER.finditer(reply))
-    first = next((_way(match) for match in numbers if _in_range(match, n)), None)
-    readings = [
-        _read(reply, numbers, n),
-        _read(reply, [match for match in numbers if _way(match) == first], n),
-    ]
-    return max(readings, key=lambda answers: n - answers.count(None))  # of equals the first
-
-
-def _way(match: re.Match[str]) -> tuple[bool, str]:
-    return bool(match["word"]), match["mark"] or match["point"]
-
-
-def _in_range(match: re.Match[str], n: int) -> bool:
-    return len(match["number"]) < 10 and 1 <= int(match["number"]) <= n
-
-
-def _read(reply: str, numbers: Sequence[re.Match[str]], n: int) -> list[str | None]:
-    times = Counter(int(match["number"]) for match in numbers if _in_range(match, n))
-    answers: list[str | None] = [None] * n
-    ends = [match.start() for match in numbers[1:]] + [len(reply)]
-    for match, end in zip(numbers, ends, strict=False):
-        if _in_range(match, n) and times[int(match["number"])] == 1:
-            answers[int(match["number"]) - 1] = reply[match.end() : end].strip()
-    return answers
