@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icl_harness.cli.error_line import STOPPED, print_error
+from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import Grid, GridCommand
 from icl_harness.files import write_atomically, written_atomically
 
@@ -28,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+WITHOUT_OUTPUT = ("run", "rescore")  # what they leave in the run folder is whole without it
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)]
 OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Csv = Annotated[
@@ -217,18 +217,36 @@ def export(
     shot_ids: Annotated[
         bool, typer.Option("--shot-ids", help="Add a column with the ids of each record's shots.")
     ] = False,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="csv: a ' before texts that a spreadsheet takes for a formula."
+        ),
+    ] = False,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Write what can be read of a damaged run.")
+    ] = False,
 ) -> None:
     """Write the records of a run, finished or not: one row per answer."""
-    from icl_harness.report.export import FORMS
+    from icl_harness.report.export import FORMS, export_damaged
     from icl_harness.report.export import export as write
     from icl_harness.store.records import RunStore
 
     named = out.suffix.lstrip(".") if out is not None else ""
     chosen = form or (named if named in FORMS else "csv")
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(RunStore.open(run_folder)))
+        store = None
+        if not salvage:
+            store = stack.enter_context(contextlib.closing(RunStore.open(run_folder)))
         file = sys.stdout.buffer if out is None else stack.enter_context(written_atomically(out))
-        write(store, chosen, file, shot_ids=shot_ids)
+        how = {"shot_ids": shot_ids, "excel_safe": excel_safe}
+        if store is None:
+            notes = export_damaged(run_folder, chosen, file, **how)
+        else:
+            write(store, chosen, file, **how)
+    for note in notes:
+        typer.echo(note, err=True)
 
 
 @app.command()
@@ -348,15 +366,15 @@ def main() -> None:
     """Run the command line. An error of the user's is one line on standard error; `--debug` shows
     the traceback.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # question marks where a terminal knows no UTF-8
-            stream.reconfigure(errors="replace")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
+        prepare_output(is_needed=arguments[0] not in WITHOUT_OUTPUT)
         code = app(arguments, prog_name="icl", standalone_mode=False) or 0
         if code == STOPPED:  # typer makes an exit code of Ctrl-C
             raise KeyboardInterrupt
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is told, and not lost at the exit
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         if debug:

@@ -64,6 +64,9 @@ def _claimed(folder: Path) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError:
+        yield True  # a folder that cannot be written: no run is going on there
+        return
     try:
         yield True
     finally:

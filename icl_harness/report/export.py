@@ -13,11 +13,15 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from icl_harness.errors import SpecError, nearest
+from icl_harness.errors import SpecError, StoreError, nearest
+from icl_harness.store.header import RECORDS_FILE
 from icl_harness.store.record_rows import COLUMNS
 from icl_harness.store.records import RunStore
+from icl_harness.store.salvage import salvage
+from icl_harness.store.seal import SEAL_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,17 +32,73 @@ WHOLE = {
     "queries_per_request", "shots", "draw", "sample", "shots_used", "prompt_tokens",
     "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "n_lost",
 }  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+BLANK = " '\"\t\r\n"  # what a spreadsheet may skip before a formula
+CONTROL = ("\t", "\r", "\n")
 REAL = {"score", "gold_nll", "cost_usd", "latency_s"}
 
 
-def export(store: RunStore, form: str, file: IO[bytes], *, shot_ids: bool = False) -> None:
-    """Write all records. Raises `SpecError` for an unknown form."""
+def export(
+    store: RunStore, form: str, file: IO[bytes], *, shot_ids: bool = False, excel_safe: bool = False
+) -> None:
+    """Write all records. Raises `SpecError` for an unknown form.
+
+    `excel_safe`: no text of a CSV file is a spreadsheet's formula.
+    """
+    _check_form(form, excel_safe=excel_safe)
+    rows = store.rows(shot_ids=shot_ids)
+    _write(form, rows, file, shot_ids=shot_ids, excel_safe=excel_safe)
+
+
+def export_damaged(
+    folder: Path, form: str, file: IO[bytes], *, shot_ids: bool = False, excel_safe: bool = False
+) -> list[str]:
+    """Write what can still be read of damaged records; return what must be said of it. Raises
+    `StoreError` where nothing can be read, `SpecError` for an unknown form.
+    """
+    _check_form(form, excel_safe=excel_safe)
+    with salvage(folder / RECORDS_FILE, with_shots=shot_ids) as found:
+        _write(form, found.rows(), file, shot_ids=shot_ids, excel_safe=excel_safe)
+    if not found.n_read:
+        raise StoreError(f"no record of {folder} can be read. Only a copy of it can help.")
+    notes = [f"{found.n_read:,} records were read; none is known to be lost"]
+    if found.n_lost:
+        notes = [f"{found.n_read:,} records were read; {found.n_lost:,} or more are lost"]
+    if found.n_partial:
+        notes.append(f"{found.n_partial:,} of them lack their input, choices, shots or node")
+    if not found.checked:
+        notes.append(
+            f"there is no {SEAL_FILE} of these records, so a damaged value may pass for a sound one"
+        )
+    return notes
+
+
+def _check_form(form: str, *, excel_safe: bool) -> None:
     if form not in WRITERS:
         raise SpecError(
             f"unknown format {form!r}.{nearest(form, WRITERS)} Known: {', '.join(WRITERS)}."
         )
-    names = (*COLUMNS, *(["shot_ids"] if shot_ids else []))
-    WRITERS[form](names, store.rows(shot_ids=shot_ids), file)
+    if excel_safe and form != "csv":
+        raise SpecError(f"--excel-safe is for csv, not for {form}. Leave one out.")
+
+
+def _write(
+    form: str, rows: Iterator[Row], file: IO[bytes], *, shot_ids: bool, excel_safe: bool
+) -> None:
+    if excel_safe:
+        rows = map(_without_formulas, rows)
+    WRITERS[form]((*COLUMNS, *(["shot_ids"] if shot_ids else [])), rows, file)
+
+
+def _without_formulas(row: Row) -> Row:
+    """Return a row whose texts a spreadsheet shows as they are: one that would begin a formula gets
+    a ' before it, as spreadsheets write it themselves.
+    """
+    return tuple(_harmless(value) if isinstance(value, str) else value for value in row)
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.lstrip(BLANK).startswith(FORMULA) or text[:1] in CONTROL else text
 
 
 def _write_csv(names: tuple[str, ...], rows: Iterable[Row], file: IO[bytes]) -> None:

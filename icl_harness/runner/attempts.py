@@ -37,10 +37,15 @@ from icl_harness.tasks.task import Task
 
 
 async def make_bank(
-    experiment: Experiment, line: Line, model: Model, path: Path, count: Callable[..., None]
+    experiment: Experiment,
+    line: Line,
+    model: Model,
+    path: Path,
+    count: Callable[..., None],
+    check: Callable[[], None] = lambda: None,
 ) -> Bank:
-    """Return the bank of a line, and write it to `path`. Raises `ProviderError` where requests
-    failed; what was attempted is kept.
+    """Return the bank of a line, and write it to `path`; `check` is called before each write.
+    Raises `ProviderError` where requests failed; what was attempted is kept.
     """
     scope, partial = bank_scope(experiment, line), partial_file(path)
     making = _Making(
@@ -49,6 +54,7 @@ async def make_bank(
         examples=scope.examples,
         file=partial,
         count=count,
+        check=check,
         attempts=recover_attempts(partial),
     )
     count(doing=f"{line}: bank of {len(scope.examples)} problems")
@@ -56,6 +62,7 @@ async def make_bank(
     for bundle in schedule(scope, len(scope.path.shots), lambda: outcomes(making.attempts)):
         await making.attempt_all(bundle)
     bank = mark_kept(making.attempts)
+    check()
     write_bank(path, bank)
     partial.unlink(missing_ok=True)
     return bank
@@ -86,6 +93,7 @@ class _Making:
     examples: Mapping[str, Example]
     file: Path
     count: Callable[..., None]
+    check: Callable[[], None]
     attempts: list[Attempt] = field(default_factory=list)
 
     async def attempt_all(self, bundle: Bundle) -> None:
@@ -119,6 +127,7 @@ class _Making:
                 attempt = self._attempt(node, answer)
                 if attempt.item not in items:
                     made.append(attempt)
+        self.check()
         append_attempts(self.file, made)
         self.attempts.extend(made)
 

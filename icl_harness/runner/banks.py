@@ -56,18 +56,23 @@ def check_banks(experiment: Experiment) -> None:
 
 
 async def obtain_bank(
-    experiment: Experiment, folder: Path, line: Line, model: Model, count: Callable[..., None]
+    experiment: Experiment,
+    folder: Path,
+    line: Line,
+    model: Model,
+    count: Callable[..., None],
+    check: Callable[[], None] = lambda: None,
 ) -> Bank:
     """Return the bank of a line: the run's own, the one that `--bank` names, or a new one of
     `model`'s attempts.
 
-    `count` is given its requests (`unforeseen`, `queries`, `doing`). Raises `ProviderError` where
-    some failed.
+    `count` is given its requests (`unforeseen`, `queries`, `doing`); `check` is called before each
+    write. Raises `ProviderError` where some failed.
     """
     path = bank_file(folder, bank_name(line))
     bank = known_bank(experiment, folder, line)
     if bank is None:
-        return await make_bank(experiment, line, model, path, count)
+        return await make_bank(experiment, line, model, path, count, check)
     if not path.exists():
         write_bank(path, bank)
     return bank

@@ -69,8 +69,10 @@ class LineWalk:
         if not line.needs_bank:
             return experiment.path(line)
         async with self.shared.banks[bank_name(line)]:
-            folder = self.shared.store.path
-            bank = await obtain_bank(experiment, folder, line, self.model, self.count)
+            store = self.shared.store
+            bank = await obtain_bank(
+                experiment, store.path, line, self.model, self.count, store.check
+            )
         return experiment.path(line, bank)
 
     async def _walk_cell(self, scope: Scope, fitting: Fitting, shots: int) -> None:

@@ -22,6 +22,7 @@ RECORDS_FILE = "records.db"
 # What a run that was stopped before its run.json was there may have left.
 LEFT_BY_A_STOPPED_START = {
     ".lock",
+    "records.crc",
     *(RECORDS_FILE + end for end in ("", "-wal", "-shm", "-journal")),
 }
 
@@ -92,6 +93,17 @@ def identity(header: Mapping[str, Any]) -> str:
     """Return the hash of what never changes in a run: its spec, data and weights."""
     parts = [header.get("spec"), header.get("data"), header.get("weights")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def identities(header: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hashes by which records know their run: `identity`, and `asked`, of how its models
+    are asked, which a run of version 0.1 does not say.
+    """
+    found = {"identity": identity(header)}
+    if "wording" in header:
+        parts = [header["wording"], servers(header)]
+        found["asked"] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return found
 
 
 def servers(header: Mapping[str, Any]) -> dict[str, str | None]:

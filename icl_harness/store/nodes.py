@@ -25,8 +25,11 @@ def text_id(db: sqlite3.Connection, text: str) -> int:
 
 
 def text_of(db: sqlite3.Connection, key: int) -> str:
-    """Return a stored text."""
-    return str(db.execute("SELECT text FROM texts WHERE id = ?", (key,)).fetchone()[0])
+    """Return a stored text. Raises `sqlite3.DatabaseError` where it is not there."""
+    row = db.execute("SELECT text FROM texts WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"text {key} is missing")
+    return str(row[0])
 
 
 def node_id(db: sqlite3.Connection, node: Node) -> int:
@@ -76,6 +79,11 @@ def shot_ids(db: sqlite3.Connection, key: int) -> list[str]:
     for _, _, shots in _chain(db, key):
         found += json.loads(shots)
     return found
+
+
+def node_hash(db: sqlite3.Connection, key: int) -> str:
+    """Return the hash of a stored node."""
+    return str(db.execute("SELECT hash FROM nodes WHERE id = ?", (key,)).fetchone()[0])
 
 
 def _find(db: sqlite3.Connection, node: Node) -> int | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.store.answers import JOIN_WHOLE, USAGE, WHOLE
 from icl_harness.store.cells import CELL, CELL_KEY
-from icl_harness.store.nodes import shot_ids, text_of
+from icl_harness.store.nodes import node_hash, shot_ids, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def _shared(db: sqlite3.Connection) -> _Reader:
     return _Reader(
         functools.cache(lambda key: text_of(db, key)),
         functools.cache(choices),
-        functools.cache(lambda key: _node_hash(db, key)),
+        functools.cache(lambda key: node_hash(db, key)),
         functools.cache(lambda key: shot_ids(db, key)),
     )
 
@@ -114,10 +114,6 @@ def _streamed(db: sqlite3.Connection) -> _Reader:
     return _Reader(
         lambda key: text_of(db, key),
         last(lambda key: text_of(db, key)),
-        last(lambda key: _node_hash(db, key)),
+        last(lambda key: node_hash(db, key)),
         last(lambda key: json.dumps(shot_ids(db, key), ensure_ascii=False)),
     )
-
-
-def _node_hash(db: sqlite3.Connection, key: int) -> str:
-    return str(db.execute("SELECT hash FROM nodes WHERE id = ?", (key,)).fetchone()[0])

@@ -12,6 +12,7 @@ record points at its leaf: the shared prefix with the query's own edges.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from icl_harness.store.answers import (
 )
 from icl_harness.store.cells import CELL, Cell, cell_id, find_cell
 from icl_harness.store.database import database_errors, open_for_reading
-from icl_harness.store.folder import check_identity, locked, records_of
+from icl_harness.store.folder import OpenRecords, check_records, locked, records_of
 from icl_harness.store.header import (
     RECORDS_FILE,
     RUN_FILE,
@@ -87,10 +88,15 @@ class RunStore:
     """A run folder, open for reading, or for one process to write (`create_or_resume`)."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, unlock: Callable[[], None] | None = None
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        records: OpenRecords | None = None,
+        unlock: Callable[[], None] | None = None,
     ) -> None:
         self.path = path
         self._db = connection
+        self._records = records  # where they are open for writing
         self._unlock = unlock
 
     @classmethod
@@ -114,7 +120,7 @@ class RunStore:
         with database_errors(path):
             connection = open_for_reading(path / RECORDS_FILE)
             try:
-                check_identity(path, connection, found)
+                check_records(path, connection, found)
             except (sqlite3.Error, StoreError):
                 connection.close()
                 raise
@@ -134,10 +140,10 @@ class RunStore:
             if found is not None:
                 check_same(path, found, header, spec_defaults)
                 check_complete(path)
-            connection = undo.enter_context(records_of(path, found or header))
+            records = undo.enter_context(records_of(path, found or header))
             if found is None:
                 write_header(path, header)
-            store = cls(path, connection, undo.pop_all().close)
+            store = cls(path, records.db, records, undo.pop_all().close)
         return store
 
     @classmethod
@@ -147,8 +153,8 @@ class RunStore:
         """
         cls.open(path).close()
         with locked(path) as undo:
-            connection = undo.enter_context(records_of(path, read_header(path) or {}))
-            store = cls(path, connection, undo.pop_all().close)
+            records = undo.enter_context(records_of(path, read_header(path) or {}))
+            store = cls(path, records.db, records, undo.pop_all().close)
         return store
 
     @property
@@ -158,9 +164,15 @@ class RunStore:
 
     def close(self) -> None:
         """Close the database and let another process write."""
-        self._db.close()
-        if self._unlock is not None:
+        if self._unlock is None:
+            self._db.close()
+        else:
             self._unlock()
+
+    def check(self) -> None:
+        """Raise `StoreError` where the folder is not the one that was opened for writing."""
+        if self._records is not None:
+            self._records.check()
 
     def done(self, cell: Cell) -> dict[tuple[str, int], int]:
         """Return (query id, sample) -> shots used of what need not be requested again; failed
@@ -181,7 +193,9 @@ class RunStore:
         """
         where = (leaf.hash, cell.model, cell.task, cell.variant)
         answers: dict[str, dict[str, StoredAnswer]] = {}
-        for text, *rest in self._db.execute(ANSWERED, where):
+        with database_errors(self.path):
+            rows = self._db.execute(ANSWERED, where).fetchall()
+        for text, *rest in rows:
             query_id, answer, parsed, score, nll, found, whole, cut, *usage = rest
             took = Usage(**dict(zip(USAGE, usage, strict=True)))
             scored = (parsed, score, nll, took, bool(found))
@@ -220,7 +234,7 @@ class RunStore:
         that one has: they are sums over all requests, its tokens are those of the last answer.
         """
         places = {record.answer.place for record in records if record.answer.place}
-        with database_errors(self.path), self._db:
+        with self._writing():
             add_records(self._db, cell_id(self._db, cell), records)
             self._db.executemany("INSERT OR IGNORE INTO fetched VALUES (?,?)", places)
 
@@ -228,7 +242,7 @@ class RunStore:
         """Store the examples that a task's cells of a variant ask, with their gold answers; those
         that are there already stay.
         """
-        with database_errors(self.path), self._db:
+        with self._writing():
             add_queries(self._db, task, variant, examples)
 
     def queries(self, task: str, variant: str) -> dict[str, Example]:
@@ -263,9 +277,13 @@ class RunStore:
         """Replace scores, all or none; return what is noted of this time and all before. `metrics`
         and `scoring` are each task's now, `before` its scoring until now.
         """
-        with database_errors(self.path), self._db:
+        with self._writing():
             replace_scores(self._db, new, metrics, scoring, before)
             return rescorings(self._db)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        assert self._records is not None
+        return self._records.writing()
 
     def leaves(self, cell: Cell) -> set[str]:
         """Return the hashes of the prefixes that a cell's answers were given to."""

@@ -83,6 +83,7 @@ class Ledger:
     def __init__(self, folder: Path | None = None) -> None:
         self._file = Path(":memory:") if folder is None else folder / LEDGER_FILE
         self._db: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None  # of the file that is open
 
     def plan_cache(self, model: str, node: str, shots: int) -> CacheEntry:
         """Write down that a cache of a node is about to be made, and return its entry with a new
@@ -236,6 +237,11 @@ class Ledger:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with _readable(self._file), self._open() as db:
+            if self._inode is not None and _inode(self._file) != self._inode:
+                raise StoreError(
+                    f"{self._file} was deleted, moved or replaced while the run was writing to "
+                    "it, so the run has stopped. Put the folder back to resume it."
+                )
             yield db
 
     def _open(self) -> sqlite3.Connection:
@@ -245,12 +251,22 @@ class Ledger:
             self._db = sqlite3.connect(self._file, timeout=30, check_same_thread=False)
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(SCHEMA)
+            self._inode = _inode(self._file)
         return self._db
 
 
 def new_token() -> str:
     """Return a new name for what is about to be made."""
     return f"icl-{secrets.token_hex(8)}"
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    """Return which file a path leads to, None where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 @contextlib.contextmanager
