@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
     from icl_harness.report.run import Run
     from icl_harness.tasks import dialect_world
+    from icl_harness.tasks.data_folder import data_folder
     from icl_harness.tasks.discovery import task
     from icl_harness.tasks.holdout import holdout
     from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
@@ -63,6 +64,7 @@ _HOMES = {
     "UNPARSED": "tasks.scoring",
     "Usage": "models.base",
     "accuracy": "tasks.metrics",
+    "data_folder": "tasks.data_folder",
     "exact_match": "tasks.scoring",
     "final_answer": "tasks.scoring",
     "final_match": "tasks.scoring",
@@ -102,6 +104,7 @@ __all__ = [
     "Task",
     "Usage",
     "accuracy",
+    "data_folder",
     "dialect_world",
     "exact_match",
     "final_answer",

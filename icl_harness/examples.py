@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import numbers
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,8 @@ class Example:
 
 
 def _text(value: Any, name: str) -> str:
+    if isinstance(value, numbers.Real) and hasattr(value, "item"):  # a number of numpy's
+        value = value.item()
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, float) and not math.isfinite(value):
             raise DataError(f"the {name} is {json.dumps(value)}; a number must be finite.")
@@ -113,6 +116,11 @@ def check_unique(examples: Sequence[Example], where: str) -> None:
         )
 
 
+def n_repeated(queries: Sequence[Example]) -> int:
+    """Return how many queries have the normalised input of an earlier one, and so repeat it."""
+    return len(queries) - len({normalised(query.input) for query in queries})
+
+
 def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:
     """Return (pool id, query id) of every pool example whose normalised input is a query's."""
     query_ids = {normalised(query.input): query.id for query in queries}
@@ -130,7 +138,8 @@ def refuse_leaks(pairs: Sequence[tuple[str, str]], where: str) -> None:
         ids = _few([f"{pool_id} = {query_id}" for pool_id, query_id in pairs])
         raise DataError(
             f"{where}: the pool contains {len(pairs)} of the queries (pool id = query id: {ids})."
-            " Remove them from the pool: a shot must never show a query."
+            " A shot must never show a query: remove them from the pool's file, or say"
+            ' Task(leaks="drop") in the task file, which leaves them out of the pool.'
         )
 
 

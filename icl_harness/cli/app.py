@@ -353,10 +353,14 @@ def tasks(
 ) -> None:
     """List the tasks, or show one."""
     from icl_harness.cli import describe
-    from icl_harness.cli.terminal import print_rows
+    from icl_harness.cli.terminal import print_rows, tell
+    from icl_harness.tasks.loading import tasks_and_faults
 
     if name is None:
-        print_rows([("task", "what it asks"), *describe.task_list()], fold=True)
+        listed, faults = tasks_and_faults(data)
+        print_rows([("task", "what it asks"), *describe.task_list(listed)], fold=True)
+        for fault in faults:
+            tell(f"not listed: {fault}")
     else:
         page = describe.task_page(name, data=data, mode=mode, variant=variant)
         typer.echo("\n".join(page))

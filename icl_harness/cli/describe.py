@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,18 +13,24 @@ from icl_harness.prompts.operators.registry import Context, operators
 from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
 from icl_harness.prompts.variants import DEFAULT, Variant, check_variant, parse_variant, shot_source
-from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, list_tasks, load_examples
+from icl_harness.tasks.loading import (
+    Dataset,
+    find_tasks,
+    labels_of,
+    load_examples,
+    with_labels_of_data,
+)
 from icl_harness.tasks.task import Task
 
 N_SHOTS = 2
 
 
-def task_list() -> Iterator[tuple[str, str]]:
+def task_list(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """Yield each task's name and what it asks, metric, chance level, labels of its variants; then,
     without a name, its subsets.
     """
     families: dict[str, list[Task]] = {}
-    for task in list_tasks():
+    for task in tasks:
         families.setdefault(task.name.partition(":")[0], []).append(task)
     for name, members in families.items():
         first = members[0]
@@ -43,8 +50,10 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     """
     if mode not in MODES:
         raise SpecError(f"unknown mode {mode!r}.{nearest(mode, MODES)} Known: {', '.join(MODES)}.")
-    found = find_tasks(name)
+    found = find_tasks(name, data)
     task = found[0]
+    with contextlib.suppress(DataError):  # said below
+        task = with_labels_of_data(task, data)
     changes = parse_variant(variant)
     check_variant(changes, task, [mode])
     if len(found) > 1:

@@ -51,6 +51,12 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+        if task.get("n_repeated"):
+            yield (
+                f"{name}: {task['n_repeated']} of its test rows repeat the text of another and are "
+                "counted each time, so the intervals are a little too narrow; remove them from the "
+                "file to count each once"
+            )
 
 
 def _demo_note(header: Mapping[str, Any]) -> Iterator[str]:

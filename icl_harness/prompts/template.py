@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from icl_harness.errors import SpecError, TemplateError, nearest
 from icl_harness.tasks.discovery import content
 from icl_harness.tasks.task import Task
 
+_LABELS = re.compile(r"\{[{%][^}]*\blabels\b")
+_IF_LABELS = re.compile(r"\bif (?:not )?labels\b")
 BLOCKS = ("preamble", "shot", "format", "query")
 
 
@@ -20,6 +23,7 @@ class Template:
         import jinja2
 
         self.name = name
+        self.lists_labels = bool(_LABELS.search(source)) and not _IF_LABELS.search(source)
         self.hash = hashlib.sha256(source.encode()).hexdigest()
         env = jinja2.Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -79,4 +83,10 @@ def load_template(task: Task) -> Template:
             f"task {task.name}: there is no prompts/{task.prompts}.jinja.{close} Add the file or "
             "name one that exists."
         )
-    return Template.load(files[task.prompts])
+    found = Template.load(files[task.prompts])
+    if found.lists_labels and not task.labels and not task.labels_from_data:
+        raise SpecError(
+            f"task {task.name}: prompts/{task.prompts}.jinja lists the labels, and the task has "
+            "none. Give it labels=(…), or labels_from_data=True for all that occur in the data."
+        )
+    return found

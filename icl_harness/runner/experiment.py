@@ -15,7 +15,7 @@ from typing import Any
 
 from icl_harness.draws import draw_order, sample_examples
 from icl_harness.errors import SpecError
-from icl_harness.examples import Example
+from icl_harness.examples import Example, content_hash, n_repeated
 from icl_harness.models import is_local, open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
@@ -30,7 +30,13 @@ from icl_harness.runner.provenance import package_versions, scoring_hash, wordin
 from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import Attempt, Bank
-from icl_harness.tasks.loading import Dataset, find_tasks, labels_of, load_examples
+from icl_harness.tasks.loading import (
+    Dataset,
+    find_tasks,
+    labels_of,
+    load_examples,
+    with_labels_of_data,
+)
 from icl_harness.tasks.task import Task
 
 
@@ -57,7 +63,7 @@ class Line:
 
 class Experiment:
     """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the
-    caller's to close.
+    caller's to close. `tasks` are those that the spec names and no file defines.
 
     With `workers`, local models are opened on them, not here; with `kv_cache` they keep keys and
     values there. APIs are asked on `terms`, those of the caller's too, which are left as they are.
@@ -71,6 +77,7 @@ class Experiment:
         kv_cache: KvCache | None = None,
         terms: Terms | None = None,
         batch: bool = False,
+        tasks: Mapping[str, Task] | None = None,
     ) -> None:
         self.spec = spec
         self.workers = workers
@@ -84,8 +91,7 @@ class Experiment:
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
-        named = itertools.chain.from_iterable(map(find_tasks, spec.tasks))
-        self.tasks = list({task.name: task for task in named}.values())
+        self.tasks = self._find_tasks(tasks or {})
         self.templates: dict[str, Template] = {
             task.name: load_template(task) for task in self.tasks
         }
@@ -108,6 +114,13 @@ class Experiment:
                     "with --model-arg chat_template=true."
                 )
 
+    def _find_tasks(self, given: Mapping[str, Task]) -> list[Task]:
+        found: dict[str, Task] = {}
+        for name in self.spec.tasks:
+            for task in [given[name]] if name in given else find_tasks(name, self._data):
+                found[task.name] = with_labels_of_data(task, self._data)
+        return list(found.values())
+
     def header(self) -> dict[str, Any]:
         """Return what `run.json` says of this experiment."""
         data, tasks = {}, {}
@@ -120,6 +133,7 @@ class Experiment:
                 "n_pool": len(found.pool),
                 "n_queries": self.n_queries(task),
                 "n_dropped": found.n_dropped,
+                "n_repeated": n_repeated(self.queries(task, self.spec.variants[0], 0)),
             }
         models = {
             name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models
@@ -168,9 +182,21 @@ class Experiment:
             found = load_examples(
                 task, data=self._data, seed=self.spec.seed, draw=key[1], variant=labels
             )
-            pool = sample_examples(found.pool, self.spec.pool, self.spec.seed, f"pool {task.name}")
-            self._datasets[key] = replace(found, pool=tuple(pool))
+            self._datasets[key] = self._with_pool(task, found)
         return self._datasets[key]
+
+    def _with_pool(self, task: Task, found: Dataset) -> Dataset:
+        """Return the data with the pool examples that --pool leaves."""
+        n = self.spec.pool
+        if n is None or n >= len(found.pool):
+            return found
+        if not task.per_draw:
+            pool = sample_examples(found.pool, n, self.spec.seed, f"pool {task.name}")
+            return replace(found, pool=tuple(pool))
+        # Its order is its own, class-balanced say: the first n keep that. The hash tells such runs
+        # from those of versions that took any n.
+        pool = list(found.pool[:n])
+        return replace(found, pool=tuple(pool), pool_hash=content_hash(pool))
 
     def queries(self, task: Task, variant: str, draw: int) -> list[Example]:
         """Return the examples that are asked: the same in every cell of a task (of a draw,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import PASSING_REWARD, bank_file, bank_files, read_bank
 from icl_harness.store.header import write_header
 from icl_harness.store.records import NewScore, RunStore
-from icl_harness.tasks.loading import find_tasks
+from icl_harness.tasks.loading import find_tasks, with_labels_of_data
 from icl_harness.tasks.scoring import Score
 from icl_harness.tasks.task import Task
 
@@ -50,8 +49,7 @@ def rescore(folder: Path) -> Rescoring:
     """
     with contextlib.closing(RunStore.open_for_writing(folder)) as store:
         header = store.header
-        named = chain.from_iterable(map(find_tasks, header["spec"]["tasks"]))
-        tasks = {task.name: task for task in named if task.name in header["tasks"]}
+        tasks = _tasks(header)
         wording = header.get("wording")
         if wording is None:
             wording = _adopt(store, header)
@@ -70,8 +68,22 @@ def rescore(folder: Path) -> Rescoring:
     return Rescoring(n_scored=n_scored, n_changed=len(new), notes=notes)
 
 
+def _tasks(header: Mapping[str, Any]) -> dict[str, Task]:
+    """Return a run's tasks as their files are now, with labels of the data where they are there."""
+    data = Path(header["data_dir"]) if header.get("data_dir") else None
+    found = {}
+    for name in header["spec"]["tasks"]:
+        for task in find_tasks(name, data):
+            if task.name in header["tasks"]:
+                with contextlib.suppress(DataError):
+                    task = with_labels_of_data(task, data)
+                found[task.name] = task
+    return found
+
+
 def _level(task: Task) -> dict[str, Any]:
-    return {**task.metric.describe(), "chance": task.chance}
+    described = task.metric.describe()
+    return described if task.labels_from_data else {**described, "chance": task.chance}
 
 
 def _scores(
@@ -167,6 +179,8 @@ def _same_prompts(store: RunStore, experiment: Experiment, line: Line) -> bool:
 def _wording_notes(tasks: Mapping[str, Task], wording: Mapping[str, str]) -> Iterator[str]:
     """Yield what is to be said of tasks whose prompts would be others now."""
     for name, task in tasks.items():
+        if task.labels_from_data:  # its labels are not known where its data are not
+            continue
         if _current_wording(task) != wording[name]:
             yield (
                 f"{name}: its wording has changed since (template, fields, labels, stop or "

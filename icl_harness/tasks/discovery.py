@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from icl_harness.errors import IclError, SpecError, nearest
+from icl_harness.tasks.data_folder import at_work
 from icl_harness.tasks.rows import short
 
 
@@ -126,9 +127,9 @@ def authors_code(where: str, failed: str, kind: type[IclError]) -> Iterator[None
         raise kind(f"{where}{failed}: {short(error)}.") from error
 
 
-def load_family(name: str) -> Family | None:
-    """Run tasks/<name>.py and return its task, None where there is no such file. Raises
-    `SpecError`.
+def load_family(name: str, data: Path | None = None) -> Family | None:
+    """Run tasks/<name>.py, which may read rows in the folder `data`, and return its task; None
+    where there is no such file. Raises `SpecError`.
     """
     path = content("tasks", ".py").get(name)
     if path is None:
@@ -136,14 +137,15 @@ def load_family(name: str) -> Family | None:
     module = types.ModuleType(f"icl_task_{name}", None)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses in the file look their module up
-    with authors_code(f"task file {path}", " cannot be run", SpecError):
+    failed = authors_code(f"task file {path}", " cannot be run", SpecError)
+    with at_work(name, data), failed:
         source = path.read_bytes()
         exec(compile(source, str(path), "exec"), module.__dict__)
     family = module.__dict__.get(name)
     if not isinstance(family, Family):
         raise SpecError(
             f"task file {path} defines no task {name!r}. It needs a function {name} marked with "
-            "@task."
+            "@task; a file of helpers is left alone where its name begins with _."
         )
     return replace(
         family,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icl_harness.errors import DataError
+from icl_harness.tasks.row_files import class_name
 
 PROBE_S = 5.0  # how long to wait for the hub's door before only the cache is asked
 
@@ -35,12 +36,8 @@ def hub_rows(hub: Hub, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     loaded = _load(hub, split)
     names = {c: f.names for c, f in loaded.features.items() if isinstance(f, datasets.ClassLabel)}
     for number, row in enumerate(loaded):
-        named = {column: _name(names[column], row[column]) for column in names}
+        named = {column: class_name(names[column], row[column]) for column in names}
         yield f"{hub.id} ({split}), row {number}", {**row, **named}
-
-
-def _name(names: list[str], label: int | None) -> str | None:
-    return names[label] if label is not None and label >= 0 else None  # -1: the hub hides the label
 
 
 def _load(hub: Hub, split: str) -> Any:

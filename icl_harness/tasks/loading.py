@@ -7,17 +7,21 @@ the working directory first, then in the project (a wheel carries them in icl_ha
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from icl_harness.errors import DataError, SpecError, nearest
+from icl_harness.errors import DataError, IclError, SpecError, nearest
 from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
+from icl_harness.tasks.data_folder import at_work, given_folder
 from icl_harness.tasks.discovery import Family, authors_code, family_names, load_family
+from icl_harness.tasks.scoring import label_match
 from icl_harness.tasks.task import Task
+
+# What tables and programs write where there is no value. A label may be called so on purpose.
+NO_VALUE = {"nan", "NaN", "NAN", "null", "NULL", "<NA>", "NaT"}
 
 
 @dataclass(frozen=True)
@@ -31,27 +35,38 @@ class Dataset:
     queries_hash: str
 
 
-def find_tasks(name: str) -> list[Task]:
-    """Return the tasks of "task", "task:subset" or "task:group". Raises `SpecError` with the
-    nearest names.
+def find_tasks(name: str, data: Path | None = None) -> list[Task]:
+    """Return the tasks of "task", "task:subset" or "task:group", whose files may read rows in the
+    folder `data`. Raises `SpecError` with the nearest names.
     """
     base, _, subset = name.partition(":")
-    family = load_family(base)
+    family = load_family(base, data)
     if family is None:
         raise SpecError(
             f"there is no task {base!r}.{nearest(base, family_names())} `icl tasks` lists all."
         )
-    return [_build(family, base, chosen) for chosen in family.expand(base, subset)]
+    with at_work(base, data):
+        return [_build(family, base, chosen) for chosen in family.expand(base, subset)]
 
 
-def list_tasks() -> list[Task]:
-    """Return every task with every subset. Reads no data."""
-    tasks = []
+def list_tasks(data: Path | None = None) -> list[Task]:
+    """Return every task with every subset, but for files that give none."""
+    return tasks_and_faults(data)[0]
+
+
+def tasks_and_faults(data: Path | None = None) -> tuple[list[Task], list[str]]:
+    """Return every task with every subset, and a line for each file in tasks/ that gives none."""
+    tasks: list[Task] = []
+    broken: list[str] = []
     for name in family_names():
-        family = load_family(name)
-        if family is not None:
-            tasks += [_build(family, name, subset) for subset in family.subsets or (None,)]
-    return tasks
+        try:
+            family = load_family(name, data)
+            if family is not None:
+                with at_work(name, data):
+                    tasks += [_build(family, name, subset) for subset in family.subsets or (None,)]
+        except IclError as error:
+            broken.append(str(error))
+    return tasks, broken
 
 
 def _build(family: Family, base: str, subset: str | None) -> Task:
@@ -75,14 +90,16 @@ def load_examples(
         known = ", ".join(task.variants)
         close = nearest(variant, task.variants)
         raise SpecError(f"task {task.name} has no variant {variant!r}; it has {known}.{close}")
-    if task.generate:
-        pool, queries = _generated(task, seed, draw, variant)
-    else:
-        pool, queries = _rows(task, data)
+    with at_work(task.name, data):
+        if task.generate:
+            pool, queries = _generated(task, seed, draw, variant)
+        else:
+            pool, queries = _rows(task, data)
     check_unique([*pool, *queries], f"task {task.name}")
     leaks = leaked(pool, queries)
     if task.leaks == "error":
         refuse_leaks(leaks, f"task {task.name}")
+    _check_targets(task, [*pool, *queries])
     dropped = {pool_id for pool_id, _ in leaks}
     pool = [_relabelled(e, task, variant) for e in pool if e.id not in dropped]
     queries = [_relabelled(e, task, variant) for e in queries]
@@ -103,15 +120,53 @@ def labels_of(task: Task, variant: str = "default") -> tuple[str, ...]:
 
 
 def _rows(task: Task, data: Path | None) -> tuple[list[Example], list[Example]]:
-    assert task.pool
-    assert task.queries
-    assert task.example
-    if data is None and os.environ.get("ICL_DATA"):
-        data = Path(os.environ["ICL_DATA"])
+    assert task.pool is not None
+    assert task.queries is not None
+    assert task.example is not None
+    data = given_folder(data)
     base = task.name.partition(":")[0]
     pool = task.pool.examples(task.example, base, data)
     queries = task.queries.examples(task.example, base, data)
     return _with_labels(pool, task.labels), _with_labels(queries, task.labels)
+
+
+def with_labels_of_data(task: Task, data: Path | None) -> Task:
+    """Return the task with the labels that occur in its data, if it takes them from there: all
+    targets of pool and queries, in order. Raises `DataError` where there is but one.
+    """
+    if not task.labels_from_data:
+        return task
+    with at_work(task.name, data):
+        pool, queries = _rows(task, data)
+    labels = tuple(sorted({example.target for example in (*pool, *queries)}, key=_label_order))
+    if len(labels) < 2:
+        raise DataError(
+            f"task {task.name}: all targets of its data are {labels[0]!r}. Labels need two at"
+            " least: is `example` reading the right column?"
+        )
+    return replace(task, labels=labels, labels_from_data=False)
+
+
+def _label_order(label: str) -> tuple[int, int, str]:
+    """Order whole numbers by their value and before the rest."""
+    is_number = label.removeprefix("-").isdecimal()
+    return (0, int(label), label) if is_number else (1, 0, label)
+
+
+def _check_targets(task: Task, examples: Sequence[Example]) -> None:
+    """Refuse targets that stand for a missing value, and labels to compare where none are known."""
+    for example in examples:
+        if example.target in NO_VALUE and not example.choices:
+            raise DataError(
+                f"task {task.name}, example {example.id}: the target is {example.target!r}, which"
+                " is how tables write a missing value. Leave such rows out (`example` returns None)"
+                f" or, if {example.target!r} is an answer, list it among the choices."
+            )
+        if task.scorer is label_match and not example.choices and not task.labels_from_data:
+            raise DataError(
+                f"task {task.name}: label_match compares labels, and it has none. Give the task"
+                " labels=(…), or labels_from_data=True for all that occur in the data."
+            )
 
 
 def _generated(

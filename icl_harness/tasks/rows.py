@@ -1,25 +1,25 @@
 """Rows: where the examples of a task come from.
 
 In: a task's sources, `hub(…)` and `rows(…)`, and the folder given with --data. Out: checked
-examples. With a folder, rows are read from DIR/<task>/<split>.jsonl, .jsonl.gz or .csv; without
-one, `hub` sources are loaded through `datasets`.
+examples. With a folder, rows are read from DIR/<task>/<split>.jsonl, or another form of file
+(row_files.py); without one, `hub` sources are loaded through `datasets`.
 
 A row has its columns and an "id": its own id column, or "<split>-<row number>", counted from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
-from icl_harness.errors import DataError
+from icl_harness.errors import DataError, nearest
 from icl_harness.examples import Example
+from icl_harness.tasks.data_folder import LOCAL_FOLDER, task_at_work
 from icl_harness.tasks.hub import Hub, hub_rows
-from icl_harness.tasks.row_files import file_rows, find_files
-
-LOCAL_FOLDER = Path("data")  # where `rows` looks when no folder is given
+from icl_harness.tasks.row_files import FORMS, PlacedRow, file_rows, find_files, instead_of
 
 
 class LackingColumn(KeyError):
@@ -69,26 +69,39 @@ class Rows:
 
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
         """Read all rows and build their examples. Raises `DataError`."""
-        if self.hub and data is None:
-            found: Iterable[tuple[str, dict[str, Any]]] = hub_rows(self.hub, self.split)
-            whole = self.hub.id
-        else:
-            path = self._file(task, data)
-            found, whole = file_rows(path), str(path)
-        examples = [_build(make, raw, n, self.split, where) for n, (where, raw) in enumerate(found)]
+        found, whole = self._read(task, data)
+        examples = [build(make, raw, n, self.split, where) for n, (where, raw) in enumerate(found)]
         kept = [example for example in examples if example is not None]
         if not kept:
             which = "rows that become examples" if examples else "rows"
             raise DataError(f"{whole} holds no {which}. It needs at least one.")
         return kept
 
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows: in a task's code those of the task, from the folder of --data."""
+        task, data = task_at_work()
+        if not task and self.local is None and not (self.hub and data is None):
+            raise DataError(
+                f"rows({self.split!r}) belongs to no task here. Name its file, as in "
+                f"rows({self.split!r}, 'parcels/{self.split}')."
+            )
+        for number, (_, raw) in enumerate(self._read(task, data)[0]):
+            yield numbered(raw, number, self.split)
+
+    def _read(self, task: str, data: Path | None) -> tuple[Iterable[PlacedRow], str]:
+        """Return the rows with their places, and what holds them."""
+        if self.hub and data is None:
+            return hub_rows(self.hub, self.split), self.hub.id
+        path = self._file(task, data)
+        return file_rows(path), str(path)
+
     def _file(self, task: str, data: Path | None) -> Path:
         folder = data or LOCAL_FOLDER
         base = self.local or f"{task}/{self.split}"
         if not folder.is_dir():
+            what = "is a file, not a folder" if folder.exists() else "does not exist"
             raise DataError(
-                f"data folder {folder} does not exist. Task {task} needs {base}.jsonl or .csv in "
-                "it."
+                f"data folder {folder} {what}. Task {task} needs {base}.jsonl or .csv in it."
             )
         files = find_files(folder, base)
         if len(files) > 1:
@@ -98,8 +111,8 @@ class Rows:
         if not files:
             other = f", or leave out --data to load {self.hub.id} from the hub" if self.hub else ""
             raise DataError(
-                f"data file {folder / base}.jsonl (or .csv, .jsonl.gz) is missing. Put it "
-                f"there{other}."
+                f"data file {folder / base}.jsonl (or {FORMS}) is missing. Put it "
+                f"there{other}.{instead_of(folder, base)}"
             )
         return files[0]
 
@@ -124,24 +137,31 @@ def hub(
 
 
 def rows(split: str, local: str | None = None) -> Rows:
-    """Rows of one's own: DIR/<task>/<split>.jsonl or .csv; DIR is the data folder, or ./data where
-    none is given.
+    """Rows of one's own: DIR/<task>/<split>.jsonl, .json, .csv, .tsv or .parquet; DIR is the data
+    folder, or ./data where none is given. A task's code may also go through them, row by row.
     """
     return Rows(split=split, local=local)
 
 
-def _build(
+def numbered(raw: dict[str, Any], number: int, split: str) -> Row:
+    """Return a row with an id: its own, or one made of the split and its number."""
+    row = Row(raw)
+    if is_missing(row.get("id")) or row["id"] == "":
+        row["id"] = f"{split}-{number}"
+    return row
+
+
+def build(
     make: MakeExample, raw: dict[str, Any], number: int, split: str, where: str
 ) -> Example | None:
-    row = Row(raw)
-    if row.get("id") in (None, ""):
-        row["id"] = f"{split}-{number}"
+    """Return the example that `make` builds of a row; None where it leaves it out. Raises
+    `DataError` in one line that names the row.
+    """
+    row = numbered(raw, number, split)
     try:
         example = make(row)
     except LackingColumn as error:
-        raise DataError(
-            f"{where}: there is no column {error.args[0]}; it has {', '.join(raw)}."
-        ) from error
+        raise DataError(_lacking(error, raw, where)) from error
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     except Exception as error:
@@ -149,7 +169,49 @@ def _build(
         raise DataError(
             f"{where}: the task cannot make an example of it: {short(error)}."
         ) from error
-    return example and _checked(example, where)
+    if example is None:
+        return None
+    if not isinstance(example, Example):
+        kind = type(example).__name__
+        raise DataError(f"{where}: the task's example returns a {kind}, not an Example or None.")
+    _refuse_missing(example, raw, where)
+    return checked(example, where)
+
+
+def _lacking(error: LackingColumn, raw: dict[str, Any], where: str) -> str:
+    """Return what to say of a row that lacks a column: what it has, and what may be meant."""
+    wanted = error.args[0]
+    hint = nearest(wanted.strip("'").casefold(), {name.casefold() for name in raw})
+    if hint:
+        alike = [name for name in raw if f" {name.casefold()}" in hint.replace(".", ",")]
+        hint = f" Nearest: {alike[0]}." if alike else hint
+    elif "line 2" in where:
+        hint = " The first line of a table names its columns: does this one?"
+    return f"{where}: there is no column {wanted}; it has {', '.join(raw)}.{hint}"
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a value is one of those by which tables say that there is none: None, NaN,
+    pandas' NA and NaT.
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    try:
+        return math.isnan(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _refuse_missing(example: Example, raw: dict[str, Any], where: str) -> None:
+    """Refuse the text of a missing value, which `str(row["label"])` makes of one: "nan"."""
+    for column, value in raw.items():
+        if not isinstance(value, str) and is_missing(value):
+            for name in ("input", "target"):
+                if getattr(example, name).strip() == str(value):
+                    raise DataError(
+                        f"{where}: the {name} is missing: column {column!r} holds {value}. Fill "
+                        "it in, or let the task return None for such rows."
+                    )
 
 
 def short(error: Exception) -> str:
@@ -157,7 +219,7 @@ def short(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
-def _checked(example: Example, where: str) -> Example:
+def checked(example: Example, where: str) -> Example:
     """Return the example without outer white space, as templates set their own; or raise."""
     texts: dict[str, Any] = {
         "id": example.id.strip(),

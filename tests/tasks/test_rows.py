@@ -112,7 +112,7 @@ BAD = {
     "missing": (
         None,
         "",
-        r"data file .*mine/train\.jsonl \(or \.csv, \.jsonl\.gz\) is missing\. Put it there\.",
+        r"data file .*mine/train\.jsonl \(or \.csv, \.tsv, .*\) is missing\. Put it there\.",
     ),
     "a folder": ("train.jsonl/x", "", r"train\.jsonl cannot be read: Is a directory"),
     "empty": ("train.jsonl", "", r"train\.jsonl holds no rows\. It needs at least one"),
