@@ -51,7 +51,7 @@ _LOOSELY_NOT = re.compile(
 )
 # "no" denies the words right behind it: "no entailment", "no clear entailment", "no es positivo".
 _NO = re.compile(
-    r"\bno\s+(?!(?:it|this|that|the|he|she|they|we|i|there|you)\b)(?:[^\W\d_]+\s+){0,2}$",
+    r"\bno\s+(?!(?:it|this|that|the|he|she|they|we|i|there|you|or|and|but)\b)(?:[^\W\d_]+\s+){0,2}$",
     re.IGNORECASE,
 )
 _PREFIX = re.compile(r"\b(?:non|not|un|anti|in|dis)(?:-\s?|_)$|\bnon\s$", re.IGNORECASE)

@@ -28,7 +28,7 @@ _END_OF_TURN = re.compile(
 )
 _MARKING = re.compile(
     r"\\(?:boxed|fbox|framebox)\s*(?=\{)|<(?:final[_ ]?)?(?:answer|label|output|response|result)>"
-    r"|^\s*####\s*",
+    r"|^[ \t]{0,8}####[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _LATEX = re.compile(

@@ -16,6 +16,7 @@ from icl_harness.tasks.scoring.lists import are_items, bracket_row, list_words
 from icl_harness.tasks.scoring.numbers import lone_number, only_number, parse_number, shown
 from icl_harness.tasks.scoring.options import option_of
 
+MOST_CHARACTERS = 1000  # of a line that gives an option by its words
 _OPTION = re.compile(r"\([A-Za-z]\)")
 _HEADING = re.compile(
     r"\W{0,8}(?:(?:so|therefore|thus|the|my|final|correct|best)\W+){0,4}(?:answer|option|choice"
@@ -89,6 +90,8 @@ def _read(line: str, choices: Sequence[str], text: str) -> Reading:
     """Read a line by the choices, else by the words that the input gives for them."""
     reading = read_line(line, choices)
     if reading.is_about_labels and reading.label is not None:
+        return reading
+    if len(line) > MOST_CHARACTERS:
         return reading
     marked = final_text(line)
     label = option_of(line if marked is None else marked, text, choices)

@@ -22,7 +22,7 @@ _MARK = re.compile(
     rf"(?:\b{_NAME}|答案|答え|正解|정답)[*_\s\"']{{0,4}}{_IS}+[*_\s]{{0,4}}:?[*_]{{0,3}}"
     r"|\b(?:sorted|ordered|alphabetical(?:ly)?|order|list|sequence|brackets?)\b[^:.\n]{0,60}[:：]"
     r"|\b(?:sorted|ordered|alphabetical)[^:.\n]{0,60}\b(?:is|are)\b"
-    r"|^\s*####(?!#)\s*|\\(?:boxed|fbox)\s*(?=\{)|<(?:final_?)?answer>",
+    r"|^[ \t]{0,8}####(?!#)[ \t]*|\\(?:boxed|fbox)\s*(?=\{)|<(?:final_?)?answer>",
     re.IGNORECASE | re.MULTILINE,
 )
 _HEADING = re.compile(
@@ -45,6 +45,7 @@ _NEXT_SENTENCE = re.compile(r"[.!]\s+(?=(?:This|The|That|It|Thus|So|Therefore|No
 _ITEM = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.):])\s*\S")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 MOST_WORDS = 3  # of an item of a list
+MOST_LINES = 200  # of a list
 
 
 def final_text(answer: str, is_list: bool = False) -> str | None:
@@ -106,7 +107,7 @@ def _is_item(line: str) -> bool:
 def _below(lines: list[str], at: int) -> str | None:
     """Return the paragraph below a line, and the items of a list that has empty lines between."""
     found: list[str] = []
-    for line in lines[at + 1 :]:
+    for line in lines[at + 1 : at + 1 + MOST_LINES]:
         if found and _HEADING.fullmatch(line):
             break
         follows_a_gap = bool(found) and not found[-1]

@@ -145,10 +145,11 @@ def _symbol(line: str, labels: Sequence[str]) -> str | None:
 
 def _before_next_problem(line: str, labels: Sequence[str]) -> str:
     """Cut where a line without line ends goes on to the next problem."""
-    for run_on in _RUN_ON.finditer(line):
-        if mentions(line[: run_on.start()], labels):
-            return line[: run_on.start()]
-    return line
+    if not _RUN_ON.search(line):
+        return line
+    found = mentions(line, labels)
+    run_on = _RUN_ON.search(line, found[0].end) if found else None
+    return line[: run_on.start()] if run_on else line
 
 
 def _decide(line: str, judged: list[Judged], labels: Sequence[str]) -> Reading:

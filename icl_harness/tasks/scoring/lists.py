@@ -13,7 +13,7 @@ from icl_harness.tasks.scoring.base import plain
 _ENUMERATOR = re.compile(
     r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*[-*•]\s", re.MULTILINE
 )
-_SEPARATOR = re.compile(r"\s*(?:->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s))+\s*")
+_SEPARATOR = re.compile(r"->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s)")
 _QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\$")
 _LEADS = re.compile(
     r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are)\b"
