@@ -29,8 +29,8 @@ class Cue(IntEnum):
 
 # What an answer may be called. Others that stand before a colon count too (see `_HEADING`).
 _NAMES = any_of(
-    """answers?, label, labell?ed, sentiment, intent(?:ion)?, class, category, classification,
-    prediction, verdict, output, result, choice, option, decision, conclusion, response, type,
+    r"""answers?, ans\.?, label, labell?ed, sentiment, intent(?:ion)?, class, category,
+    classification, prediction, verdict, output, result, choice, option, decision, conclusion, response, type,
     topic,
     kind, emotion, rating, score, stance, polarity, relation(?:ship)?, judge?ment, tag, selection,
     classified, r[eé]ponse, respuesta, resposta, risposta, antwort, antwoord, ответ, svar, vastaus,
@@ -40,7 +40,7 @@ _NAMES = any_of(
 _IS = any_of(
     "is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, это, adalah"
 )
-_COPULA = rf"(?:(?<![^\W_]){_IS}(?![^\W_])|[:=]|->|là|هي|है)"
+_COPULA = rf"(?:(?<![^\W_]){_IS}(?![^\W_])|[:=]|->| -|là|هي|है)"
 _ADVERB = any_of(
     r"""clearly, definitely, most likely, likely, probably, therefore, thus, hence, so, simply,
     mostly, overall, indeed, then, still, also, best described as, described as, classified as,

@@ -15,6 +15,7 @@ from enum import IntEnum
 from icl_harness.tasks.scoring.wording import any_of
 
 REACH = 160  # characters before a mention, and
+COMPARISON = 80  # the same for "more … than"
 AFTER = 80  # behind it, in which a denial is looked for
 
 
@@ -138,7 +139,7 @@ def denial_before(before: str) -> Denial:
     loose = list(_LOOSELY_NOT.finditer(clause))
     if loose:
         return _reach(clause[loose[-1].end() :], Denial.LOOSE)
-    return Denial.LOOSE if _COMPARED.search(clause) else Denial.NONE
+    return Denial.LOOSE if _COMPARED.search(opened[-COMPARISON:] + " ") else Denial.NONE
 
 
 def _reach(between: str, denial: Denial) -> Denial:

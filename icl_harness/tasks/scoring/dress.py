@@ -36,7 +36,7 @@ _LATEX = re.compile(
     r"|\\[()\[\],;!]|\\?\$"
 )
 _ESCAPED = re.compile(r"\\([_\-#&%{}.>])")
-_TAG = re.compile(r"</\w{1,30}>|</?(?:b|i|u|em|strong|code|p|br|span|div|s|pad|bos)\s?/?>", re.I)
+_TAG = re.compile(r"</\w{1,30}>|</?(?:b|i|u|em|strong|code|p|br|span|div|s|pad|bos)\s?/?>")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _BULLET = re.compile(r"^[ \t]*(?:[-+>\u2022\u25cf\u25aa\u25e6\u2023][ \t]+|#{1,6}[ \t]*)+", re.M)
 

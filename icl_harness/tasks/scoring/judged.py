@@ -69,7 +69,7 @@ def judge(line: str, labels: Sequence[str]) -> list[Judged]:
 
 def _is_a_determiner(mention: Mention, before: str, after: str) -> bool:
     """ "no" before a word is no answer, unless the answer begins with it: "there is no sign"."""
-    if mention.label.lower() != "no" or not re.match(r"\s+\w", after):
+    if mention.label.lower() != "no" or not re.match(r"\s+(?!(?:or|and|nor)\b)\w", after):
         return False
     return bool(re.search(r"\w", before)) or bool(re.match(r"\s+(?:doubt|question)\b", after))
 
@@ -92,11 +92,20 @@ def _runs(line: str, judged: list[Judged]) -> list[list[Judged]]:
     """Part the mentions into runs between which only separators stand."""
     runs: list[list[Judged]] = []
     for item in judged:
-        if runs and _LISTED.fullmatch(_between(line, runs[-1][-1], item)):
+        if runs and _joined(line, runs[-1][-1], item):
             runs[-1].append(item)
         else:
             runs.append([item])
     return runs
+
+
+def _joined(line: str, left: Judged, right: Judged) -> bool:
+    """Return whether only separators stand between two mentions; an aside in parentheses that says
+    more than the second one joins none: "a (b would be wrong)".
+    """
+    between = _between(line, left, right)
+    is_aside = between.rstrip().endswith("(") and re.match(r"\s\w", line[right.mention.end :])
+    return _LISTED.fullmatch(between) is not None and not is_aside
 
 
 def _between(line: str, left: Judged, right: Judged) -> str:

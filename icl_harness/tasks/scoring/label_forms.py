@@ -26,6 +26,7 @@ _IS_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _GAP = re.compile(r"[^\w.!?;\n]{1,5}|_{1,2}|\. ?(?=\w)|")
 _JOINED = re.compile(r"[-_]| ?- ?|")
 _Key = TypeVar("_Key")
+_NUMBERED_LABEL = re.compile(r"\b(?:label|class|option|choice|answer)_$", re.IGNORECASE)
 MOST_MENTIONS = 64  # that are looked at: the first and the last of them, in an endless answer
 SAID_SIGN = re.compile(r"\b(?:minus|negative)[ -](\d+|zero|one|two|three|four|five)\b", re.I)
 _NUMBER_WORDS = (
@@ -153,7 +154,9 @@ def mentions(text: str, labels: Sequence[str]) -> list[Mention]:
 
 def _within_longer_name(text: str, mention: Mention) -> bool:
     """Return whether a mention is part of an identifier that goes on: "card_arrival_delay"."""
-    before, after = text[max(0, mention.start - 2) : mention.start], text[mention.end :][:2]
+    before, after = text[max(0, mention.start - 10) : mention.start], text[mention.end :][:2]
+    if mention.is_short and _NUMBERED_LABEL.search(before):
+        return False
     return bool(re.match(r"_[^\W_]", after) or re.search(r"[^\W_]_$", before))
 
 

@@ -40,7 +40,9 @@ def is_label(mention: Mention, before: str, after: str) -> bool:
     if _PART_AFTER.match(after) or _PART_BEFORE.search(before):
         return False
     if not mention.exact:
-        return _is_enclosed(before, after) or bool(_CUED.search(before) and _ENDS.match(after))
+        is_cued = _CUED.search(before) or _CALLED.search(before)
+        begins = not before.strip() and re.match(r"[.:)]\s", after)
+        return _is_enclosed(before, after) or bool(begins or (is_cued and _ENDS.match(after)))
     if not letter_is_word or _is_enclosed(before, after) or _CALLED.search(before):
         return True
     return bool(_ENDS.match(after) or _VERB.match(after))
