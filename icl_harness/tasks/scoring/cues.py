@@ -30,9 +30,8 @@ class Cue(IntEnum):
 # What an answer may be called. Others that stand before a colon count too (see `_HEADING`).
 _NAMES = any_of(
     r"""answers?, ans\.?, label, labell?ed, sentiment, intent(?:ion)?, class, category,
-    classification, prediction, verdict, output, result, choice, option, decision, conclusion, response, type,
-    topic,
-    kind, emotion, rating, score, stance, polarity, relation(?:ship)?, judge?ment, tag, selection,
+    classification, prediction, verdict, output, result, choice, option, decision, conclusion, response,
+    type, topic, kind, emotion, rating, score, stance, polarity, relation(?:ship)?, judge?ment, tag, selection,
     classified, r[eé]ponse, respuesta, resposta, risposta, antwort, antwoord, ответ, svar, vastaus,
     odpowied[zź], odpověď, cevap, yanıt, jawaban, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση,
     răspuns, válasz"""
