@@ -13,7 +13,8 @@ from icl_harness.tasks.scoring.dress import plain_dress
 from icl_harness.tasks.scoring.final_text import final_text, first_problem
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
 from icl_harness.tasks.scoring.lists import are_items, bracket_row, list_words
-from icl_harness.tasks.scoring.numbers import lone_number, only_number, parse_number, shown
+from icl_harness.tasks.scoring.number_forms import shown
+from icl_harness.tasks.scoring.numbers import final_number, only_number
 from icl_harness.tasks.scoring.options import option_of
 
 MOST_CHARACTERS = 1000  # of a line that gives an option by its words
@@ -46,11 +47,7 @@ def final_match(answer: str, example: Example) -> Score:
         return UNPARSED if label is None else Score(label, float(label == example.target))
     gold = only_number(example.target)
     if gold is not None:
-        marked = final_text(answer)
-        said = first_problem(answer) if marked is None else first_line(marked)
-        if "\n" in said:
-            return UNPARSED
-        number = lone_number(said) if marked is None else parse_number(said)
+        number = final_number(answer)
         return UNPARSED if number is None else Score(shown(number), float(number == gold))
     return _free(answer, example)
 
