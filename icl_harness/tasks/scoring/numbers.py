@@ -29,7 +29,11 @@ _END_OF_SENTENCE = re.compile(
     r"[\s*_\"')]+(?=\S)|\n"
 )
 _EQUATION = re.compile(r"(?:[^A-Za-z]|\b[A-Za-z]\b)*(?:[A-Za-z]+\W*)?")  # and a unit at its end
-_UNFINISHED = re.compile(r"\W*(?:let|if|suppose|assum\w+|first|to find|given|since)\b", re.I)
+_NO_CLAIM = re.compile(
+    r"^\W*(?:let|if|suppose|assum\w+|first|to find|given|since)\b"
+    r"|\b(?:hope|guess|wonder|might|maybe|perhaps)\b",
+    re.IGNORECASE,
+)
 _ABOUT_IT = re.compile(  # "This answer is in dollars.", "Answer: correct."
     r"(?<!\s)\s+\W{0,4}(?:(?:this|that|the|my) (?:final )?(?:answer|result) (?:is|was)\b"
     r"|answer\W{1,4}(?:correct|right)\b)[^\d\n]*$",
@@ -129,7 +133,7 @@ def _unmarked(text: str) -> Fraction | None:
 
 def _of_one_sentence(line: str) -> Fraction | None:
     """Return the number of a line that is one sentence with one number: "It is 72."."""
-    if _first_sentence(line) != line or _UNFINISHED.match(line):
+    if _first_sentence(line) != line or _NO_CLAIM.search(line):
         return None
     if "=" in line and not _EQUATION.fullmatch(_plain(line)):
         return None  # one step of a solution
