@@ -1,0 +1,200 @@
+"""Models that know every answer and dress it as models do: what share of them is read, by dress,
+task and back end.
+
+    python -m tests.oracles --data ../shared/data
+
+Out: a table that must hold 1.000 everywhere (exit code 1 where it does not). An oracle that hedges,
+and one that says another answer, must get .000. API back ends are real SDKs against a loopback
+server; `hf` is a tiny Llama that was trained to write the answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import icl_harness
+from icl_harness import Example, ScriptedModel
+from icl_harness.models import open_model
+from icl_harness.models.base import Model
+from icl_harness.tasks.loading import find_tasks, load_examples
+from tests.servers import LoopbackServer
+
+# the kind of answer that a task asks for
+TASKS = {
+    "gsm8k": "number",
+    "bbh:multistep_arithmetic_two": "number",
+    "bbh:logical_deduction_five_objects": "letter",
+    "bbh:navigate": "word",
+    "bbh:word_sorting": "list",
+    "bbh:dyck_languages": "brackets",
+    "trec": "label",
+    "sentiment": "label",
+    "banking77": "label",
+}
+N_QUERIES = 8
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+MINUS = "\N{EN DASH}"
+Dress = Callable[[str], str]
+
+EVERY_KIND: dict[str, Dress] = {
+    "plain": lambda t: f" {t}",
+    "after line ends": lambda t: f"\n\n{t}",
+    "after carriage returns": lambda t: f" \r\n{t}\r\n",
+    "bold": lambda t: f" **{t}**",
+    "after a cue": lambda t: f" The final answer is {t}.",
+    "after a bold cue": lambda t: f" **Final answer:** {t}",
+    "after a thought": lambda t: f"<think>\nIs it this? Or that?\n</think>\n\n{t}",
+    "before another problem": lambda t: f" {t}\n---\nProblem: And then?\n\nQuestion: What?",
+}
+REASONED: dict[str, Dress] = {
+    "after reasons": lambda t: (
+        f" Let us see.\nOne thing leads to another.\nThe final answer is {t}."
+    ),
+    "cue on its own line": lambda t: f" So it is.\n\n**The final answer is:**\n\n{t}",
+    "boxed": lambda t: f" Then\n\\[ \\boxed{{\\text{{{t}}}}} \\]",
+    "praised": lambda t: f" The final answer is {t}. This answer is correct.",
+}
+OF_KIND: dict[str, dict[str, Dress]] = {
+    "number": {
+        **REASONED,
+        "boxed": lambda t: f" Then\n$$\\boxed{{{t}}}$$",
+        "with another minus": lambda t: f" The final answer is {t.replace('-', MINUS)}.",
+        "with a unit": lambda t: f" She has 3 of them.\nAnswer: {t} clips",
+    },
+    "letter": {
+        **REASONED,
+        "without parentheses": lambda t: f" Answer: {t.strip('()')}",
+        "as an option": lambda t: f" Option {t.strip('()')} is correct.",
+        "in brackets": lambda t: f" Answer: [{t.strip('()')}]",
+        "after another language's cue": lambda t: f" 答案：{t.strip('()')}",
+    },
+    "word": {**REASONED, "in capitals": lambda t: f" Answer: {t.upper()}"},
+    "list": {
+        "one a line": lambda t: " The final answer is:\n" + "\n".join(t.split()),
+        "numbered": lambda t: (
+            " The final answer is:\n"
+            + "\n".join(f"{i}. {word}" for i, word in enumerate(t.split(), 1))
+        ),
+        "with commas": lambda t: " The final answer is " + ", ".join(t.split()) + ".",
+    },
+    "brackets": {"after reasons": lambda t: f" They open.\nThe final answer is {t}"},
+    "label": {
+        "in quotes": lambda t: f' "{t}".',
+        "in capitals": lambda t: f" {t.upper()}",
+        "as a field": lambda t: f" Label: {t}",
+        "as JSON": lambda t: f' {{"label": "{t}"}}',
+        "with spaces": lambda t: " " + t.replace("_", " "),
+    },
+}
+
+
+def hedge(target: str, other: str) -> str:
+    """Name two answers."""
+    return f" The final answer is {target} or {other}."
+
+
+def miss(target: str, other: str) -> str:
+    """Name another answer, and deny the right one."""
+    return f" The final answer is not {target} but {other}."
+
+
+class Oracle:
+    """Answers the query whose input ends the prompt."""
+
+    def __init__(self, examples: Sequence[Example], say: Callable[[Example], str]) -> None:
+        self._examples, self._say = examples, say
+
+    def __call__(self, prompt: str) -> str:
+        def end(one: Example) -> tuple[int, int]:
+            at = prompt.rfind(one.input.strip())
+            return at + len(one.input) if at >= 0 else -1, len(one.input)
+
+        return self._say(max(self._examples, key=end))
+
+
+@contextmanager
+def served(reply: Callable[[str], str], provider: str, **model_args: str) -> Iterator[Model]:
+    """Open a provider's model on a server that answers so."""
+    with LoopbackServer(reply) as server:
+        yield open_model(
+            f"{provider}/some-model", base_url=server.base_url(provider), model_args=model_args
+        )
+
+
+@contextmanager
+def scripted(reply: Callable[[str], str]) -> Iterator[Model]:
+    """Open a model that is a function."""
+    yield ScriptedModel(lambda prompt: reply(prompt.text))
+
+
+BACK_ENDS: dict[str, Callable[[Callable[[str], str]], object]] = {
+    "scripted": scripted,
+    "openai chat": lambda reply: served(reply, "openai"),
+    "openai responses": lambda reply: served(reply, "openai", api="responses"),
+    "openai completions": lambda reply: served(reply, "openai", api="completions"),
+    "anthropic": lambda reply: served(reply, "anthropic"),
+    "google": lambda reply: served(reply, "google"),
+}
+
+
+def accuracy(task: str, back_end: str, data: str, say: Callable[[Example], str]) -> float:
+    """Return the share of a task's queries, without shots and with two, that are read as right."""
+    found = load_examples(find_tasks(task)[0], data=Path(data))
+    oracle = Oracle([*found.queries, *found.pool], say)
+    with tempfile.TemporaryDirectory() as out, BACK_ENDS[back_end](oracle) as model:
+        run = icl_harness.run(
+            task, model, out=out, data=data, shots=[0, 2], draws=1, queries=N_QUERIES
+        )
+        return float(run.records()["score"].mean())
+
+
+def another(example: Example, kind: str) -> str:
+    """Return a wrong answer of the same kind."""
+    others = [choice for choice in example.choices if choice != example.target]
+    if others:
+        return others[0]
+    if kind == "number":
+        return str(int(example.target.replace(",", "")) + 1)
+    return f"{example.target[::-1]} ]" if kind == "brackets" else f"{example.target} zebra"
+
+
+def oracles(kind: str) -> Iterator[tuple[str, Callable[[Example], str], float]]:
+    """Yield (name, what it says to an example, the accuracy that it must get)."""
+
+    def dressed(dress: Dress) -> Callable[[Example], str]:
+        return lambda example: dress(example.target)
+
+    def wrong(say: Callable[[str, str], str]) -> Callable[[Example], str]:
+        return lambda example: say(example.target, another(example, kind))
+
+    for name, dress in {**EVERY_KIND, **OF_KIND[kind]}.items():
+        yield name, dressed(dress), 1.0
+    yield "hedges", wrong(hedge), 0.0
+    yield "says another", wrong(miss), 0.0
+
+
+def main() -> None:
+    """Print the table; exit with 1 where an oracle is misread."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, help="folder of rows")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    args = parser.parse_args()
+    os.environ.update(dict.fromkeys(KEYS, "no-key-is-needed"))
+    print(f"{'task':36}{'dress':30}" + "".join(f"{b:>20}" for b in BACK_ENDS))
+    misread = 0
+    for task in args.tasks.split(","):
+        for name, say, wanted in oracles(TASKS[task]):
+            found = [accuracy(task, back_end, args.data, say) for back_end in BACK_ENDS]
+            misread += sum(value != wanted for value in found)
+            print(f"{task:36}{name:30}" + "".join(f"{v:20.3f}" for v in found), flush=True)
+    sys.exit(1 if misread else 0)
+
+
+if __name__ == "__main__":
+    main()
