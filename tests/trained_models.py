@@ -24,6 +24,7 @@ def save_trained_model(
     return the folder.
     """
     tok = build_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    torch.set_num_threads(1)  # so small a model is slower with more
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(build_config(kind, len(tok), 512, 0.1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

@@ -167,6 +167,7 @@ class Model(ABC):
     capabilities: Capabilities = Capabilities()
     is_api: ClassVar[bool] = False  # whether its answers come from a provider, at its price
     price: Price | None = None  # of an API's tokens, where it is known
+    no_chat = "has no chat template"  # why shots cannot be turns, where they cannot
     counts_by = "its tokenizer"  # what `count_tokens` counts by, as far as it is no estimate
 
     @abstractmethod

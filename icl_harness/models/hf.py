@@ -23,7 +23,7 @@ from icl_harness.models.answer_text import opens_thought, written
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping
-from icl_harness.models.local.chat import Chat, open_chat
+from icl_harness.models.local.chat import Chat, open_chat, why_no_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.grouping import Group, Tail
 from icl_harness.models.local.tokens import TokenTree, Twig
@@ -87,6 +87,9 @@ class HfModel(Model):
         self._options = options = hf_open.parse(model_args, self.id)
         self._model, tokenizer, self._origin = hf_open.load(path_or_id, options)
         self._chat = open_chat(tokenizer, one_turn=options.chat_template)
+        self.no_chat = "takes shots as one turn only: --model-arg chat_template=true"
+        if self._chat is None:
+            self.no_chat = why_no_chat(tokenizer)
         self._tree, self._chats = TokenTree(tokenizer), TokenTree(tokenizer, spelt_out=True)
         self._texts = Texts(tokenizer)
         self._ends = hf_open.end_tokens(self._model, tokenizer)
@@ -195,7 +198,7 @@ class HfModel(Model):
         `SpecError`.
         """
         if node.role and not self.capabilities.chat:
-            raise SpecError(f"{self.id} has no chat template. Use --format text.")
+            raise SpecError(f"{self.id} {self.no_chat}. Use --format text.")
         return self._chat if node.role or self._options.chat_template else None
 
     def _read(self, node: Node, *, answered: bool = False) -> _Reading:

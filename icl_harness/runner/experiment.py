@@ -104,12 +104,10 @@ class Experiment:
         for name in spec.models:
             for task in self.tasks:
                 self._models[name, task.name] = self._open(name, task)
-            if (
-                spec.format == "chat"
-                and not self._models[name, self.tasks[0].name].capabilities.chat
-            ):
+            model = self._models[name, self.tasks[0].name]
+            if spec.format == "chat" and not model.capabilities.chat:
                 raise SpecError(
-                    f"{name} has no chat template. Use --format text; a local model of hf/ "
+                    f"{name} {model.no_chat}. Use --format text; a local model of hf/ "
                     "takes them if its chat template leaves earlier turns as they are, and not "
                     "with --model-arg chat_template=true."
                 )

@@ -22,7 +22,7 @@ from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.client import http_client
 from icl_harness.models.api.counting import CountEndpoint, PromptTurns
-from icl_harness.models.api.faults import Reply
+from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.foresight import Caching
 from icl_harness.models.api.model import ApiModel, stops
 from icl_harness.models.base import Sampling
@@ -137,6 +137,8 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
 
     def read(self, response: Message) -> Reply:
         """Return the text of a message, without what was thought."""
+        if error := getattr(response, "error", None):  # in the place of a message
+            raise Fault.in_answer(error)
         usage, kept_1h = read_usage(response.usage), written_1h(response.usage)
         text = "".join(block.text for block in response.content if block.type == "text")
         if response.stop_reason == "refusal":

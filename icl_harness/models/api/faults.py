@@ -92,6 +92,7 @@ class Reply:
     written_1h: int = 0  # of the tokens written to a cache, those kept for an hour; priced apart
     refused: str = ""
     cut_off: bool = False  # the limit on tokens ended it
+    silent: str = ""  # why there is no answer, where the model was at fault for none: it is missing
 
 
 class Fault(Exception):
@@ -126,6 +127,20 @@ class Fault(Exception):
             codes=frozenset(_codes(body)),
             retry_after_s=retry_after_s(headers) or _retry_delay_s(body),
         )
+
+    @classmethod
+    def in_answer(cls, error: object) -> Fault:
+        """Read an error that came in the place of an answer, with a status of 200: the status that
+        it should have had stands in it, or it is worth another try.
+        """
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, str) and code.isdigit():
+            code = int(code)
+        is_status = isinstance(code, int) and 400 <= code < 600
+        body = error if isinstance(error, dict) else {"message": str(error)}
+        fault = cls.from_body(int(code) if is_status else None, body, "an error without words", {})
+        fault.lost = fault.fate == "transient"
+        return fault
 
     @classmethod
     def from_exception(cls, error: Exception) -> Fault:

@@ -146,6 +146,8 @@ def find_price(provider: str, model: str) -> Price | None:
         in_batch = genai_prices.calc_price(empty, name, provider_id=provider, price_context=BATCH)
     except LookupError:
         return None
+    if found.model_price.input_mtok is None or found.model_price.output_mtok is None:
+        return None  # what is not known costs something
     has_batch_price = any(variant.when == BATCH for variant in found.model.price_variants or ())
     storage = STORAGE_PRICES.get(found.model.id) if found.provider.id == "google" else None
     return Price(

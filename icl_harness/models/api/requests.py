@@ -214,6 +214,8 @@ def answer_to(account: Account, sampling: Sampling, query: Query, reply: Reply) 
     """Return the answer that a reply is."""
     usage = account.priced(reply, batch=account.terms.batch)
     answer = Answer(query_id=query.id, sample=query.sample, text="", usage=usage)
+    if reply.silent:
+        return replace(answer, text=None, status="failed", error=account.one_line(reply.silent))
     if reply.text is None:
         error = f"refused: {account.one_line(reply.refused)}"
         return replace(answer, text=None, status="refused", error=error)

@@ -241,11 +241,11 @@ def open_chat(tokenizer: Any, *, one_turn: bool) -> Chat | None:
     """
     try:
         render = _renderer(tokenizer)
-        return Chat(
-            render,
-            _joints(render, [("user",)]) if one_turn else _all_joints(render),
-            one_turn=one_turn,
-        )
+        if one_turn:
+            return Chat(render, _joints(render, [("user",)]), one_turn=True)
+        if not _has_system(render):
+            render = _with_system_in_first_turn(render)
+        return Chat(render, _all_joints(render), one_turn=False)
     except Exception as error:  # no template, or one that raises whatever it likes
         if not one_turn:
             return None
@@ -253,6 +253,40 @@ def open_chat(tokenizer: Any, *, one_turn: bool) -> Chat | None:
             "--model-arg chat_template=true: this tokenizer has no template for one turn: "
             f"{one_line(error)} Leave it out, or name a model that chats."
         ) from error
+
+
+def why_no_chat(tokenizer: Any) -> str:
+    """Return why `open_chat` gives none for shots as turns."""
+    if not getattr(tokenizer, "chat_template", None):
+        return "has no chat template"
+    try:
+        render = _renderer(tokenizer)
+        _all_joints(render if _has_system(render) else _with_system_in_first_turn(render))
+    except Exception as error:  # noqa: BLE001  whatever a template raises
+        why = one_line(error).rstrip(".")
+        return f"has a chat template that shots cannot be put into as turns ({why})"
+    return "has a chat template that takes no turns of shots"
+
+
+def _has_system(render: Render) -> bool:
+    """Return whether a template writes the words of the system."""
+    with contextlib.suppress(Exception):  # many refuse them
+        return "words of the system" in render([("system", "words of the system"), ("user", "x")])
+    return False
+
+
+def _with_system_in_first_turn(render: Render) -> Render:
+    """Return what writes the system's words at the start of the user's first turn, for templates
+    that have no role for them.
+    """
+
+    def joined(turns: Sequence[tuple[str, str]]) -> str:
+        if len(turns) < 2 or turns[0][0] != "system":
+            return render(turns)
+        (_, words), (role, first), *rest = turns
+        return render([(role, words + first), *rest])
+
+    return joined
 
 
 def _renderer(tokenizer: Any) -> Render:

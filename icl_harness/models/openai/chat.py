@@ -22,11 +22,31 @@ from icl_harness.models.api.faults import Reply
 from icl_harness.models.api.model import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.compatible import MOST_STOPS, OpenAIArgs, OpenAICompatible
-from icl_harness.models.openai.wire import post, read_usage
+from icl_harness.models.openai.wire import post, read_usage, refuse_errors
 from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
+    from openai.types.chat import ChatCompletion, ChatCompletionMessage
+
+
+def content_text(content: object) -> str | None:
+    """Return the text of a message: servers give it as one, as parts of which some are thoughts, or
+    as none.
+    """
+    if not isinstance(content, list):
+        return content if content is None else str(content)
+    parts = [part if isinstance(part, dict) else vars(part) for part in content]
+    return "".join(str(part.get("text") or "") for part in parts if part.get("type") != "thinking")
+
+
+def _silence(message: ChatCompletionMessage) -> str:
+    """Return why a message without content holds no answer."""
+    if message.tool_calls:
+        return "the model called a tool and gave no answer"
+    named = ("reasoning_content", "reasoning")
+    if any(getattr(message, name, None) for name in named):  # beside the SDK's own fields
+        return "the model thought and gave no answer"
+    return "the server gave no content"
 
 
 class OpenAIModel(OpenAICompatible[Body, "ChatCompletion"]):
@@ -50,13 +70,17 @@ class OpenAIModel(OpenAICompatible[Body, "ChatCompletion"]):
         return await post(self.connection.client(), self.path, filled, ChatCompletion)
 
     def read(self, response: ChatCompletion) -> Reply:
-        """Return the text of the first choice."""
+        """Return the text of the first choice. Raises `Fault` where an error came instead."""
+        refuse_errors(response)
         choice, usage = response.choices[0], read_usage(response.usage)
         if choice.message.refusal or choice.finish_reason == "content_filter":
             why = choice.message.refusal or "content_filter"
             return Reply(text=None, usage=usage, refused=why)
         is_cut = choice.finish_reason == "length"
-        return Reply(text=choice.message.content or "", usage=usage, cut_off=is_cut)
+        text = content_text(choice.message.content)
+        if text is None and not is_cut:
+            return Reply(text="", usage=usage, silent=_silence(choice.message))
+        return Reply(text=text or "", usage=usage, cut_off=is_cut)
 
     def own_params(self, query: Query) -> dict[str, Json]:
         """Return the parameters that are a query's own."""

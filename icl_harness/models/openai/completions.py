@@ -23,7 +23,7 @@ from icl_harness.models.model_args import word
 from icl_harness.models.openai.compatible import MOST_STOPS, OpenAICompatible
 from icl_harness.models.openai.echo import Completions, Echo, Next, weigh
 from icl_harness.models.openai.ids_body import IdsBody
-from icl_harness.models.openai.wire import post, read_usage
+from icl_harness.models.openai.wire import post, read_usage, refuse_errors
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class OpenAICompletionsModel(OpenAICompatible["TextBody | IdsBody", "Completion"
 
     def read(self, response: Completion) -> Reply:
         """Return the text of the first choice."""
+        refuse_errors(response)
         choice, usage = response.choices[0], read_usage(response.usage)
         if choice.finish_reason == "content_filter":
             return Reply(text=None, usage=usage, refused="content_filter")

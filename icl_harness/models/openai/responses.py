@@ -19,7 +19,7 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.compatible import OpenAIArgs, OpenAICompatible
-from icl_harness.models.openai.wire import post, read_response_usage
+from icl_harness.models.openai.wire import post, read_response_usage, refuse_errors
 from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
             if error is None:
                 raise Fault("the response failed")
             raise Fault(error.message, codes=frozenset([error.code]))
+        if response.error is not None and not response.output:
+            refuse_errors(response)
         usage = read_response_usage(response.usage)
         messages = [item for item in response.output if item.type == "message"]
         final = [item for item in messages if getattr(item, "phase", None) != "commentary"]

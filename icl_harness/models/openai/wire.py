@@ -49,6 +49,18 @@ async def post(client: AsyncOpenAI, path: str, filled: Filled, kind: type[S]) ->
         )
 
 
+def refuse_errors(response: object) -> None:
+    """Raise `Fault` for an error that came in the place of a completion, or of its first choice."""
+    error = getattr(response, "error", None)  # a field beside those of the SDK's class
+    choices = getattr(response, "choices", None)
+    if not error and choices:
+        error = getattr(choices[0], "error", None)
+        if not error and choices[0].finish_reason == "error":
+            raise Fault("the server broke the answer off with an error", lost=True)
+    if error:
+        raise Fault.in_answer(error)
+
+
 def read_usage(used: CompletionUsage | None) -> Usage:
     """Return the usage of a completion, of a chat or not."""
     if used is None:

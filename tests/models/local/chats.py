@@ -67,13 +67,15 @@ LAST_TURN = """
 {%- if m.role == "user" %}{{ "[INST] " }}
 {%- if loop.last and messages[0].role == "system" %}{{ messages[0].content + "\\n\\n" }}{% endif %}
 {{- m.content + "[/INST]" }}{% else %}{{ " " + m.content + eos_token }}{% endif %}{% endfor %}"""
+# Without a role for the system: refused, or not written.
+WITHOUT_SYSTEM = {
+    "refused": '{%- if messages[0].role == "system" %}{{ raise_exception() }}{% endif %}' + HEADERS,
+    "left out": CHATML.replace("in messages", 'in messages if m.role != "system"'),
+}
 # Cuts what was thought.
 CUTTING = CHATML.replace("m.content", 'm.content.split("</think>")[-1]')
 REFUSED = {
     "the system's words before the last turn": LAST_TURN,
-    "no system's turn": (
-        '{%- if messages[0].role == "system" %}{{ raise_exception() }}{% endif %}' + HEADERS
-    ),
     "turns that are numbered": HEADERS.replace("m.role +", "m.role ~ (loop.length - loop.index) ~"),
     "the last turn alone": PLAIN.replace("in messages", "in messages[-2:]"),
     "a turn said twice": HEADERS + "{{ messages[0].content | trim }}",

@@ -23,6 +23,7 @@ from tests.models.local.chats import (
     HEADERS,
     REFUSED,
     TEMPLATES,
+    WITHOUT_SYSTEM,
     grown,
     ids_of,
     messages_of,
@@ -111,6 +112,22 @@ def test_an_api_is_sent_the_same_messages(preamble, shots, query):
 @pytest.mark.parametrize("why", REFUSED)
 def test_a_template_whose_turns_do_not_stay_takes_no_chat(why):
     assert open_chat(tokenizer_of("llama3", REFUSED[why]), one_turn=False) is None
+
+
+@pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
+def test_without_a_role_for_the_system_its_words_begin_the_first_turn(template):
+    tokenizer = tokenizer_of("llama3", template)
+    chat = open_chat(tokenizer, one_turn=False)
+    assert chat is not None
+    node = grown("Label films.\n\n", [("a film", "good"), ("another", "bad")])[-1]
+    chat.check(node, queries("Q", "R"))
+    messages = messages_of(node, "Q")
+    first = {"role": "user", "content": "Label films.\n\n" + messages[1]["content"]}
+    wanted = tokenizer.apply_chat_template(
+        [first, *messages[2:]], tokenize=False, add_generation_prompt=True
+    )
+    tail = chat.behind(node, Query(id="q", text="Q"))
+    assert chat.text(node).text + tail.own + tail.text == wanted
 
 
 def test_words_that_a_template_cuts_are_refused_and_never_read_otherwise():

@@ -247,7 +247,7 @@ def test_words_that_the_template_cuts_are_refused_before_they_are_read(folder):
 def test_a_model_whose_template_takes_no_turns_is_refused_in_one_line(toy):
     save_chatty(toy / "model", LAST_TURN)
     with pytest.raises(
-        SpecError, match=r"^hf/model has no chat template\. Use --format text; .*\.$"
+        SpecError, match=r"^hf/model has a chat template that .*\)\. Use --format text; .*\.$"
     ):
         icl_harness.run("toy", "hf/model", out="out", **GRID)
     assert not Path("out").exists()
