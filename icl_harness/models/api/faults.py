@@ -133,12 +133,10 @@ class Fault(Exception):
         """Read an error that came in the place of an answer, with a status of 200: the status that
         it should have had stands in it, or it is worth another try.
         """
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, str) and code.isdigit():
-            code = int(code)
-        is_status = isinstance(code, int) and 400 <= code < 600
         body = error if isinstance(error, dict) else {"message": str(error)}
-        fault = cls.from_body(int(code) if is_status else None, body, "an error without words", {})
+        code = str(body.get("code"))
+        status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
+        fault = cls.from_body(status, body, "an error without words", {})
         fault.lost = fault.fate == "transient"
         return fault
 

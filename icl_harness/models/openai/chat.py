@@ -33,10 +33,12 @@ def content_text(content: object) -> str | None:
     """Return the text of a message: servers give it as one, as parts of which some are thoughts, or
     as none.
     """
+    if content is None or isinstance(content, str):
+        return content
     if not isinstance(content, list):
-        return content if content is None else str(content)
+        raise TypeError("a content that is neither a text nor parts")
     parts = [part if isinstance(part, dict) else vars(part) for part in content]
-    return "".join(str(part.get("text") or "") for part in parts if part.get("type") != "thinking")
+    return "".join(part.get("text") or "" for part in parts if part.get("type") != "thinking")
 
 
 def _silence(message: ChatCompletionMessage) -> str:

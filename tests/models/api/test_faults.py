@@ -295,15 +295,17 @@ def test_a_body_of_another_shape_is_a_missing_answer(
     assert (answer.error or "").startswith("malformed body: ")
 
 
-def test_a_content_that_is_no_text_is_a_missing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = [{"type": "text", "text": "x"}]
+@pytest.mark.parametrize("content", [7, {"text": "x"}, [7], [{"type": "text", "text": 7}]])
+def test_a_content_that_is_no_text_is_a_missing_answer(
+    content: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = {
         "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]
     }
     monkeypatch.setattr(servers.OpenAIWire, "answer", lambda *_: body)
     with LoopbackServer() as server:
         [answer] = ask(open_model("openai", server))
-    assert answer.error == "malformed body: a text or a count of tokens is neither"
+    assert (answer.error or "").startswith("malformed body: ")
 
 
 @every_sdk
