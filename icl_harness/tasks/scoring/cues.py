@@ -30,11 +30,11 @@ class Cue(IntEnum):
 # What an answer may be called. Others that stand before a colon count too (see `_HEADING`).
 _NAMES = any_of(
     r"""answers?, ans\.?, label, labell?ed, sentiment, intent(?:ion)?, class, category,
-    classification, prediction, verdict, output, result, choice, option, decision, conclusion, response,
-    type, topic, kind, emotion, rating, score, stance, polarity, relation(?:ship)?, judge?ment, tag, selection,
-    classified, r[eé]ponse, respuesta, resposta, risposta, antwort, antwoord, ответ, svar, vastaus,
-    odpowied[zź], odpověď, cevap, yanıt, jawaban, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση,
-    răspuns, válasz"""
+    classification, prediction, verdict, output, result, choice, option, decision,
+    conclusion, response, type, topic, kind, emotion, rating, score, stance, polarity,
+    relation(?:ship)?, judge?ment, tag, selection, classified, r[eé]ponse, respuesta,
+    resposta, risposta, antwort, antwoord, ответ, svar, vastaus, odpowied[zź], odpověď,
+    cevap, yanıt, jawaban, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση, răspuns, válasz"""
 )
 _IS = any_of(
     "is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, это, adalah"
@@ -81,12 +81,14 @@ _EAST_ASIAN = re.compile(
     rf"\s*(?:应该|應該)?(?:是|为|為|は|은|는|[:,])?{_OPENING}$"
 )
 _CONCLUDING = any_of(
-    r"""so, therefore, thus, hence, ergo, overall, consequently, accordingly, conclu\w+, chosen?,
-    chose, choose, pick, picking, select, selecting, go(?:ing)? (?:with|for), opt(?:ing)? for,
-    vote for, classif(?:y|ied|ies), labell?(?:ed|ing)?, categori[sz]ed?, predict(?:ed)?, guess,
-    option, choice, letter, answer, say, but(?: rather)?, instead, finally, in summary, in
-    short, leaving, leaves, mark(?:ed)?, assign(?:ed)?, rated?, falls? (?:under|into), belongs?
-    to, donc, deshalb, luego, portanto, quindi, dunque, поэтому"""
+    r"""so, therefore, thus, hence, ergo, overall, consequently, accordingly, conclu\w+,
+    chosen?, chose, choose, pick, picking, select, selecting, go(?:ing)? (?:with|for),
+    opt(?:ing)? for, vote for, classif(?:y|ied|ies), labell?(?:ed|ing)?, categori[sz]ed?,
+    predict(?:ed)?, guess, option, choice, letter, answer, say, but(?: rather)?, instead,
+    finally, in summary, in short, leaving, leaves, mark(?:ed)?, assign(?:ed)?, rated?,
+    falls? (?:under|into), belongs? to, donc, deshalb, luego, portanto, quindi, dunque,
+    поэтому, corresponds? to, match(?:es)?, evaluates? to, equals?, yields, follows that,
+    makes"""
 )
 # Words that may stand between what concludes and the conclusion: "so the answer must be".
 _LINK = any_of(

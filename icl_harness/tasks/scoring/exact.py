@@ -10,9 +10,10 @@ from icl_harness.examples import Example
 from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line, plain
 from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.dress import plain_dress
+from icl_harness.tasks.scoring.final_claims import without_thinking
 from icl_harness.tasks.scoring.final_text import final_text, first_problem
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
-from icl_harness.tasks.scoring.lists import are_items, bracket_row, list_words
+from icl_harness.tasks.scoring.lists import are_items, bracket_row, first_paragraph, list_words
 from icl_harness.tasks.scoring.number_forms import shown
 from icl_harness.tasks.scoring.numbers import final_number, only_number
 from icl_harness.tasks.scoring.options import option_of
@@ -30,7 +31,7 @@ def exact_match(answer: str, example: Example) -> Score:
     """Compare the answer's first line with the target: case, outer punctuation, commas and spacing
     do not matter.
     """
-    return _compare(first_line(answer), example)
+    return _compare(first_line(without_thinking(answer)), example)
 
 
 def final_match(answer: str, example: Example) -> Score:
@@ -43,13 +44,13 @@ def final_match(answer: str, example: Example) -> Score:
     """
     choices = _choices(example)
     if choices:
-        label = _read_choice(answer, choices, example.input)
+        label = _read_choice(without_thinking(answer), choices, example.input)
         return UNPARSED if label is None else Score(label, float(label == example.target))
     gold = only_number(example.target)
     if gold is not None:
         number = final_number(answer)
         return UNPARSED if number is None else Score(shown(number), float(number == gold))
-    return _free(answer, example)
+    return _free(without_thinking(answer), example)
 
 
 def _choices(example: Example) -> Sequence[str]:
@@ -103,13 +104,24 @@ def _unmarked_choice(lines: Sequence[str], choices: Sequence[str], text: str) ->
     if len(lines) == 1:
         return _read(lines[0], choices, text).label
     readings = [_read(line, choices, text) for line in (lines[0], lines[-1])]
-    others = [read_line(line, choices).cue for line in lines[:-1]]
+    cues = [read_line(line, choices).cue for line in lines]
+    is_listing = cues.count(Cue.OPENS) > 1
     found = set()
-    if readings[0].is_whole:
+    if readings[0].is_whole or (
+        not is_listing and _is_option(lines[0], readings[0], choices, text)
+    ):
         found.add(readings[0].label)
-    if _concludes(lines[-1], readings[1], Cue.OPENS in others):
+    if _concludes(lines[-1], readings[1], Cue.OPENS in cues[:-1]):
         found.add(readings[1].label)
     return found.pop() if len(found) == 1 else None
+
+
+def _is_option(line: str, reading: Reading, choices: Sequence[str], text: str) -> bool:
+    """Return whether a line is a letter and its option's own words: "(B) a robin"."""
+    words = re.match(r"\W{0,3}[A-Za-z]\W{1,3}(?P<words>\w.*)", line[:MOST_CHARACTERS])
+    if reading.label is None or words is None:
+        return False
+    return option_of(words["words"], text, choices) == reading.label
 
 
 def _concludes(line: str, reading: Reading, is_listing: bool) -> bool:
@@ -131,6 +143,8 @@ def _free(answer: str, example: Example) -> Score:
     said = first_problem(answer) if marked is None else marked
     if not re.search(r"\w", example.target):
         return _compare_brackets(said, example.target, is_marked=marked is not None)
+    if n_words > 1 and marked is None:
+        said = first_paragraph(said)
     if n_words > 1 and ("\n" not in said or are_items(said)):
         return _compare_lists(said, example)
     if "\n" in said:

@@ -21,7 +21,7 @@ _IS = r"(?:(?:is|are|est|es|ist|是|为|は|은)(?![^\W_])|[:：=]|->|→)"
 _MARK = re.compile(
     rf"(?:\b{_NAME}|答案|答え|正解|정답)[*_\s\"']{{0,4}}{_IS}+[*_\s]{{0,4}}:?[*_]{{0,3}}"
     r"|\b(?:sorted|ordered|alphabetical(?:ly)?|order|list|sequence|brackets?)\b[^:.\n]{0,60}[:：]"
-    r"|\b(?:sorted|ordered|alphabetical)[^:.\n]{0,60}\b(?:is|are)\b"
+    r"|\b(?:sorted|ordered|alphabetical|brackets?)\b[^:.\n]{0,60}\b(?:is|are)\b"
     r"|^[ \t]{0,8}####(?!#)[ \t]*|\\(?:boxed|fbox)\s*(?=\{)|<(?:final_?)?answer>",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score
+from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line
 from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.denials import Denial, negated_label
 from icl_harness.tasks.scoring.dress import plain_dress
+from icl_harness.tasks.scoring.final_claims import without_thinking
 from icl_harness.tasks.scoring.judged import Judged, judge
 from icl_harness.tasks.scoring.label_forms import (
     DIGITS,
@@ -80,7 +81,8 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
     Where that line only leads to it ("The label is:") the next one counts, and where it says less
     than a later one that is marked ("Sentiment: positive"), up to the next problem, that one.
     """
-    first = answer.strip().split("\n", 1)[0].strip()
+    answer = without_thinking(answer)
+    first = first_line(answer)
     if first in labels:
         return first
     lines = [line.strip() for line in plain_dress(answer).split("\n")]
@@ -129,9 +131,16 @@ def _plain_numbers(line: str, labels: Sequence[str], highest: str) -> str:
     if not any("negative" in label or "minus" in label for label in labels):
         line = SAID_SIGN.sub(lambda said: f"-{DIGITS.get(said[1].lower(), said[1])}", line)
     line = _ENUMERATED_NUMBER.sub("", line)
-    if float(highest) < LOWEST_TOP_GRADE:
+    if not _is_scale(labels, highest):
         return line
     return re.sub(rf"(?<=\d)\s?(?:/|out of)\s?{re.escape(highest)}\b(?![.,]\d)", "", line)
+
+
+def _is_scale(labels: Sequence[str], highest: str) -> bool:
+    """Return whether the labels are grades: all whole numbers from 1 (or 0) up to 3 or more."""
+    if not highest.isdigit() or int(highest) < LOWEST_TOP_GRADE:
+        return False
+    return len(labels) >= int(highest) and all(label.isdigit() for label in labels)
 
 
 def _symbol(line: str, labels: Sequence[str]) -> str | None:

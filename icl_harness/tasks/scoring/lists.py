@@ -43,6 +43,14 @@ def list_words(text: str) -> str:
     return plain(" ".join(text.split()))
 
 
+def first_paragraph(text: str) -> str:
+    """Return the first paragraph where what follows is a remark: "Hope this helps!"."""
+    first, _, rest = text.partition("\n\n")
+    leads_on = first.rstrip(" *_").endswith(":")
+    is_remark = re.fullmatch(r"[A-Z][^\n]*[.!?:)]", rest.strip()) is not None
+    return first if is_remark and not leads_on and len(first.split()) > 1 else text
+
+
 def are_items(text: str) -> bool:
     """Return whether several lines are the items of a list: a few words each."""
     lines = [line for line in text.split("\n") if line.strip()]
