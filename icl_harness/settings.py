@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from pydantic import (
@@ -61,7 +62,13 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_yes(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse the `yes` of a YAML file for a number: it would pass for 1."""
+        """Refuse the `yes` of a YAML file for a number: it would pass for 1. A number of numpy's is
+        the number.
+        """
+        if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+            value = value.item()
+        if isinstance(value, PathLike):
+            value = fspath(value)
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("yes and no are for switches")

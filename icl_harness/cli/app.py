@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +51,7 @@ def run(context: typer.Context) -> None:
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import HELD, tell
     from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.results import write_results
 
     grid: Grid = context.obj
     spec, folder = grid.spec, grid.folder
@@ -57,20 +59,27 @@ def run(context: typer.Context) -> None:
         done = execute(spec, folder, grid.how, watch=watch)
     records = done.records()
     frame = table(records, metrics=chosen_metrics([done.header]))
-    files = _write_results(done, frame)
+    files = write_results(done, frame)
     print_curves([done], frame, records)
-    hints = [f"icl compare {folder} --by {_comparable(spec)}", f"icl export {folder}"]
+    hints = [f"icl export {shlex.quote(str(folder))}"]
+    differing = _comparable(spec)
+    if differing is not None:
+        hints.insert(0, f"icl compare {shlex.quote(str(folder))} --by {differing}")
     unbroken = ", ".join(hint.replace(" ", HELD) for hint in hints)
     tell(f"{folder}/  {files}   ({unbroken})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
 
 
-def _comparable(spec: Spec) -> str:
+def _comparable(spec: Spec) -> str | None:
     """Return what a run has several of, for the comparison that its last line names."""
-    if len(spec.modes) > 1:
-        return "mode"
-    return "model" if len(spec.models) > 1 else "shots"
+    numbers = {
+        "mode": len(spec.modes),
+        "model": len(spec.models),
+        "variant": len(spec.variants),
+        "shots": len(spec.shots),
+    }
+    return next((name for name, n in numbers.items() if n > 1), None)
 
 
 @app.command(cls=GridCommand)
@@ -104,20 +113,6 @@ def plan(
             tell(note)
     if how.max_cost is not None:
         refuse_cost(found, how.max_cost, batch=how.batch)
-
-
-def _write_results(done: Run, frame: pd.DataFrame) -> str:
-    """Write curves.csv and, where a point has a value, curves.png; return what the folder holds."""
-    from icl_harness.analysis.curves import write_csv
-    from icl_harness.report.plots import plot, save
-
-    picture = done.path / "curves.png"
-    write_csv(frame, done.path / "curves.csv")
-    if not frame["value"].notna().any():
-        picture.unlink(missing_ok=True)  # one of earlier answers would not be this table's
-        return "curves.csv  records.db"
-    save(plot(frame, done.chance()), picture)
-    return "curves.csv  curves.png  records.db"
 
 
 @app.command()
@@ -258,6 +253,7 @@ def rescore(run_folder: OneRun) -> None:
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import tell
     from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.results import write_results
     from icl_harness.report.run import Run
     from icl_harness.runner.rescoring import rescore as score_again
 
@@ -265,7 +261,7 @@ def rescore(run_folder: OneRun) -> None:
     done = Run(run_folder)
     records = done.records()
     frame = table(records, metrics=chosen_metrics([done.header]))
-    files = _write_results(done, frame)
+    files = write_results(done, frame)
     print_curves([done], frame, records)
     for note in found.notes:
         tell(note)

@@ -6,14 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from icl_harness.cli.batch_table import refuse_to_leave
+from icl_harness.cli.python_objects import (
+    GivenModel,
+    GivenTask,
+    free_folder,
+    named_models,
+    named_tasks,
+)
+from icl_harness.cli.run_options import RunOptions
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.base import Model
 from icl_harness.models.workers import Workers
 from icl_harness.plan.asker import make_plan, spent_usd
 from icl_harness.plan.estimate import Plan, refuse_cost
+from icl_harness.report.results import write_results
 from icl_harness.report.run import Run
 from icl_harness.runner.banks import check_banks
 from icl_harness.runner.concurrency import run_async
@@ -24,34 +33,41 @@ from icl_harness.runner.provenance import spec_defaults
 from icl_harness.runner.spec import Spec, default_folder
 from icl_harness.runner.walk import Watch, run_experiment
 from icl_harness.store.records import RunStore
+from icl_harness.tasks.task import Task
 
 
 def run(
-    tasks: str | Sequence[str],
-    model: str | Model | Sequence[str | Model],
+    tasks: GivenTask | Sequence[GivenTask],
+    model: GivenModel | Sequence[GivenModel],
     *,
     out: str | Path | None = None,
     watch: Watch | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Run:
-    """Run a grid, or resume it, and return the run.
-
-    `options` are the fields of `Spec` (modes, shots, draws, queries, seed, variants, …) and of
-    `Execution` (workers, kv_cache, batch, rpm, tpm, max_cost). A model is an id or an open `Model`,
-    which stays open. Without `out` the folder's name follows from the spec, so that the same call
-    finds it.
+    """Run a grid, or resume it, and return the run; its folder holds curves.csv and curves.png.
 
         run("dialects", "demo", shots=[0, 4, 16], draws=3, queries=50).curves()
 
+    A task is a name or a `Task`. A model is an id, an open `Model`, which stays open, or a function
+    that is given each prompt's text and returns the answer. `options` are the fields of `Spec`
+    (modes, shots, draws, queries, seed, variants, …) and of `Execution` (workers, kv_cache, batch,
+    rpm, tpm, max_cost).
+
+    Without `out` the folder's name follows from the spec, so that the same call finds it and asks
+    nothing twice; where a function answers, each call has a folder of its own and asks again.
+
     Raises `IclError`; all answers until then are kept.
     """
-    models = [model] if isinstance(model, str | Model) else list(model)
-    opened = {one.id: one for one in models if isinstance(one, Model)}
-    ids = [one.id if isinstance(one, Model) else one for one in models]
-    how = {name: options.pop(name) for name in Execution.model_fields if name in options}
-    spec = Spec.from_dict({"tasks": tasks, "models": ids, **options}, "run()")
-    folder = Path(out) if out is not None else default_folder(spec)
-    return execute(spec, folder, Execution(**how), opened, watch)
+    given = dict(options)
+    names, own_tasks = named_tasks(tasks)
+    ids, opened = named_models(model)
+    how = {name: given.pop(name) for name in Execution.model_fields if name in given}
+    spec = Spec.from_dict({"tasks": names, "models": ids, **given}, "run()")
+    default = free_folder(default_folder(spec), opened.values())
+    folder = default if out is None else Path(out)
+    done = execute(spec, folder, Execution.model_validate(how), opened, watch, own_tasks)
+    write_results(done, done.curves())
+    return done
 
 
 def execute(
@@ -60,6 +76,7 @@ def execute(
     how: Execution = Execution(),
     models: Mapping[str, Model] | None = None,
     watch: Watch | None = None,
+    tasks: Mapping[str, Task] | None = None,
 ) -> Run:
     """Run `spec` into the folder `out`. Whatever is refused is refused before anything is
     written.
@@ -67,7 +84,8 @@ def execute(
     how.refuse_idle_for(spec.models, spec.scoring)
     terms = how.terms()
     with _workers(how) as workers:
-        experiment = Experiment(spec, models, workers, how.disk_cache(), terms, batch=how.batch)
+        cache = how.disk_cache()
+        experiment = Experiment(spec, models, workers, cache, terms, batch=how.batch, tasks=tasks)
         _refuse_early(experiment, out, how)
         store = RunStore.create_or_resume(out, experiment.header(), spec_defaults())
         terms.ledger = Ledger(out)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
-from icl_harness.errors import AccountError, ContextOverflow, ProviderError
+from icl_harness.errors import AccountError, ContextOverflow, ProviderError, SpecError
+from icl_harness.examples import shown
 from icl_harness.models.answer_text import answered
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Status, Usage
 from icl_harness.prompts.tree import Node, Prompt, Query
@@ -38,7 +39,7 @@ class ScriptedModel(Model):
         words = len(node.text.split())
         for query in queries:
             try:
-                text = self.reply(Prompt(node, query))
+                text = self._replied(Prompt(node, query))
                 blank = Answer(query_id=query.id, sample=query.sample, text="", latency_s=0.0)
                 found = answered(blank, text, sampling.stop)
             except AccountError:
@@ -56,6 +57,39 @@ class ScriptedModel(Model):
             )
             yield [replace(found, usage=usage)]
 
+    def _replied(self, prompt: Prompt) -> str:
+        text = self.reply(prompt)
+        if not isinstance(text, str):
+            raise SpecError(
+                f"the function that answers for {self.id} returned {shown(text)}; it must return a"
+                " text."
+            )
+        return text
+
     def count_tokens(self, node: Node, query: str = "") -> int | None:
         """Return the words of the prefix plus those of `query`."""
         return len(node.text.split()) + len(query.split())
+
+
+class PromptText(str):
+    """A whole prompt as a text, and `query` and `node`, which it is made of."""
+
+    query: Query
+    node: Node
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> PromptText:
+        """Return the text of a prompt."""
+        text = cls(prompt.text)
+        text.query, text.node = prompt.query, prompt.node
+        return text
+
+    @property
+    def text(self) -> str:
+        """Return the text: so that a function reads a `Prompt` and this alike."""
+        return str(self)
+
+
+def function_model(reply: Callable[[PromptText], str], id: str) -> ScriptedModel:
+    """Return the model that answers each prompt with what a function returns for its text."""
+    return ScriptedModel(lambda prompt: reply(PromptText.of(prompt)), id=id)

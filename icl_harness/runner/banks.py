@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from icl_harness.errors import StoreError
+from icl_harness.errors import DataError, StoreError
+from icl_harness.examples import shown
 from icl_harness.models.base import Model
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.attempts import make_bank
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.store.bank import (
+    PASSING_REWARD,
     Attempt,
     Bank,
     bank_file,
@@ -27,6 +29,7 @@ from icl_harness.store.bank import (
     read_bank,
     write_bank,
 )
+from icl_harness.store.header import RUN_FILE
 
 
 def bank_name(line: Line) -> str:
@@ -72,10 +75,28 @@ async def obtain_bank(
     path = bank_file(folder, bank_name(line))
     bank = known_bank(experiment, folder, line)
     if bank is None:
-        return await make_bank(experiment, line, model, path, count, check)
-    if not path.exists():
+        bank = await make_bank(experiment, line, model, path, count, check)
+    elif not path.exists():
         write_bank(path, bank)
+    _refuse_empty(experiment, line, bank, path)
     return bank
+
+
+def _refuse_empty(experiment: Experiment, line: Line, bank: Bank, path: Path) -> None:
+    """Raise `DataError` where shots are asked for and no attempt earned the reward."""
+    if bank.n_solved or not max(experiment.spec.shots):
+        return
+    reward = line.task.reward or line.task.scorer
+    name = getattr(reward, "__name__", type(reward).__name__)
+    best = max(bank.attempts, key=lambda attempt: attempt.reward)
+    answer = "no answer" if best.answer is None else shown(best.answer)
+    raise DataError(
+        f"the bank of {line} is empty: none of {len(bank.attempts)} attempts at {bank.n_problems} "
+        f"problems earned a reward of {PASSING_REWARD:g} from {name}, the best {best.reward:.3g} "
+        f"(problem {best.id}: {answer}). Without solved problems there are no shots: give the task "
+        f"a `reward` that returns 1 for what is good enough, or raise --bank-samples; all attempts "
+        f"are in {path}."
+    )
 
 
 def known_bank(experiment: Experiment, folder: Path, line: Line) -> Bank | None:
@@ -111,6 +132,7 @@ def _taken_bank(experiment: Experiment, line: Line) -> Bank:
     source = _find_bank(Path(experiment.spec.bank or ""), line)
     bank = read_bank(source)
     bank.check_problems(experiment.dataset(line.task, line.variant, line.draw).pool, str(source))
+    _refuse_empty(experiment, line, bank, source)
     return bank
 
 
@@ -126,10 +148,37 @@ def _find_bank(source: Path, line: Line) -> Path:
         return same
     if len(others) == 1:
         return others[0]
-    found = "it holds none"
+    raise StoreError(f"--bank {source}: {_what_is_there(source, line, others)}")
+
+
+def _what_is_there(source: Path, line: Line, others: Sequence[Path]) -> str:
+    """Return why a place that --bank names has no bank of a line."""
+    if not source.exists():
+        return "there is no such folder or file. Name the folder of a run with reinforced mode."
+    wanted = f"no bank of {line} by {line.model} there"
     if others:
-        found = f"it holds {len(others)} banks of other models; name one of the files"
-    raise StoreError(f"--bank {source}: no bank of {line} by {line.model} there: {found}.")
+        names = ", ".join(str(other) for other in others[:3])
+        return f"{wanted}: it holds those of {len(others)} other models; name one file: {names}."
+    if line.task.per_draw:
+        stem = _stem(line).removesuffix(f"draw{line.draw}")
+        draws = set()
+        for file in bank_files(source, f"{stem}draw*--*.jsonl"):
+            draws.add(int(file.name.removeprefix(f"{stem}draw").partition("--")[0]))
+        if draws:
+            there = ", ".join(map(str, sorted(draws)))
+            return (
+                f"{wanted}: it holds those of draws {there}, and draw {line.draw} is another pool. "
+                f"Ask for at most {_draws_from_0(draws)} draws, or take a run with more."
+            )
+    if not (source / RUN_FILE).exists():
+        return f"{wanted}: it is no run folder. Name that of a run with reinforced mode."
+    holds = sorted(file.name for file in bank_files(source))
+    return f"{wanted}: it holds {', '.join(holds[:3]) if holds else 'no bank at all'}."
+
+
+def _draws_from_0(draws: Collection[int]) -> int:
+    """Return how many draws there are before one is lacking."""
+    return next(draw for draw in range(len(draws) + 1) if draw not in draws)
 
 
 def _stem(line: Line) -> str:

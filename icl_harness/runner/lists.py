@@ -6,7 +6,7 @@ of it is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from icl_harness.errors import SpecError
@@ -43,18 +43,29 @@ def _parts(value: Any) -> Sequence[Any]:
     """Return the members of a list, or the one value that is none."""
     if value is None:
         return []
-    return value if isinstance(value, list | tuple) else [value]
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        return [value]
+    # a list, a range, an array, a column of a table; a set has no order of its own
+    parts = value.tolist() if hasattr(value, "tolist") else list(value)
+    if not isinstance(parts, list):  # an array without a dimension
+        return [parts]
+    return sorted(parts, key=str) if isinstance(value, set | frozenset) else parts
 
 
 def _counts(written: str) -> set[int]:
     low, dots, high = written.partition("..")
     try:
-        return _powers(int(low), int(high)) if dots else {int(written)}
+        return _powers(int(low), int(high)) if dots else {_whole(written)}
     except ValueError:
         raise SpecError(
             f"--shots: {written!r} is not a shot count. Give whole numbers such as 0,1,4,16 or a"
             " range 1..1024."
         ) from None
+
+
+def _whole(written: str) -> int:
+    """Return a whole number; 4.0 of a column of numbers is one."""
+    return int(written.removesuffix(".0"))
 
 
 def _powers(low: int, high: int) -> set[int]:

@@ -138,6 +138,7 @@ def with_labels_of_data(task: Task, data: Path | None) -> Task:
         return task
     with at_work(task.name, data):
         pool, queries = _rows(task, data)
+    _check_targets(task, [*pool, *queries])
     labels = tuple(sorted({example.target for example in (*pool, *queries)}, key=_label_order))
     if len(labels) < 2:
         raise DataError(

@@ -337,7 +337,7 @@ class TestReinforced:
         )
         assert all(not p.query.id.startswith("train") for p in listener.prompts)
         assert first.records()["node_hash"].tolist() == again.records()["node_hash"].tolist()
-        with pytest.raises(StoreError, match="--bank nowhere: no bank of toy"):
+        with pytest.raises(StoreError, match="--bank nowhere: there is no such folder or file"):
             go(
                 ScriptedModel(right),
                 out="third",

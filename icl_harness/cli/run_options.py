@@ -1,0 +1,59 @@
+"""The options of `icl_harness.run`, spelt out so that editors complete and checkers check them.
+
+A test holds the names to the fields of `Spec` and `Execution`, which say what each takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from typing import Literal, TypeAlias, TypedDict
+
+from icl_harness.models.api.timing import Timing
+from icl_harness.models.base import Scoring
+from icl_harness.prompts.modes import Format, Mode
+from icl_harness.runner.spec import OnOverflow
+
+Names: TypeAlias = str | Iterable[str]
+Folder: TypeAlias = str | PathLike[str]
+
+
+class RunOptions(TypedDict, total=False):
+    """What `run` takes beside tasks, model and folder; `icl run --help` says more of each."""
+
+    # what is measured
+    modes: Mode | Iterable[Mode]
+    shots: int | str | Iterable[int]
+    draws: int
+    queries: int | None
+    pool: int | None
+    seed: int
+    variants: Names
+    format: Format
+    queries_per_request: int
+    scoring: Scoring | str
+    temperature: float
+    max_tokens: int | None
+    on_overflow: OnOverflow
+    worked: int
+    bank: Folder | None
+    bank_samples: int
+    bank_temperature: float
+    bank_shots: int
+    base_url: str | None
+    model_args: Mapping[str, str]
+    data: Folder | None
+    # one of several, where there is but one
+    mode: Mode
+    variant: str
+    # how it is carried out
+    batch: bool
+    rpm: float | None
+    tpm: float | None
+    max_cost: float | None
+    kv_cache: Folder | None
+    kv_cache_gb: float | None
+    workers: Literal["ray"] | None
+    worker_cpus: int | None
+    say: Callable[[str], None]
+    timing: Timing
