@@ -174,18 +174,31 @@ def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
         parts.append(f"{_duration(seconds)} at the rates given (a batch may take a day)")
     yield " · ".join(parts)
     if plan.usd("usd_cached") is not None:
-        cached, plain, batch, output = (plan.usd(kind) or 0.0 for kind in DOLLARS)
+        cached, plain, batch = (plan.usd(f"usd_{way}") for way in ("cached", "plain", "batch"))
+        without = f"; not counted: {', '.join(plan.unpriced)}" if plan.unpriced else ""
         yield (
             f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, "
-            f"${_usd(batch)} in batch"
+            f"${_usd(batch)} in batch{without}"
         )
-        room = max(row.completion_tokens // row.requests for row in pending)
-        yield (
-            f"answers: at most ${_usd(output)}, half of it in batch, if each filled its room of "
-            f"{room:,} tokens"
-        )
+        yield _answers(plan, pending)
     if plan.spent_usd:
         yield f"${_usd(plan.spent_usd)} spent so far"
+
+
+def _answers(plan: Plan, pending: Sequence[Planned]) -> str:
+    """Return what the answers cost at most, and usually, where a model reasons."""
+    room = max(row.completion_tokens // row.requests for row in pending)
+    most = (
+        f"at most ${_usd(plan.usd('usd_output'))}, half of it in batch, if each filled its room of "
+        f"{room:,} tokens"
+    )
+    thinking = [row for row in pending if row.usd_usual_low is not None]
+    if not thinking:
+        return f"answers: {most}"
+    rest = sum(row.usd_output or 0.0 for row in pending if row.usd_usual_low is None)
+    low = _sum(thinking, "usd_usual_low")
+    high = _sum(thinking, "usd_usual_high") + rest
+    return f"answers: usually ${_usd(low)} to ${_usd(high)}, as such models reason; {most}"
 
 
 def _duration(seconds: float) -> str:

@@ -197,6 +197,10 @@ class Model(ABC):
         """Return the most tokens that an answer may take, reasoning included."""
         return sampling.max_tokens
 
+    def usual_reasoning(self) -> tuple[int, int] | None:
+        """Return how many tokens thoughts take usually, from and to; None where there are none."""
+        return None
+
     def counter(self) -> Counter:
         """Return what counts the tokens of prompts for a plan."""
         return Counter(self.count_tokens, self.counts_by)

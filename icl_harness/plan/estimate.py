@@ -22,7 +22,9 @@ class Planned:
     `shots_used`: None where the cell is skipped. `longest`: the tokens of its longest prompt and
     the room for its answer. `window`: the model's context window; `window_source`: the user, the
     model itself or the price table. `usd_plain`, `usd_cached`, `usd_batch`: of the prompts, in
-    three ways; `usd_output`: of the answers at most (half in batch). `counted`: how the tokens came
+    three ways; `usd_output`: of the answers at most (half in batch); `usd_usual_low`,
+    `usd_usual_high`: with thoughts as long as is usual for the model's family, where it reasons.
+    `counted`: how the tokens came
     about. `seconds`: at the rates given.
     """
 
@@ -46,6 +48,8 @@ class Planned:
     usd_plain: float | None = None
     usd_batch: float | None = None
     usd_output: float | None = None
+    usd_usual_low: float | None = None
+    usd_usual_high: float | None = None
     counted: str = ""
     seconds: float | None = None
 

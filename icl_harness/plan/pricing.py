@@ -87,13 +87,23 @@ class Pricing:
             prompts = row.requests * count.prefix + sum(count.queries)
             return replace(row, prompt_tokens=prompts)
         foreseen = self.forecast.ask(part.bundle.node(part.shots or 0), count, room)
-        row = replace(row, **vars(foreseen))
+        row = self._with_usual(replace(row, **vars(foreseen)), part.bundle.sampling)
         if not self.paced:
             return row
         tokens = foreseen.prompt_tokens + row.completion_tokens
         if not self.forecast.paces_cached:
             tokens -= foreseen.cached_tokens
         return replace(row, seconds=_seconds(self.forecast.rates, row.requests, tokens))
+
+    def _with_usual(self, row: Planned, sampling: Sampling) -> Planned:
+        """Return a row with the dollars of answers as long as usual, where the model reasons."""
+        usual, room = self.model.usual_reasoning(), self.room(sampling)
+        if usual is None or row.usd_output is None or not room:
+            return row
+        low, high = usual
+        per_token = row.usd_output / room
+        most = min(room, high + sampling.max_tokens)
+        return replace(row, usd_usual_low=low * per_token, usd_usual_high=most * per_token)
 
     def fitting(self, part: Part, count: Count, window: int) -> int:
         """Return how many of a part's shots a window takes, reckoned by the tokens of a byte; -1

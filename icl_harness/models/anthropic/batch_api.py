@@ -1,7 +1,8 @@
 """Anthropic's batches of messages: the requests are submitted as one body.
 
 A batch bears no name of ours: the custom ids of its results show whose it is. Limits and forms:
-platform.claude.com/ docs/en/build-with-claude/batch-processing, November 2026.
+platform.claude.com/docs/en/build-with-claude/batch-processing, November 2026: 256 MB and 100,000
+requests a batch, and so many requests in processing as the account's tier allows.
 """
 
 from __future__ import annotations

@@ -38,6 +38,13 @@ from icl_harness.models.model_args import read_model_args
 from icl_harness.prompts.tree import Node, Query
 
 REASONING_TOKENS = 8192  # room beside the answer for models known to think first
+# What a thought takes by the effort asked for, roughly: providers say "a few hundred to tens of
+# thousands" (developers.openai.com/api/docs/guides/reasoning); problems of one step are at the low
+# end. For a plan's range alone.
+USUAL_REASONING = {
+    "none": (0, 0), "minimal": (0, 200), "low": (50, 800), "medium": (200, 2_500),
+    "high": (600, 6_000), "xhigh": (1_500, 12_000), "max": (1_500, 20_000),
+}  # fmt: skip
 C = TypeVar("C")  # the client of the SDK
 
 
@@ -110,6 +117,17 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         many.
         """
         return REASONING_TOKENS if self.reasons() else 0
+
+    def usual_reasoning(self) -> tuple[int, int] | None:
+        """Return how many tokens thoughts take usually, within their room."""
+        room = self.account.reasoning_tokens
+        if not self.reasons() or not room:
+            return None
+        named = ("reasoning_effort", "effort", "thinking_level")
+        asked = [getattr(self.args, name, None) for name in named]
+        effort = next(filter(None, asked), "medium")
+        low, high = USUAL_REASONING.get(effort, USUAL_REASONING["medium"])
+        return min(low, room), min(high, room)
 
     def takes_temperature(self) -> bool:
         """Whether a request may name a temperature, unless the user says."""

@@ -1,7 +1,9 @@
 """OpenAI's batches: a file of requests is uploaded, then submitted.
 
 Limits and forms: developers.openai.com/api/docs/guides/batch, and the SDK's own words, November
-2026. Left out: deleting the files, which end by themselves after 30 days.
+2026: 200 MB and 50,000 requests a file, 10,485,760 characters a string, and for each model so many
+tokens enqueued as the account's tier allows; over that a batch waits for another's end, and is
+halved where none is underway. Left out: deleting the files, which end by themselves after 30 days.
 """
 
 from __future__ import annotations
