@@ -5,7 +5,7 @@ took.
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from icl_harness.models.base import Answer, Sampling, Usage
@@ -168,6 +168,7 @@ def test_answers_as_models_write_them(reply, answers) -> None:
     assert parse_answers(reply, 2) == answers
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="1234:.)(*#- \nanswer", max_size=60), st.integers(1, 5))
 @example("1" * 5000 + ": x", 2)
 @example("-" * 5000, 2)

@@ -33,8 +33,8 @@ _NAMES = any_of(
     classification, prediction, verdict, output, result, choice, option, decision,
     conclusion, response, type, topic, kind, emotion, rating, score, stance, polarity,
     relation(?:ship)?, judge?ment, tag, selection, classified, r[eé]ponse, respuesta,
-    resposta, risposta, antwort, antwoord, ответ, svar, vastaus, odpowied[zź], odpověď,
-    cevap, yanıt, jawaban, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση, răspuns, válasz"""
+    resposta, risposta, antwort, antwoord, ответ, svar(?:et)?, vastaus, odpowied[zź], odpověď,
+    cevap, yanıt, jawaban(?:nya)?, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση, răspuns, válasz"""
 )
 _IS = any_of(
     "is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, это, adalah"
@@ -77,7 +77,7 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 _EAST_ASIAN = re.compile(
-    r"(?:答案|答え|回答|解答|正解|选项|選項|选择|選擇|应选|應選|故选|故選|选|選|정답|정답|답)"
+    r"(?:答案|答え|回答|解答|正解|选项|選項|选择|選擇|应该是|應該是|应选|應選|故选|故選|选|選|정답|정답|답)"
     rf"\s*(?:应该|應該)?(?:是|为|為|は|은|는|[:,])?{_OPENING}$"
 )
 _CONCLUDING = any_of(

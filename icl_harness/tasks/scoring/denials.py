@@ -44,7 +44,7 @@ _LOOSE_WORDS = any_of(
     to, other than, opposite of, fail(?:s|ed)? to, rul(?:e|es|ed|ing) out, cross(?:es|ed|ing)?
     out, exclud(?:e|es|ed|ing), eliminat(?:e|es|ed|ing), reject(?:s|ed|ing)?,
     discard(?:s|ed|ing)?, unlike, except, unlikely(?: to be)?, nothing, none, wrong(?:ly)?,
-    incorrect(?:ly)?"""
+    incorrect(?:ly)?, false that, doubtful"""
 )
 _NO_SIGN = any_of("signs?, indications?, evidence, hints?, traces?, mentions?, reasons?")
 _LOOSELY_NOT = re.compile(
@@ -125,21 +125,27 @@ _OR_NOT = re.compile(r"[\s\"')]{0,3}(?:,?\s*)or\s+(?:it'?s\s+|it is\s+|is\s+)?no
 def denial_before(before: str) -> Denial:
     """Return how what stands before a mention denies it."""
     before = before[-REACH:]
-    if _PREFIX.search(before):
+    if _PREFIX.search(before) or _PARENTHESIS.search(before):
         return Denial.DIRECT
-    if _PARENTHESIS.search(before):
-        return Denial.DIRECT
-    opened = before.rstrip(" ([{<\"'")  # "not (A)"
-    clause = _NO_DENIAL.sub(" ", last_clause(opened)) + " "
+    denial = _denial_in(last_clause(before))
+    opened = before.rstrip(" ([{<\"'")
+    if denial is Denial.NONE and opened and before[len(opened) :].strip():
+        within = _denial_in(last_clause(opened) + " ")  # "not (A)", while "not a (b)" says b
+        denial = within if within is Denial.DIRECT else Denial.NONE
+    if denial is Denial.NONE and _COMPARED.search(opened[-COMPARISON:] + " "):
+        return Denial.LOOSE
+    return denial
+
+
+def _denial_in(clause: str) -> Denial:
+    clause = _NO_DENIAL.sub(" ", clause)
     if _NO.search(clause):
         return Denial.DIRECT
     negations = list(_NOT.finditer(clause))
     if negations:
         return _reach(clause[negations[-1].end() :], Denial.DIRECT)
     loose = list(_LOOSELY_NOT.finditer(clause))
-    if loose:
-        return _reach(clause[loose[-1].end() :], Denial.LOOSE)
-    return Denial.LOOSE if _COMPARED.search(opened[-COMPARISON:] + " ") else Denial.NONE
+    return _reach(clause[loose[-1].end() :], Denial.LOOSE) if loose else Denial.NONE
 
 
 def _reach(between: str, denial: Denial) -> Denial:

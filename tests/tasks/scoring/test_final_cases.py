@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_harness.examples import Example
@@ -58,6 +58,7 @@ def test_a_final_answer_is_read_as_a_careful_person_would(case: Case) -> None:
     assert (score.parsed is None) == (case.meant is None)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(TARGETS), st.sampled_from(MARKS))
 def test_a_right_answer_in_any_dress_is_right(
     target: tuple[str, tuple[str, ...]], mark: str
@@ -67,6 +68,7 @@ def test_a_right_answer_in_any_dress_is_right(
     assert final_match(mark.format(answer), example).value == 1.0
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(MARKS), st.permutations(OPTIONS), st.sampled_from([" or ", "/", ", ", " and "])
 )
@@ -77,6 +79,7 @@ def test_two_options_are_no_answer(mark: str, options: list[str], joint: str) ->
         assert final_match(answer, example).parsed is None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(MARKS), st.sampled_from(TARGETS[:4]))
 def test_another_choice_in_any_dress_is_wrong(
     mark: str, target: tuple[str, tuple[str, ...]]

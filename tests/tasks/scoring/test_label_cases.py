@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from icl_harness.examples import Example
@@ -73,6 +73,7 @@ HEDGES = (
 DENIED = ("not {}", "It is not {}.", "It isn't {}", "The answer is not {}.", "neither {}")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SETS), st.data(), st.sampled_from(DRESSES))
 def test_a_label_in_any_dress_is_read(labels: tuple[str, ...], data, dress: str) -> None:
     label = data.draw(st.sampled_from(labels))
@@ -81,6 +82,7 @@ def test_a_label_in_any_dress_is_read(labels: tuple[str, ...], data, dress: str)
         assert label_match(dress.format(form), example) == Score(label, 1.0), dress.format(form)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SETS), st.data(), st.sampled_from(HEDGES))
 def test_two_labels_are_no_answer(labels: tuple[str, ...], data, hedge: str) -> None:
     two = data.draw(st.permutations(labels))[:2]
@@ -90,6 +92,7 @@ def test_two_labels_are_no_answer(labels: tuple[str, ...], data, hedge: str) -> 
         assert label_match(answer, example) == Score(None, 0.0), answer
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SETS), st.data(), st.sampled_from(DENIED))
 def test_a_denied_label_never_counts_as_it(labels: tuple[str, ...], data, denied: str) -> None:
     label = data.draw(st.sampled_from(labels))
