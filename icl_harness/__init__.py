@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         final_match,
         first_line,
         label_match,
+        latex_match,
         number_match,
         parse_number,
     )
@@ -72,6 +73,7 @@ _HOMES = {
     "holdout": "tasks.holdout",
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
+    "latex_match": "tasks.scoring",
     "macro_f1": "tasks.metrics",
     "number_match": "tasks.scoring",
     "open_model": "models",
@@ -113,6 +115,7 @@ __all__ = [
     "holdout",
     "hub",
     "label_match",
+    "latex_match",
     "macro_f1",
     "number_match",
     "open_model",

@@ -3,6 +3,7 @@
 from icl_harness.tasks.scoring.base import UNPARSED, Score, Scorer, final_answer, first_line
 from icl_harness.tasks.scoring.exact import exact_match, final_match
 from icl_harness.tasks.scoring.labels import label_match
+from icl_harness.tasks.scoring.latex import latex_match
 from icl_harness.tasks.scoring.numbers import number_match, parse_number
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "final_match",
     "first_line",
     "label_match",
+    "latex_match",
     "number_match",
     "parse_number",
 ]

@@ -74,8 +74,14 @@ _NOT_BELIEVED = re.compile(
 )
 _SUPPOSED = re.compile(
     r"\b(?:if|whether|unless|suppose|assuming|assume|until|wrong|incorrect|mistaken|tempting"
-    r"|previous|intermediate|partial|initial|estimated|their|check(?:ing)? (?:that|if)|X)"
-    r"\s(?:that\s)?(?:the\s)?(?:final\s|correct\s)?$",
+    r"|previous|intermediate|partial|initial|estimated|their|check(?:ing)?|verify(?:ing)?|X)"
+    r"\s(?:(?:that|if)\s)?(?:(?:the|our|my)\s)?(?:final\s|correct\s)?$",
+    re.IGNORECASE,
+)
+_NO_ANSWER = re.compile(
+    r"\W*(?:indeed |also |now |then )?(?:correct|right|verified|confirmed|reasonable|rounded"
+    r"|given (?:by|above|below)|above|consistent|in (?:the|dollars|units?|cents|simplest|terms))\b"
+    r"[^\d$\\]*$",
     re.IGNORECASE,
 )
 _NEXT_PROBLEM = re.compile(
@@ -170,11 +176,14 @@ def _claim(text: str, mark: re.Match[str], end: int) -> Claim | None:
         )
         return Claim(content, is_denied=is_second) if re.search(r"\w", content) else None
     if mark.re is _IS_ANSWER:
-        return Claim(re.split(r"(?:[.!?;]\s|\n)", before)[-1])
+        said = re.split(r"(?:[.!?;]\s|\n)", before)[-1].strip()
+        return Claim(said) if re.search(r"\d|\$|\\", said) or said.count(" ") < 2 else None
     if mark.re is _MARK and _SUPPOSED.search(before):
         return None
     said = _after(text[mark.end() : end])
-    return Claim(said, is_denied=bool(_NOT_BELIEVED.search(before))) if said else None
+    if not said or _NO_ANSWER.match(said):
+        return None
+    return Claim(said, is_denied=bool(_NOT_BELIEVED.search(before)))
 
 
 def _after(rest: str) -> str:

@@ -26,7 +26,7 @@ _DASH_SIGN = re.compile(
 )
 _MINUS_WORD = re.compile(
     r"(?:\bnegative|(?:^|(?<=[=:(*$])|(?<=\b(?:is|or|be|of|to)\s)|(?<=\b(?:are|and|was)\s))"
-    r"\W{0,3}\bminus)\s+(?=[$€£¥₹]?\s?\.?\d)",
+    r"(?P<dress>\W{0,3})\bminus)\s+(?=[$€£¥₹]?\s?\.?\d)",
     re.IGNORECASE,
 )
 _GROUPED = re.compile(
@@ -87,7 +87,7 @@ def plain_numbers(text: str) -> str:
     text = _EUROPEAN.sub(_as_decimal, text)
     text = _MONEY_COMMA.sub(lambda m: f"{m[1] or m[3]}.{m[2] or m[4]}", text)
     text = words_to_digits(re.sub(r"\s+", " ", text))  # long runs of spaces would be slow below
-    return _MINUS_WORD.sub(" -", text)
+    return _MINUS_WORD.sub(lambda m: f"{m['dress'] or ''} -", text)
 
 
 def _plain_characters(text: str) -> str:
