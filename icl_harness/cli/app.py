@@ -304,6 +304,29 @@ def show(
 
 
 @app.command()
+def check(
+    run_folder: OneRun,
+    examples: Annotated[int, typer.Option(metavar="N", min=0, help="Shown of each kind.")] = 3,
+    csv: Csv = None,
+) -> None:
+    """Print the answers that could not be parsed, and those that look misread, by kind: so that one
+    sees what the scorer missed. Changes no score.
+    """
+    from icl_harness.cli.check import check_lines
+    from icl_harness.report.doubtful import doubtful
+    from icl_harness.report.run import Run
+
+    done = Run(run_folder)
+    found = doubtful(done)
+    if csv is not None:
+        _write_table(found, csv)
+        return
+    n_answers = int((done.records()["status"] == "ok").sum())
+    for line in check_lines(run_folder, found, n_answers, examples):
+        typer.echo(line)
+
+
+@app.command()
 def batch(run_folder: OneRun) -> None:
     """Show the state of a run's batches, while it runs or later."""
     from icl_harness.cli.batch_table import NUMBERS, batches

@@ -1,0 +1,114 @@
+"""What a scorer may have missed: a run's unparsed and doubtful answers, by kind.
+
+In: a run's records. Out: a table of answers with their kind. Unparsed answers count as wrong; the
+kind says what a reader sees at once in them. Doubtful ones are wrong although the gold answer
+stands in them, or right although more than one choice does. No score is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.report.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# in the order in which they are shown
+KINDS = {
+    "empty": "nothing was written",
+    "only thinking": "the model thought, and gave no answer after it",
+    "cut off": "the limit on tokens ended it: raise --max-tokens",
+    "two answers": "more than one of the choices stands in it, and none is marked as the answer",
+    "choice denied": "a choice stands in it, and is denied",
+    "choice unread": "one choice stands in it, and was not read as the answer",
+    "several numbers": "more than one number stands in it, and none is marked as the answer",
+    "number unread": "one number stands in it, and was not read as the answer",
+    "refusal": "the model says that it cannot or will not answer",
+    "no cue": "nothing in it is marked as an answer",
+    "wrong, gold in it": "read as another answer, although the gold answer stands in it",
+    "wrong, cut off": "read as a wrong answer, and the limit on tokens had ended it",
+    "right, others in it": "read as the right answer, although other choices stand in it",
+}
+COLUMNS = ("kind", "task", "model", "mode", "variant", "shots", "draw", "query_id", "answer")
+_DENIAL = re.compile(
+    r"\b(?:not|no|nor|neither|never|cannot|hardly|isnt|non)\b|n['’]t\b|\bfar from\b|\bnon-", re.I
+)
+_REFUSAL = re.compile(
+    r"\b(?:I (?:can(?:no|['’])t|am unable|won['’]t|do(?:n['’]t| not) know)|I['’]m (?:sorry|unable)"
+    r"|as an ai|unable to (?:answer|determine)|cannot (?:answer|determine|help))",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d[\d,.]*")
+_SAID = 3  # letters of a choice that may stand in a text in another case
+
+
+def doubtful(done: Run) -> pd.DataFrame:
+    """Return the unparsed and doubtful answers of a run: their kind, cell, query, answer, what was
+    read and the gold answer.
+    """
+    records = done.records()
+    answered = records[(records["status"] == "ok") & records["answer"].notna()]
+    kinds = [kind_of(row) for row in answered.to_dict("records")]
+    found = answered.assign(kind=kinds)
+    columns = [*COLUMNS, "parsed", "target", "score"]
+    return found.loc[found["kind"] != "", columns].reset_index(drop=True)
+
+
+def kind_of(row: Mapping[Any, Any]) -> str:
+    """Return the kind of a record; "" where there is nothing to doubt."""
+    answer, choices = str(row["answer"]), _choices(row)
+    has_gold = isinstance(row["target"], str) and _stands_in(row["target"], answer)
+    if isinstance(row["parsed"], str):
+        return _doubt(row, answer, choices, has_gold=has_gold)
+    return _why_unparsed(row, answer, choices)
+
+
+def _choices(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    choices = row["choices"]
+    return tuple(choices) if isinstance(choices, list | tuple) else ()
+
+
+def _doubt(row: Mapping[Any, Any], answer: str, choices: tuple[str, ...], *, has_gold: bool) -> str:
+    if row["score"] == 1:
+        said = _said(answer, choices)
+        return "right, others in it" if len(said) > 1 else ""
+    if row["cut"]:
+        return "wrong, cut off"
+    return "wrong, gold in it" if has_gold and row["parsed"] != row["target"] else ""
+
+
+def _why_unparsed(row: Mapping[Any, Any], answer: str, choices: tuple[str, ...]) -> str:
+    if row["cut"]:
+        return "cut off"
+    if not answer.strip():
+        whole = row.get("whole_answer")
+        return "only thinking" if isinstance(whole, str) and whole.strip() else "empty"
+    said = _said(answer, choices)
+    if len(said) > 1:
+        return "two answers"
+    if said:
+        return "choice denied" if _DENIAL.search(answer) else "choice unread"
+    if _REFUSAL.search(answer):
+        return "refusal"
+    numbers = set() if choices else set(_NUMBER.findall(answer))
+    if numbers:
+        return "several numbers" if len(numbers) > 1 else "number unread"
+    return "no cue"
+
+
+def _said(answer: str, choices: tuple[str, ...]) -> set[str]:
+    """Return the choices that stand in an answer, those within longer ones left out."""
+    found = {choice for choice in choices if _stands_in(choice, answer)}
+    return {one for one in found if not any(one != other and one in other for other in found)}
+
+
+def _stands_in(text: str, answer: str) -> bool:
+    """Return whether a text stands in an answer as a word or words of their own."""
+    text = text.strip()
+    if not text:
+        return False
+    loose = re.IGNORECASE if len(text) >= _SAID else re.NOFLAG
+    return bool(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", answer, loose))
