@@ -74,6 +74,11 @@ def without_thoughts(text: str, *, opened: bool = False) -> tuple[str, bool]:
     return _WRAPPING.sub("", "".join(parts)), is_open
 
 
+def marks_thought(token: str) -> bool:
+    """Return whether a special token is part of what marks thoughts, so that it must be read."""
+    return token in ("<|channel|>", "<|message|>") or _MARKS.fullmatch(token) is not None
+
+
 def opens_thought(prompt: str) -> bool:
     """Return whether a prompt ends in the beginning of a thought."""
     marks = list(_MARKS.finditer(prompt[-40:].rstrip()))

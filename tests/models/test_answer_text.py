@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from icl_harness.models.answer_text import opens_thought, read_answer
 from icl_harness.models.base import stop_place, truncate_at_stop
+from icl_harness.models.local.decode import Texts
+from tests.tiny_models import build_tokenizer
 
 FORMS = {
     "Qwen, DeepSeek": ("<think>\n{}\n</think>\n\n", ""),
@@ -143,3 +145,23 @@ def test_an_answer_is_blank_only_where_the_text_is_or_a_visible_stop_string_begi
     assert (place is None) == (found == text) or place == len(found)
     if text.strip() and not any(s.strip() for s in stop):
         assert found.strip()
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [
+        (["[THINK]", "[/THINK]"], "[THINK]fine or bad[/THINK]bad"),
+        (
+            ["<|channel|>", "<|message|>", "<|end|>"],
+            "<|channel|>analysis<|message|>fine<|end|>assistant<|channel|>final<|message|>bad",
+        ),
+    ],
+)
+def test_marks_that_are_special_tokens_are_read_from_ids(marks, text):
+    tokenizer = build_tokenizer("byte_bpe")
+    tokenizer.add_special_tokens({"additional_special_tokens": [*marks, "<|other|>"]})
+    ids = tokenizer("a: " + text + "<|other|>")["input_ids"]
+    n = len(tokenizer("a: ")["input_ids"])
+    [found] = Texts(tokenizer).of([ids[n - 1]], [ids[n:]])
+    assert found == text.replace("<|end|>", "")
+    assert read_answer(found).answer == "bad"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_harness.models.answer_text import read_answer
+from icl_harness.models.answer_text import marks_thought, read_answer
 from icl_harness.models.base import Sampling
 from icl_harness.models.local.choices import Candidate
 from icl_harness.models.local.kv import Prefix, Rows
@@ -34,6 +34,13 @@ class Texts:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._before: dict[int, str] = {}
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        # specials that mark thoughts; others are no part of a text
+        self._marks = {
+            i: token.content
+            for i, token in added.items()
+            if token.special and marks_thought(token.content)
+        }
 
     def of(self, before: Sequence[int], new: Sequence[list[int]]) -> list[str]:
         """Return the text of each row's `new` ids; `before` is the id that stands before them."""
@@ -53,6 +60,24 @@ class Texts:
         ]
 
     def _decode(self, rows: list[list[int]]) -> list[str]:
+        texts = self._without_specials(rows)
+        if self._marks:
+            for i, row in enumerate(rows):
+                if not self._marks.keys().isdisjoint(row):
+                    texts[i] = self._with_marks(row)
+        return texts
+
+    def _with_marks(self, row: list[int]) -> str:
+        """Return the text of ids with the marks of thoughts in it."""
+        parts: list[str] = []
+        start = 0
+        for place, token in enumerate(row):
+            if token in self._marks:
+                parts += [*self._without_specials([row[start:place]]), self._marks[token]]
+                start = place + 1
+        return "".join([*parts, *self._without_specials([row[start:]])])
+
+    def _without_specials(self, rows: list[list[int]]) -> list[str]:
         texts: list[str]
         if getattr(self._tokenizer, "is_fast", False):
             fast = self._tokenizer.backend_tokenizer
