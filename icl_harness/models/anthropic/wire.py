@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from icl_harness.models.api.body import Filled
 from icl_harness.models.api.counting import PromptTurns
-from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.faults import Fault, counted
 from icl_harness.models.base import Usage
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 def faults() -> Iterator[None]:
     """Turn what the SDK raises into a `Fault`."""
     import anthropic
-    import httpx2
 
     try:
         yield
@@ -29,11 +28,8 @@ def faults() -> Iterator[None]:
         raise Fault.from_body(
             error.status_code, error.body, error.message, error.response.headers
         ) from None
-    except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
-        # no response; or one that is no JSON
+    except Exception as error:  # the transport's, the SDK's, the parser's  # noqa: BLE001
         raise Fault.from_exception(error) from None
-    except (AttributeError, TypeError) as error:  # SDKs build their classes from any JSON
-        raise Fault(f"malformed body: {error}", lost=True) from None
 
 
 async def post_message(client: AsyncAnthropic, filled: Filled) -> Message:
@@ -51,7 +47,9 @@ def read_usage(used: SdkUsage) -> Usage:
     read, written = used.cache_read_input_tokens, used.cache_creation_input_tokens
     thought = used.output_tokens_details
     return Usage(
-        prompt_tokens=used.input_tokens + (read or 0) + (written or 0),
+        prompt_tokens=counted(used.input_tokens, "input_tokens")
+        + counted(read, "cache_read_input_tokens")
+        + counted(written, "cache_creation_input_tokens"),
         cached_tokens=read,
         cache_write_tokens=written,
         completion_tokens=used.output_tokens,  # thinking is part of it

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import IO, Generic
 
@@ -23,6 +23,7 @@ from icl_harness.models.api.account import Account
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.batch_file import BatchRequest, Shared, fill_file, most_usd
 from icl_harness.models.api.batch_jobs import Batch, BatchJobs
+from icl_harness.models.api.bounds import answer_bytes, room_for
 from icl_harness.models.api.endpoint import R, S, read_reply
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.ledger import BatchEntry, new_token
@@ -241,7 +242,11 @@ class Batcher(Generic[R, S]):
             self._again(batch)
             return
         wanted = set(batch.claims)
-        if not await self.jobs.fetch(batch, lambda number, found: self._end(batch, number, found)):
+        with self._room(batch):
+            is_ours = await self.jobs.fetch(
+                batch, lambda number, found: self._end(batch, number, found)
+            )
+        if not is_ours:
             return
         if seen.fault is not None and seen.fault.status == 429:
             # more tokens than the account's batches may hold
@@ -252,6 +257,12 @@ class Batcher(Generic[R, S]):
         missing = seen.fault or Fault(f"the batch is {seen.state}, without an answer to this")
         for number in wanted & batch.claims.keys():
             self._end(batch, number, missing)
+
+    def _room(self, batch: Batch[BatchRequest]) -> AbstractContextManager[None]:
+        """Hold a batch's results to the room for its answers."""
+        samplings = {request.shared.sampling for request in batch.claims.values()}
+        limit = max(map(self.account.limit, samplings))
+        return room_for(answer_bytes(limit), batch.entry.n_requests)
 
     def _refuse_to_lose(self, entry: BatchEntry) -> None:
         """Raise `SpecError` for a batch that the provider must still have: submitted again, it is

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from icl_harness.models.api.account import Account
 
@@ -42,20 +42,17 @@ class Connection(Generic[C]):
 
 def http_client(kind: type[H], account: Account) -> H:
     """Return a new HTTP client of a kind: httpx2's, or the one on aiohttp that the SDKs of OpenAI
-    and Anthropic bring, which takes half the CPU seconds.
+    and Anthropic bring, which takes half the CPU seconds. It is held to its bounds.
     """
     import httpx2
 
-    async def hook(response: httpx2.Response) -> None:
-        account.limiter.read_headers(response.headers)
+    from icl_harness.models.api.bounded_client import BoundedClient
 
     limits = httpx2.Limits(
         max_connections=None if kind is httpx2.AsyncClient else 0,
         max_keepalive_connections=account.args.concurrency,
     )
-    return kind(
-        limits=limits,
-        timeout=account.args.timeout_s,
-        follow_redirects=True,
-        event_hooks={"response": [hook]},
-    )
+    bounded: Any = type("BoundedClient", (BoundedClient, kind), {"account": account})
+    client: Any = bounded(limits=limits, timeout=account.args.timeout_s, follow_redirects=False)
+    client.event_hooks = {"response": [client.bound]}
+    return cast(H, client)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Generic
 
 from icl_harness.models.api.account import Account
+from icl_harness.models.api.bounds import answer_bytes
 from icl_harness.models.api.caching import prefix_of
 from icl_harness.models.api.endpoint import Endpoint, R, S
 from icl_harness.models.api.faults import Fault, Reply
@@ -63,6 +64,10 @@ class Decisions(Endpoint[R, tuple[Sequence[Query], S], Decided], Generic[R, S]):
     @abstractmethod
     def decided(self, response: S, n: int) -> Decided:
         """Return what was said to `n` questions."""
+
+    def most_bytes(self, limit: int, prompt_bytes: int) -> int:
+        """Return the most bytes of a response: a probability for each choice of each question."""
+        return answer_bytes(MOST_QUESTIONS * MOST_CHOICES)
 
     async def send(self, request: R, query: Query) -> tuple[Sequence[Query], S]:
         """Send the questions that a query stands for."""

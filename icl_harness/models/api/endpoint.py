@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from icl_harness.models.api.bounds import answer_bytes
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import Fault, Reply, is_count, storable
-from icl_harness.models.base import Answer, Sampling, Usage
+from icl_harness.models.api.faults import Fault, Reply, counted, shown, storable
+from icl_harness.models.base import TOKEN_KINDS, Answer, Sampling
 from icl_harness.prompts.tree import Query
 
 R = TypeVar("R")  # what all requests of a prefix share, in the provider's form
@@ -27,6 +28,10 @@ class Endpoint(ABC, Generic[R, S, P]):
     @abstractmethod
     def request(self, prefix: Prefix, sampling: Sampling) -> R:
         """Return what all requests of a prefix share, made once."""
+
+    def most_bytes(self, limit: int, prompt_bytes: int) -> int:
+        """Return the most bytes of a response whose answer may take `limit` tokens."""
+        return answer_bytes(limit)
 
     async def before(self, request: R) -> None:
         """Do what must be done before a request may be sent, each time. Most need nothing."""
@@ -48,8 +53,9 @@ def read_reply(read: Callable[[S], P], response: S) -> P:
     """Return what a response says. Raises `Fault` where its shape is not the provider's."""
     try:
         reply = read(response)
-        if not isinstance(reply.text, str | None) or not _is_counted(reply):
-            raise TypeError("a text or a count of tokens is neither")
+        if not isinstance(reply.text, str | None):
+            raise TypeError(f"the answer is no text but {shown(reply.text)}")
+        _check_counts(reply)
         return replace(reply, text=reply.text and storable(reply.text))
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         # SDKs build their classes from any JSON: a body of another shape shows only where it is
@@ -57,15 +63,8 @@ def read_reply(read: Callable[[S], P], response: S) -> P:
         raise Fault(f"malformed body: {error}", lost=True) from None
 
 
-def _is_counted(reply: Reply) -> bool:
-    """Whether all tokens of a reply are numbers that the store can hold."""
-    usage: Usage = reply.usage
-    counts = (
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
-        usage.completion_tokens,
-        usage.reasoning_tokens,
-        reply.written_1h,
-    )
-    return all(map(is_count, counts))
+def _check_counts(reply: Reply) -> None:
+    """Raise `ValueError` where the tokens of a reply are no numbers that the store can hold."""
+    for name in TOKEN_KINDS:
+        counted(getattr(reply.usage, name), name)
+    counted(reply.written_1h, "cache_write_tokens")

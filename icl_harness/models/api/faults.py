@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
+from icl_harness.errors import IclError
+from icl_harness.models.api.bounds import in_words
 from icl_harness.models.api.limiter import capped_s, retry_after_s
 from icl_harness.models.base import Usage
 
@@ -64,6 +66,8 @@ FILTER_TEXT = {
     400: re.compile(r"(output|response) (was )?blocked by content filter", re.IGNORECASE),
 }
 SECRET = re.compile(r"(sk-|AIza)[\w*.-]{4,}|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)")
+MOST_TEXT = 4000  # characters of a message that are looked at; a line shows 300
+MOST_CODES, MOST_CODE = 20, 100
 PIECE = 8  # characters of a key's beginning or end that give it away
 TRANSIENT_STATUS = {408, 409, 429}
 # Of httpx2, aiohttp, requests and Python itself: no connection came about; one broke off, however
@@ -78,6 +82,7 @@ UNREACHED = {
     "NewConnectionError",
     "gaierror",
 }
+SHAPE = (AttributeError, LookupError, TypeError, RecursionError)
 BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"}
 
 
@@ -108,7 +113,7 @@ class Fault(Exception):
         lost: bool = False,
         unreached: bool = False,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message[:MOST_TEXT])
         self.status = status
         self.codes = codes
         self.retry_after_s = retry_after_s
@@ -122,9 +127,9 @@ class Fault(Exception):
     ) -> Fault:
         """Read an error body of any provider; `fallback` is the text where it has no message."""
         return cls(
-            _message(body) or fallback,
+            in_words(_message(body)[:MOST_TEXT] or fallback),
             status=status,
-            codes=frozenset(_codes(body)),
+            codes=frozenset(code[:MOST_CODE] for code in _codes(body)[:MOST_CODES]),
             retry_after_s=retry_after_s(headers) or _retry_delay_s(body),
         )
 
@@ -142,9 +147,19 @@ class Fault(Exception):
 
     @classmethod
     def from_exception(cls, error: Exception) -> Fault:
-        """Read an SDK's exception where no response came, or one that is no JSON."""
+        """Read whatever came where no response did, or one of another shape. Raises what is no
+        fault: an error that the user can mend.
+        """
+        if isinstance(error, IclError):
+            raise error
+        causes = list(_causes(error))
+        for found in causes:
+            if isinstance(found, Fault):  # an SDK may wrap it
+                return found
+        if isinstance(error, SHAPE):  # SDKs build their classes from any JSON
+            return cls(f"malformed body: {_shape(error)}", lost=True)
         cause = error.__cause__ or error.__context__
-        names = {type(e).__name__ for e in _causes(error)}
+        names = {type(e).__name__ for e in causes}
         if names & UNREACHED and not names & BROKEN_OFF:
             return cls(f"no connection: {cause or error}".rstrip("."), unreached=True)
         texts = [f"{type(e).__name__}: {e}" for e in (error, cause) if e is not None]
@@ -207,9 +222,31 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def is_count(n: object) -> bool:
-    """Return whether `n` is a number of tokens that the store can hold, or None."""
-    return n is None or (isinstance(n, int) and 0 <= n < 2**63)
+def counted(n: object, name: str) -> int:
+    """Return a number of tokens that the store can hold, 0 for None. Raises `ValueError`, in words,
+    for anything else.
+    """
+    if n is None:
+        return 0
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise ValueError(f"usage: {name} is {shown(n)}, no count of tokens")
+    if n < 0:
+        raise ValueError(f"usage: {name} is {shown(n)}, less than nothing")
+    if n >= 2**63:
+        raise ValueError(f"usage: {name} is {shown(n)}, more than can be counted")
+    return n
+
+
+def shown(value: object) -> str:
+    """Return a value that came where another kind was due, cut short, and what kind it is."""
+    kinds = {str: "a text", float: "a fraction", list: "a list", dict: "an object"}
+    kind = kinds.get(type(value))
+    text = repr(value)[:40]
+    return f"{text} ({kind})" if kind else text
+
+
+def _shape(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -20,6 +20,7 @@ from icl_harness.errors import AccountError, ProviderError
 from icl_harness.models.answer_text import answered, read_answer, unanswered
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.body import query_bytes
+from icl_harness.models.api.bounds import room_for
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.endpoint import Endpoint, P, R, S, read_reply
 from icl_harness.models.api.faults import Fault, Reply
@@ -141,10 +142,13 @@ class Requests(Generic[R, S, P]):
             raise
 
     async def _sent(self, query: Query) -> S:
-        try:
-            return await self.endpoint.send(self.request, query)
-        except RecursionError:  # of the JSON parser, in every SDK
-            raise Fault("malformed body: nested too deeply", lost=True) from None
+        limit = self.account.limit(self.sampling)
+        prompt_bytes = self.prefix.node.n_bytes + query_bytes(query)
+        with room_for(self.endpoint.most_bytes(limit, prompt_bytes)):
+            try:
+                return await self.endpoint.send(self.request, query)
+            except RecursionError:  # of the JSON parser, in every SDK
+                raise Fault("malformed body: nested too deeply", lost=True) from None
 
     def _learn(self, n_bytes: int, reply: Reply, slot: Slot) -> None:
         """Remember what a reply shows: the server is there, the prefix is cached or not, how many

@@ -66,6 +66,8 @@ def _question(query: Query) -> dict[str, object]:
 
 
 def _fault(error: Any) -> Fault:
+    if isinstance(error, Fault):
+        return error
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and status >= 400:
         return Fault.from_body(status, error.body, str(error), error.response.headers)

@@ -1,27 +1,33 @@
 """Gemini through google-generativeai, which Google has ended: `google/NAME --model-arg sdk=legacy`.
 
-Its async calls fail over REST, so each request runs in a thread. A request that is cancelled ends
-in its thread, at the latest after `timeout_s`. Left out: seeds, thoughts, cached contents and
-batches, for which the other SDK is there.
+Its async calls fail over REST, so each request is made and read in a thread; it is sent through the
+same HTTP client as everyone's, which bounds what comes back. Left out: seeds, thoughts, cached
+contents and batches, for which the other SDK is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import contextvars
+import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from icl_harness.models.api.body import query_turns
 from icl_harness.models.api.caching import Prefix
+from icl_harness.models.api.client import http_client
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
 from icl_harness.models.google.gemini import SERVICE, GeminiModel, read_response
 from icl_harness.models.google.wire import google_role, google_turns
 from icl_harness.prompts.tree import Query
+
+if TYPE_CHECKING:
+    import httpx2
 
 LEGACY = replace(
     SERVICE,
@@ -39,6 +45,37 @@ class LegacyClient:
 
     service: Any
     threads: ThreadPoolExecutor
+    http: httpx2.AsyncClient
+
+
+def _adapter(http: httpx2.AsyncClient) -> Any:
+    """Return what requests' session, which the SDK's threads send through, is to send with: our own
+    client, in the running event loop.
+    """
+    from requests import Response
+    from requests.adapters import BaseAdapter
+
+    loop = asyncio.get_running_loop()
+
+    class Adapter(BaseAdapter):
+        """Sends what a thread asks for, and waits for it."""
+
+        def send(self, request: Any, *_: Any, **__: Any) -> Response:
+            sent = http.request(
+                request.method, request.url, headers=request.headers, content=request.body
+            )
+            came = asyncio.run_coroutine_threadsafe(sent, loop).result()
+            response = Response()
+            response.status_code = came.status_code
+            response.headers.update(came.headers)
+            response.raw = io.BytesIO(came.content)
+            response.request, response.url = request, str(request.url)
+            return response
+
+        def close(self) -> None:
+            pass
+
+    return Adapter()
 
 
 @dataclass(frozen=True)
@@ -74,18 +111,24 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
         once is this model's own.
         """
         import google.generativeai as genai
+        import httpx2
         from google.generativeai.client import get_default_generative_client
 
         base_url = self.account.base_url
         options = {"api_endpoint": base_url} if base_url else None
         genai.configure(api_key=self.account.key, transport="rest", client_options=options)
         threads = ThreadPoolExecutor(self.args.concurrency, thread_name_prefix="gemini")
-        return LegacyClient(get_default_generative_client(), threads)
+        http = http_client(httpx2.AsyncClient, self.account)
+        service = get_default_generative_client()
+        session: Any = service.transport._session
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _adapter(http))
+        return LegacyClient(service, threads, http)
 
     async def close_client(self, client: LegacyClient) -> None:
         """Close the connections; what is in flight ends in its thread."""
         client.threads.shutdown(wait=False, cancel_futures=True)
-        client.service.transport.close()
+        await client.http.aclose()
 
     def request(self, prefix: Prefix, sampling: Sampling) -> LegacyRequest:
         """Return the contents of a prefix, and the other parameters."""
@@ -105,8 +148,6 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
         from google.api_core.exceptions import GoogleAPICallError
         from google.generativeai import protos
 
-        ParseError = importlib.import_module("google.protobuf.json_format").ParseError  # noqa: N806
-
         client = self.connection.client()
         own = [
             {"role": google_role(role), "parts": [{"text": text}]}
@@ -122,12 +163,13 @@ class GoogleLegacyModel(GeminiModel[LegacyClient, LegacyRequest, Any]):
             timeout_s = self.args.timeout_s
             return client.service.generate_content(message, retry=None, timeout=timeout_s)
 
+        in_room = partial(contextvars.copy_context().run, ask)
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(client.threads, ask)
+            return await asyncio.get_running_loop().run_in_executor(client.threads, in_room)
         except GoogleAPICallError as error:
             raise _fault(error) from None
-        except (OSError, ParseError, ValueError) as error:
-            # requests' errors are OSErrors; a body that is no JSON
+        except Exception as error:  # the transport's, the SDK's, the parser's  # noqa: BLE001
             raise Fault.from_exception(error) from None
 
     def read(self, response: Any) -> Reply:
@@ -140,6 +182,6 @@ def _fault(error: Any) -> Fault:
     headers = getattr(error.response, "headers", None) or {}
     try:
         body = error.response.json()
-    except (AttributeError, ValueError):
-        body = error.message
+    except (AttributeError, ValueError, RecursionError):
+        body = getattr(error.response, "text", "") or error.message
     return Fault.from_body(error.code, body, type(error).__name__, headers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from icl_harness.models.api.body import Turn, turns
 from icl_harness.models.api.counting import PromptTurns
-from icl_harness.models.api.faults import Fault
+from icl_harness.models.api.faults import Fault, counted
 from icl_harness.models.base import Usage
 from icl_harness.prompts.tree import Piece
 
@@ -60,7 +60,6 @@ class UsageMetadata(Protocol):
 @contextlib.contextmanager
 def faults() -> Iterator[None]:
     """Turn what google-genai raises into a `Fault`."""
-    import httpx2
     from google.genai import errors
 
     try:
@@ -68,20 +67,18 @@ def faults() -> Iterator[None]:
     except errors.APIError as error:
         headers = getattr(error.response, "headers", None) or {}
         raise Fault.from_body(error.code, error.details, str(error.message), headers) from None
-    except (httpx2.HTTPError, ValueError) as error:  # no response; or one that is no JSON
+    except Exception as error:  # the transport's, the SDK's, the parser's  # noqa: BLE001
         raise Fault.from_exception(error) from None
-    except (AttributeError, LookupError, TypeError) as error:  # a body of another shape
-        raise Fault(f"malformed body: {error}", lost=True) from None
 
 
 def read_usage(used: UsageMetadata) -> Usage:
     """Return the usage of a response. Thoughts are billed as output; the legacy SDK does not name
     them, but they are part of the total.
     """
-    completion = max(
-        (used.total_token_count or 0) - (used.prompt_token_count or 0),
-        used.candidates_token_count or 0,
-    )
+    total = counted(used.total_token_count, "total_token_count")
+    prompt = counted(used.prompt_token_count, "prompt_token_count")
+    answer = counted(used.candidates_token_count, "candidates_token_count")
+    completion = max(total - prompt, answer)
     return Usage(
         prompt_tokens=used.prompt_token_count,
         cached_tokens=used.cached_content_token_count or 0,

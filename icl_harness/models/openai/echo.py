@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from icl_harness.errors import SpecError
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.body import Filled, Json, TextBody
+from icl_harness.models.api.bounds import answer_bytes
 from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.endpoint import Endpoint
 from icl_harness.models.api.fan_out import fan_out
@@ -94,6 +95,12 @@ class Echo(Endpoint[SomeBody, "Completion", EchoReply]):
             "temperature": 0,
         }
         return self.served.body(params, prefix.node)
+
+    def most_bytes(self, limit: int, prompt_bytes: int) -> int:
+        """Return the most bytes of a response: every token of the prompt may come back, with its
+        log-probability. A token may be one byte.
+        """
+        return answer_bytes(prompt_bytes)
 
     async def send(self, request: SomeBody, query: Query) -> Completion:
         """Send one request. Raises `SpecError` where the server refuses to echo."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -246,7 +247,7 @@ def test_error_bodies_of_every_shape_are_read() -> None:
     )
     assert read([{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}]).fate == "account"
     assert str(read({"detail": "Not Found"})) == "Not Found"
-    assert str(read("<html>")) == "<html>"
+    assert str(read("<html>")) == "a page of HTML or XML"
     assert str(read(None)) == "fallback"
     assert read({}).retry_after_s == 2
 
@@ -340,9 +341,10 @@ def test_a_count_of_tokens_that_cannot_be_one_is_a_missing_answer(
     monkeypatch.setattr(LoopbackServer, "make", lambda *args: replace(make(*args), n_prompt=n))
     with LoopbackServer(lambda _: "fine") as server:
         [answer] = ask(open_model(sdk, server))
-    assert (answer.status, answer.error) == (
-        "failed",
-        "malformed body: a text or a count of tokens is neither",
+    assert answer.status == "failed"
+    assert re.match(
+        r"malformed body: usage: \w+ is -?\d+, (more than can be counted|less than nothing)",
+        answer.error or "",
     )
 
 
