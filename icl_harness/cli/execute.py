@@ -88,13 +88,14 @@ def execute(
         experiment = Experiment(spec, models, workers, cache, terms, batch=how.batch, tasks=tasks)
         _refuse_early(experiment, out, how)
         store = RunStore.create_or_resume(out, experiment.header(), spec_defaults())
-        terms.ledger = Ledger(out)
+        terms.ledger = terms.flights.ledger = Ledger(out)
         if terms.budget is not None:
             terms.budget.spent_usd = spent_usd(experiment, store)
         try:
             run_experiment(experiment, store, watch)
             terms.ledger.all_answered()
         finally:
+            terms.flights.close()
             terms.ledger.close()
             store.close()
     return Run(out)

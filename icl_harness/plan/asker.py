@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.base import Model
 from icl_harness.plan.estimate import GOLD, Plan, Planned
 from icl_harness.plan.pricing import Part, Pricing
@@ -64,8 +65,12 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
 
 
 def spent_usd(experiment: Experiment, store: RunStore) -> float:
-    """Return the dollars that a run has taken so far, its banks' too."""
-    return store.spent_usd() + bank_usd(experiment, store.path)
+    """Return the dollars that a run has taken so far, its banks' too, and those of requests that
+    broke off: they may have been charged for.
+    """
+    with contextlib.closing(Ledger(store.path)) as ledger:
+        unrecorded = ledger.unrecorded_usd()
+    return store.spent_usd() + bank_usd(experiment, store.path) + unrecorded
 
 
 @dataclass(frozen=True, kw_only=True)

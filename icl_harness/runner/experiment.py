@@ -86,7 +86,7 @@ class Experiment:
         ):
             raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
         self._kv_cache = kv_cache
-        self._terms = terms or Terms()
+        self.terms = terms or Terms()
         self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
@@ -358,14 +358,14 @@ class Experiment:
                 if opened == name:
                     return model
         if known is not None:
-            return known.with_terms(self._terms)
+            return known.with_terms(self.terms)
         return open_model(
             name,
             base_url=self.spec.base_url,
             model_args=self.spec.model_args,
             learner=task.learner,
             kv_cache=self._kv_cache,
-            terms=self._terms,
+            terms=self.terms,
         )
 
 

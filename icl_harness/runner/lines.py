@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from icl_harness.models.api.flights import Stopped
 from icl_harness.models.base import Model
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.runner.asking import CellAsker
@@ -76,6 +77,8 @@ class LineWalk:
         return experiment.path(line, bank)
 
     async def _walk_cell(self, scope: Scope, fitting: Fitting, shots: int) -> None:
+        if self.shared.experiment.terms.flights.stopping:
+            raise Stopped
         asker = self._asker(scope, shots)
         schedule = self.shared.experiment.schedule(self.state.line)
         self.count(doing=f"{self.state.line}, {shots} shots")

@@ -14,12 +14,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 
 from icl_harness.errors import WorkerLost
+from icl_harness.models.api.flights import Stopped
 from icl_harness.models.replicas import Replica, Worker
 from icl_harness.models.workers import Workers
 from icl_harness.runner.concurrency import first_error, run_async
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.lines import LineWalk, Shared
 from icl_harness.runner.ordering import LineState
+from icl_harness.runner.stopping import Stopper
 from icl_harness.store.records import RunStore
 
 # workers that a line may lose in a row without an answer; it may be the line that kills them
@@ -50,13 +52,18 @@ def run_experiment(experiment: Experiment, store: RunStore, watch: Watch | None 
     Raises `AccountError` where no further request can succeed, `SpecError` where `on_overflow` is
     error and a prompt does not fit.
     """
-    run_async(_Walk(experiment, store, watch or (lambda progress: None)).walk())
+    walk = _Walk(experiment, store, watch or (lambda progress: None))
+    try:
+        run_async(walk.walk(), walk.stopper.press_soon)
+    except Stopped:
+        raise KeyboardInterrupt from None
 
 
 class _Walk:
     def __init__(self, experiment: Experiment, store: RunStore, watch: Watch) -> None:
         self.experiment = experiment
         self._shared = Shared(experiment=experiment, store=store)
+        self.stopper = Stopper(experiment.terms.flights, experiment.terms.say)
         self._watch = watch
         spec = experiment.spec
         n_lines = len(spec.models) * len(spec.variants) * len(spec.modes) * spec.draws
@@ -69,13 +76,14 @@ class _Walk:
     async def walk(self) -> None:
         """Start the lines in the order of the grid, each once there is someone to walk it."""
         here = asyncio.Semaphore(1)
-        try:
-            with first_error():
-                async with asyncio.TaskGroup() as group:
-                    for line in self.experiment.lines():
-                        group.create_task(await self._start(line, here))
-        finally:
-            await self.experiment.close()
+        with self.stopper.watching():
+            try:
+                with first_error():
+                    async with asyncio.TaskGroup() as group:
+                        for line in self.experiment.lines():
+                            group.create_task(await self._start(line, here))
+            finally:
+                await self.experiment.close()
 
     async def _start(self, line: Line, here: asyncio.Semaphore) -> Coroutine[None, None, None]:
         model, workers = self.experiment.model(line), self.experiment.workers

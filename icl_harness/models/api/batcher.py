@@ -318,6 +318,7 @@ class Batcher(Generic[R, S]):
             if fault.lost:  # it may have been charged for
                 request.n_lost += 1
                 self._spend(request, None)
+                self.account.terms.flights.lose(most_usd(self.account, request))
             if self._may_pass(batch, request, fault):
                 request.n_tries += 1
                 self._again(batch, number)

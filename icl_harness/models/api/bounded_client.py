@@ -65,8 +65,7 @@ class BoundedClient(httpx2.AsyncClient):
             status, headers=response.headers, stream=response.stream, request=response.request
         )
         response.stream = BoundedStream(raw, self.account.args.timeout_s)
-        for name in ("content-encoding", "content-length"):
-            response.headers.pop(name, None)
+        response.headers.pop("content-encoding", None)
 
     def _refuse_elsewhere(self, request: httpx2.Request) -> None:
         """Raise `Fault` for a request to another place than the first: a server named it."""

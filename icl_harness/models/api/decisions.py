@@ -22,7 +22,8 @@ from icl_harness.models.api.bounds import answer_bytes
 from icl_harness.models.api.caching import prefix_of
 from icl_harness.models.api.endpoint import Endpoint, R, S
 from icl_harness.models.api.faults import Fault, Reply
-from icl_harness.models.api.requests import Requests, missing_answer
+from icl_harness.models.api.flights import Stopped
+from icl_harness.models.api.requests import Requests, as_fault, missing_answer
 from icl_harness.models.base import Answer, Sampling, share_usage, share_whole
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.prompts.tree import Node, Query, join_turns
@@ -64,6 +65,11 @@ class Decisions(Endpoint[R, tuple[Sequence[Query], S], Decided], Generic[R, S]):
     @abstractmethod
     def decided(self, response: S, n: int) -> Decided:
         """Return what was said to `n` questions."""
+
+    def keys(self, query: Query) -> list[tuple[str, int]]:
+        """Return the id and sample of each question."""
+        assert isinstance(query, Questions)
+        return [(member.id, member.sample) for member in query.members]
 
     def most_bytes(self, limit: int, prompt_bytes: int) -> int:
         """Return the most bytes of a response: a probability for each choice of each question."""
@@ -126,8 +132,10 @@ async def _decided(
     try:
         reply = await requests.reply(questions, lost)
         answers = _answers(requests.account, members, reply)
-    except Fault as fault:
-        missing = missing_answer(requests.account, questions, fault)
+    except (Fault, Stopped) as error:
+        if isinstance(error, Stopped) and not lost[0]:
+            raise
+        missing = missing_answer(requests.account, questions, as_fault(error))
         answers = [replace(missing, query_id=query.id, sample=query.sample) for query in members]
     seconds = (time.perf_counter() - start) / len(members)
     shares = share_whole(lost[0], len(members))

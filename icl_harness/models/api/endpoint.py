@@ -29,6 +29,10 @@ class Endpoint(ABC, Generic[R, S, P]):
     def request(self, prefix: Prefix, sampling: Sampling) -> R:
         """Return what all requests of a prefix share, made once."""
 
+    def keys(self, query: Query) -> list[tuple[str, int]]:
+        """Return the id and sample of each answer that a request brings: most bring one."""
+        return [(query.id, query.sample)]
+
     def most_bytes(self, limit: int, prompt_bytes: int) -> int:
         """Return the most bytes of a response whose answer may take `limit` tokens."""
         return answer_bytes(limit)

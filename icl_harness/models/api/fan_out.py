@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+from icl_harness.models.api.flights import Stopped
 from icl_harness.models.base import Answer
 from icl_harness.prompts.tree import Query
 
@@ -23,9 +24,13 @@ async def fan_out(
     todo = iter(queries)
     done: asyncio.Queue[Answer | None] = asyncio.Queue()
 
-    async def worker() -> None:
+    async def worker() -> Stopped | None:
         for query in todo:
-            done.put_nowait(await ask(query))
+            try:
+                done.put_nowait(await ask(query))
+            except Stopped as stopped:  # the answers underway come first
+                return stopped
+        return None
 
     workers = [asyncio.create_task(worker()) for _ in range(min(most, len(queries)))]
     for task in workers:
@@ -41,10 +46,17 @@ async def fan_out(
             n_left -= len(answered)
             if answered:
                 yield answered
-            for task in workers if None in arrived else ():
-                if task.done():
-                    task.result()  # raises what ended it
+            if None in arrived:
+                _raise_what_ended(workers, is_over=done.empty())
     finally:
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _raise_what_ended(workers: Sequence[asyncio.Task[Stopped | None]], *, is_over: bool) -> None:
+    """Raise what ended a worker: a failure at once, a stop when all have ended."""
+    ends = [task.result() for task in workers if task.done()]
+    stops = [stopped for stopped in ends if stopped is not None]
+    if stops and is_over and len(ends) == len(workers):
+        raise stops[0]

@@ -2,13 +2,16 @@
 
 In: a run folder. Out: `ledger.db`, there once there is something to write. Everything is written
 down before it is made, under a `token` that its name at the provider carries, so that what a crash
-orphaned can be found again there. Left out: what it cost (that is in the records).
+orphaned can be found again there; and so are the dollars that each process may have spent without a
+record: on requests that broke off, on keeping caches. Left out: other costs (they are in the
+records).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -35,6 +38,7 @@ CREATE TABLE IF NOT EXISTS requests (
     batch TEXT NOT NULL REFERENCES batches, number INTEGER NOT NULL, key TEXT NOT NULL,
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unrecorded (token TEXT PRIMARY KEY, usd REAL NOT NULL);
 """
 
 
@@ -218,6 +222,17 @@ class Ledger:
             found.append(BatchEntry(**dict(zip(names, [*row, json.loads(status)], strict=True))))
         return found
 
+    def note_unrecorded(self, token: str, usd: float) -> None:
+        """Write down how many dollars a process may have spent that no record holds."""
+        self._do("INSERT OR REPLACE INTO unrecorded VALUES (?,?)", token, usd)
+
+    def unrecorded_usd(self) -> float:
+        """Return the dollars that may have been spent, by all processes, and no record holds."""
+        if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'unrecorded'"):
+            return 0.0  # of an earlier version, in a folder that cannot be written to
+        rows = self._read("SELECT usd FROM unrecorded")
+        return float(sum(usd for (usd,) in rows))
+
     def close(self) -> None:
         """Close the file."""
         if self._db is not None:
@@ -250,7 +265,8 @@ class Ledger:
             # once.
             self._db = sqlite3.connect(self._file, timeout=30, check_same_thread=False)
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(SCHEMA)
+            if not os.access(self._file, os.F_OK) or os.access(self._file, os.W_OK):
+                self._db.executescript(SCHEMA)
             self._inode = _inode(self._file)
         return self._db
 

@@ -190,6 +190,8 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         async with contextlib.aclosing(stream):
             async for answered in stream:
                 yield answered
+                # They are stored now.
+                self.account.terms.flights.land((a.query_id, a.sample) for a in answered)
 
     async def _generate(
         self, node: Node, queries: Sequence[Query], sampling: Sampling

@@ -7,11 +7,13 @@ sent is counted, as the provider may have charged for it.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Generic, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -24,6 +26,7 @@ from icl_harness.models.api.bounds import room_for
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.endpoint import Endpoint, P, R, S, read_reply
 from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.flights import Seat, Stopped
 from icl_harness.models.api.limiter import Slot
 from icl_harness.models.api.prices import Tokens
 from icl_harness.models.api.timing import Timing
@@ -56,15 +59,19 @@ class Requests(Generic[R, S, P]):
         """Return the answer to one query. Raises `ProviderError` where no further request can
         succeed.
         """
-        start, lost = time.perf_counter(), [0]
+        start, lost, had_stops = time.perf_counter(), [0], self._sends_stops
+        reply: P | None = None
         try:
-            had_stops = self._sends_stops
             reply = await self.reply(query, lost)
             if had_stops and _ends_in_thought(reply):
                 reply = await self._without_stops(query, reply, lost)
             found = answer_to(self.account, self.sampling, query, reply)
-        except Fault as fault:
-            found = missing_answer(self.account, query, fault)
+        except (Fault, Stopped) as error:
+            if isinstance(error, Stopped) and reply is None and not lost[0]:
+                raise  # nothing was sent, or nothing was charged for
+            found = missing_answer(self.account, query, as_fault(error))
+            if reply is not None:  # it was paid for, though it was no answer
+                found = replace(found, usage=self.account.priced(reply))
         found = replace(found, n_lost=lost[0], latency_s=time.perf_counter() - start)
         return self.endpoint.after(self.request, found)
 
@@ -96,12 +103,18 @@ class Requests(Generic[R, S, P]):
         there is none, and `ProviderError` where no other request was answered meanwhile either.
         """
         account, budget = self.account, self.account.terms.budget
+        flights, keys = account.terms.flights, self.endpoint.keys(query)
         n_bytes = query_bytes(query)
         # The whole price is held back, as a cache may miss; what a hit spares is free again once it
         # is there.
-        usd = self._most_usd(n_bytes) if budget else 0.0
+        usd = self._most_usd(n_bytes)
+        has_left, n_lost = False, lost[0]
 
         async def once(slot: Slot) -> P:
+            nonlocal has_left
+            if not has_left:
+                has_left = True
+                flights.take_off(keys, usd)
             reply = await self._reply_once(query)
             self._learn(n_bytes, reply, slot)
             if budget:
@@ -121,9 +134,13 @@ class Requests(Generic[R, S, P]):
         except Fault as fault:
             refuse_silence(account, fault)
             raise
+        except BaseException:  # no answer will land
+            flights.land(keys)
+            raise
         finally:
+            flights.lose((lost[0] - n_lost) * usd)  # they may have been charged for
             if budget:
-                budget.spent_usd += lost[0] * usd  # they may have been charged for
+                budget.spent_usd += (lost[0] - n_lost) * usd
 
     async def _reply_once(self, query: Query) -> P:
         """Send a query once and return its reply. Raises `Fault`."""
@@ -229,6 +246,13 @@ def answer_to(account: Account, sampling: Sampling, query: Query, reply: Reply) 
     return found
 
 
+def as_fault(error: Fault | Stopped) -> Fault:
+    """Return a fault as it is, and that of a request which was given up."""
+    if isinstance(error, Fault):
+        return error
+    return Fault("stopped before the answer came")
+
+
 def missing_answer(account: Account, query: Query, fault: Fault) -> Answer:
     """Return the answer to a query that a fault leaves without one. Raises `AccountError` where no
     further request can succeed.
@@ -259,22 +283,19 @@ async def persist(
     `lost` counts faults after which the provider may have answered. Raises `Fault`, or
     `ProviderError` where no server is there.
     """
-    timing = account.terms.timing
+    timing, flights = account.terms.timing, account.terms.flights
     most_tries = account.args.max_retries + 1 if tries is None else tries
     n_tries = 0
+    seat: Seat | None = None
 
     def is_worth_another(error: BaseException) -> bool:
-        return isinstance(error, Fault) and error.fate == "transient"
-
-    def wait_s(state: RetryCallState) -> float:
-        fault = state.outcome.exception() if state.outcome else None
-        asked_s = fault.retry_after_s if isinstance(fault, Fault) else 0.0
-        return max(asked_s, backoff_s(state.attempt_number - 1, timing))
+        is_stopped = seat is not None and flights.stopping
+        return isinstance(error, Fault) and error.fate == "transient" and not is_stopped
 
     attempts = AsyncRetrying(
         stop=stop_after_attempt(most_tries),
         retry=retry_if_exception(is_worth_another),
-        wait=wait_s,
+        wait=partial(_wait_s, timing),
         reraise=True,
     )
 
@@ -284,7 +305,7 @@ async def persist(
         try:
             if before is not None:
                 await before()
-            return await _in_slot(account, once, tokens, usd)
+            return await _in_slot(account, once, tokens, usd, seat)
         except Fault as fault:
             if lost is not None:
                 lost[0] += fault.lost
@@ -293,11 +314,30 @@ async def persist(
                 refuse_absence(account, fault)
             raise
 
-    return await attempts(attempt)
+    if usd is None:  # it costs nothing, and may be needed to clear up after a stop
+        return await attempts(attempt)
+    try:
+        async with flights.seat(account.args.timeout_s) as seat:
+            return await attempts(attempt)
+    except (Stopped, asyncio.CancelledError):
+        if lost is not None and seat is not None and seat.in_air:
+            lost[0] += 1
+        raise
+
+
+def _wait_s(timing: Timing, state: RetryCallState) -> float:
+    """Return the wait before another attempt: the provider's, or ours where that is longer."""
+    fault = state.outcome.exception() if state.outcome else None
+    asked_s = fault.retry_after_s if isinstance(fault, Fault) else 0.0
+    return max(asked_s, backoff_s(state.attempt_number - 1, timing))
 
 
 async def _in_slot(
-    account: Account, once: Callable[[Slot], Awaitable[T]], tokens: int, usd: float | None
+    account: Account,
+    once: Callable[[Slot], Awaitable[T]],
+    tokens: int,
+    usd: float | None,
+    seat: Seat | None,
 ) -> T:
     """Do something once, when the account's limiter and the run's dollars let it."""
     budget = account.terms.budget
@@ -306,7 +346,8 @@ async def _in_slot(
         held = budget.hold(usd)
     async with held, account.limiter.slot(tokens) as slot:
         try:
-            done = await once(slot)
+            async with account.terms.flights.in_air(seat):
+                done = await once(slot)
         except Fault as fault:
             if fault.status in (429, 529) and fault.fate == "transient":
                 slot.refused(fault.retry_after_s)

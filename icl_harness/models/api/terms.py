@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from icl_harness.errors import BudgetSpent
+from icl_harness.models.api.flights import Flights
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.timing import Timing
@@ -68,6 +69,7 @@ class Terms:
     rates: Rates = field(default_factory=Rates)
     budget: Budget | None = None
     ledger: Ledger | None = None
+    flights: Flights = field(default_factory=Flights)
     batch: bool = False
     keyless: bool = False  # no answer will be requested, so that a key may be lacking
     timing: Timing = field(default_factory=Timing)

@@ -68,7 +68,7 @@ class CachedContents:
         self, entry: CacheEntry, config: CreateCachedContentConfig, tokens: int
     ) -> tuple[str, int]:
         """Make a cached content and return its name and tokens; `tokens` is an estimate."""
-        tried = False
+        tried, lost, usd = False, [0], self.usd(tokens)
 
         async def once(slot: Slot) -> tuple[str, int]:
             nonlocal tried
@@ -87,8 +87,9 @@ class CachedContents:
             return made.name, n
 
         try:
-            return await persist(self.account, once, tokens=tokens, usd=self.usd(tokens))
+            return await persist(self.account, once, tokens=tokens, usd=usd, lost=lost)
         finally:
+            self.account.terms.flights.lose(lost[0] * usd)
             if not tried:  # the dollars or the user stopped it before
                 self.gone(entry)
 
@@ -163,6 +164,7 @@ class CachedContents:
             hours = (min(now, entry.expires) - entry.made) / 3600
             usd = price.storage_usd(entry.tokens, hours) or 0.0
             self._storage_usd += usd
+            self.account.terms.flights.lose(usd)
             if self.account.terms.budget:
                 self.account.terms.budget.spent_usd += usd
         self._made.discard(entry.token)

@@ -13,6 +13,7 @@ one request otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import re
@@ -32,7 +33,8 @@ from icl_harness.models.api.caching import Prefix, prefix_of
 from icl_harness.models.api.endpoint import Endpoint
 from icl_harness.models.api.fan_out import fan_out
 from icl_harness.models.api.faults import Fault, Reply
-from icl_harness.models.api.requests import Requests, missing_answer
+from icl_harness.models.api.flights import Stopped
+from icl_harness.models.api.requests import Requests, as_fault, missing_answer
 from icl_harness.models.base import Answer, Sampling, Usage, sum_usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local.choices import Candidate, candidate
@@ -214,8 +216,13 @@ async def _answer(weighing: Weighing, query: Query) -> Answer:
     try:
         nats = await _weights(weighing, query, replies, lost)
         found = Answer(query_id=query.id, sample=query.sample, text=likeliest(nats), logprobs=nats)
-    except Fault as fault:
-        found = missing_answer(account, query, fault)
+    except (Fault, Stopped) as error:
+        if isinstance(error, Stopped) and not lost[0] and not replies:
+            raise
+        found = missing_answer(account, query, as_fault(error))
+    except asyncio.CancelledError:
+        account.terms.flights.lose(sum(account.priced(reply).cost_usd or 0 for reply in replies))
+        raise
     except ValueError as error:
         text = f"query {query.id}: {error}"
         found = Answer(query_id=query.id, sample=query.sample, status="failed", error=text)
