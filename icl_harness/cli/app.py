@@ -6,13 +6,15 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import Grid, GridCommand
+from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically, written_atomically
+from icl_harness.printable import VisibleBytes, for_stream, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,7 +236,7 @@ def export(
         store = None
         if not salvage:
             store = stack.enter_context(contextlib.closing(RunStore.open(run_folder)))
-        file = sys.stdout.buffer if out is None else stack.enter_context(written_atomically(out))
+        file = _output(chosen) if out is None else stack.enter_context(written_atomically(out))
         how = {"shot_ids": shot_ids, "excel_safe": excel_safe}
         if store is None:
             notes = export_damaged(run_folder, chosen, file, **how)
@@ -242,6 +244,17 @@ def export(
             write(store, chosen, file, **how)
     for note in notes:
         typer.echo(note, err=True)
+
+
+def _output(form: str) -> IO[bytes]:
+    """Return standard output for bytes; a terminal is shown what would drive it. Raises
+    `SpecError` for a form that is no text there.
+    """
+    if not sys.stdout.isatty():
+        return sys.stdout.buffer
+    if form == "parquet":
+        raise SpecError("parquet is no text for a terminal. Give --out FILE.")
+    return cast(IO[bytes], VisibleBytes(sys.stdout.buffer))
 
 
 @app.command()
@@ -296,11 +309,11 @@ def show(
     }
     wanted = {name: value for name, value in options.items() if value is not None}
     record, n_cells = find_record(run_folder, query, wanted)
-    sys.stdout.write(record.text)
+    sys.stdout.write(for_stream(record.text))
     sys.stdout.flush()
     in_template = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
     for line in about_record(record, n_cells, in_template=in_template):
-        typer.echo(line, err=True)
+        typer.echo(visible(line), err=True)
 
 
 @app.command()
@@ -382,7 +395,7 @@ def tasks(
             tell(f"not listed: {fault}")
     else:
         page = describe.task_page(name, data=data, mode=mode, variant=variant)
-        typer.echo("\n".join(page))
+        typer.echo(for_stream("\n".join(page)))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from icl_harness.errors import IclError, StoreError
+from icl_harness.printable import without_controls
 
 STOPPED = 130  # the exit code of Ctrl-C
 OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -44,7 +45,7 @@ def print_error(error: BaseException, arguments: Sequence[str]) -> int:
         return 0  # the reader of a pipe, such as head, has read enough
     text, code = _text_and_code(error, arguments)
     with contextlib.suppress(OSError):  # there may be no standard error either
-        typer.echo(f"icl: {' '.join(text.split())}", err=True)
+        typer.echo(f"icl: {' '.join(without_controls(text).split())}", err=True)
     return code
 
 

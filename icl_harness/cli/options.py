@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from icl_harness.errors import SpecError
+from icl_harness.printable import without_controls
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -193,7 +194,7 @@ def _refuse_stray(name: str) -> None:
 
 
 def _note(text: str) -> None:
-    typer.echo(f"icl: {text}", err=True)
+    typer.echo(f"icl: {without_controls(text)}", err=True)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

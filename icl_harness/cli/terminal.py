@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from icl_harness.printable import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,6 +26,7 @@ PAGE = 100  # columns of a file or a pipe, where texts are folded
 
 def tell(text: str) -> None:
     """Print a line. A narrower terminal gets it folded at words."""
+    text = visible(text)
     if sys.stdout.isatty():
         text = textwrap.fill(
             text, shutil.get_terminal_size().columns, subsequent_indent="  ",
@@ -39,8 +42,9 @@ def new_table(
     from rich.markup import escape
     from rich.table import Table
 
+    shown = escape(visible(title)) or None
     table = Table(
-        title=escape(title) or None, title_justify="left", title_style="bold", header_style="bold",
+        title=shown, title_justify="left", title_style="bold", header_style="bold",
         box=None, pad_edge=False,
     )  # fmt: skip
     for i, name in enumerate(heading):
@@ -53,7 +57,7 @@ def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     """Add a row of texts as they are: square brackets in them are no markup."""
     from rich.markup import escape
 
-    table.add_row(*map(escape, cells), style=style)
+    table.add_row(*(escape(visible(cell)) for cell in cells), style=style)
 
 
 def print_tables(tables: Iterable[Table]) -> None:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from icl_harness.models.anthropic.wire import faults
 from icl_harness.models.api.account import Account
-from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, Seen
+from icl_harness.models.api.batch_api import BatchApi, Seen, is_older
 from icl_harness.models.api.body import Body
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.client import Connection
@@ -92,7 +92,7 @@ class AnthropicBatches(BatchApi[Body, "Message"]):
         """Return a batch of as many requests that is nobody else's."""
         with faults():
             async for batch in self._connection.client().messages.batches.list(limit=100):
-                if batch.created_at.timestamp() < entry.made - CLOCKS_S:  # the newest come first
+                if is_older(batch.created_at.timestamp(), entry):  # the newest come first
                     return None
                 n_requests = sum(count for _, count in batch.request_counts)
                 if n_requests == entry.n_requests and batch.id not in not_these:

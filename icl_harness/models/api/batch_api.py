@@ -8,6 +8,7 @@ result is taken for another's.
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ from icl_harness.models.base import Sampling
 from icl_harness.prompts.tree import Query
 
 CLOCKS_S = 600.0  # by how much the provider's clock may differ from ours
+
+
+def is_older(created: float, entry: BatchEntry) -> bool:
+    """Whether a batch at the provider was made before the one of an entry, as far as clocks tell:
+    ours may have been set back since.
+    """
+    return entry.made <= time.time() and created < entry.made - CLOCKS_S
+
+
 JsonObject = Mapping[str, object]
 
 

@@ -159,7 +159,8 @@ class BatchJobs(Generic[R, S]):
         return await persist(self.account, once, tries=self.timing.poll_tries)
 
     async def _find_once(self, batch: Batch[Q]) -> Seen | None:
-        await asyncio.sleep(batch.entry.made + self.timing.unsure_batch_s - time.time())
+        left_s = batch.entry.made + self.timing.unsure_batch_s - time.time()
+        await asyncio.sleep(min(left_s, self.timing.unsure_batch_s))  # a clock may be set back
         others = {entry.name for entry in self.ledger.batches() if entry.name}
         found = await self.api.find(batch.entry, others | batch.strangers)
         batch.sure = found is None or self.api.names_tokens

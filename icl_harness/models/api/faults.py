@@ -17,6 +17,7 @@ from icl_harness.errors import IclError
 from icl_harness.models.api.bounds import in_words
 from icl_harness.models.api.limiter import capped_s, retry_after_s
 from icl_harness.models.base import Usage
+from icl_harness.printable import without_controls
 
 Fate = Literal["account", "overflow", "refused", "transient", "failed"]
 
@@ -199,7 +200,7 @@ class Fault(Exception):
 
 def one_line(text: str, secret: str = "") -> str:
     """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
-    text = storable(text)
+    text = without_controls(storable(text))
     if secret:
         text = _without(text, secret)
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")

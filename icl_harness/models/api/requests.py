@@ -27,13 +27,14 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.endpoint import Endpoint, P, R, S, read_reply
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.flights import Seat, Stopped
-from icl_harness.models.api.limiter import Slot
+from icl_harness.models.api.limiter import CAP_S, Slot
 from icl_harness.models.api.prices import Tokens
 from icl_harness.models.api.timing import Timing
 from icl_harness.models.base import Answer, Sampling, Usage, sum_usage, visible_stops
 from icl_harness.prompts.tree import Query
 
 T = TypeVar("T")
+LONG_WAIT_S = 20.0  # that a user is told of
 # Of a prefix's tokens: providers round down to a block, and the count is an estimate
 CACHED_SHARE = 0.8
 
@@ -295,7 +296,7 @@ async def persist(
     attempts = AsyncRetrying(
         stop=stop_after_attempt(most_tries),
         retry=retry_if_exception(is_worth_another),
-        wait=partial(_wait_s, timing),
+        wait=partial(_wait_s, account),
         reraise=True,
     )
 
@@ -325,11 +326,18 @@ async def persist(
         raise
 
 
-def _wait_s(timing: Timing, state: RetryCallState) -> float:
+def _wait_s(account: Account, state: RetryCallState) -> float:
     """Return the wait before another attempt: the provider's, or ours where that is longer."""
     fault = state.outcome.exception() if state.outcome else None
     asked_s = fault.retry_after_s if isinstance(fault, Fault) else 0.0
-    return max(asked_s, backoff_s(state.attempt_number - 1, timing))
+    if isinstance(fault, Fault) and asked_s >= LONG_WAIT_S:
+        more = " or longer; after that it is asked again" if asked_s >= CAP_S else ""
+        account.say_once(
+            f"{account.id}: {account.describe(fault)}. The provider asks to wait "
+            f"{asked_s:,.0f} s{more}. Ctrl-C keeps what is answered.",
+            "long wait",
+        )
+    return max(asked_s, backoff_s(state.attempt_number - 1, account.terms.timing))
 
 
 async def _in_slot(

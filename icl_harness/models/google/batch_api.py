@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 from icl_harness.models.api.account import Account
-from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, JsonObject, Lines, Seen, field
+from icl_harness.models.api.batch_api import BatchApi, JsonObject, Lines, Seen, field, is_older
 from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.client import Connection
@@ -95,7 +95,7 @@ class GoogleBatches(BatchApi[BatchBody, "GenerateContentResponse"]):
                 if batch.display_name == entry.token:
                     return _seen(batch)
                 made = batch.create_time
-                if made and made.timestamp() < entry.made - CLOCKS_S:  # the newest come first
+                if made and is_older(made.timestamp(), entry):  # the newest come first
                     return None
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from typing import IO, TYPE_CHECKING, Generic, Literal, cast
 
 from icl_harness.models.api.account import Account
-from icl_harness.models.api.batch_api import CLOCKS_S, BatchApi, JsonObject, Lines, Seen, field
+from icl_harness.models.api.batch_api import BatchApi, JsonObject, Lines, Seen, field, is_older
 from icl_harness.models.api.body import Body, Json
 from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.client import Connection
@@ -89,7 +89,7 @@ class OpenAIBatches(BatchApi[Body, S], Generic[S]):
             async for batch in self._connection.client().batches.list(limit=100):
                 if (batch.metadata or {}).get("icl") == entry.token:
                     return _seen(batch)
-                if batch.created_at < entry.made - CLOCKS_S:  # the newest come first
+                if is_older(batch.created_at, entry):  # the newest come first
                     return None
         return None
 
