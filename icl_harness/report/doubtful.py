@@ -102,7 +102,11 @@ def _why_unparsed(row: Mapping[Any, Any], answer: str, choices: tuple[str, ...])
 def _said(answer: str, choices: tuple[str, ...]) -> set[str]:
     """Return the choices that stand in an answer, those within longer ones left out."""
     found = {choice for choice in choices if _stands_in(choice, answer)}
-    return {one for one in found if not any(one != other and one in other for other in found)}
+    return {one for one in found if not _is_within(one, found)}
+
+
+def _is_within(one: str, found: set[str]) -> bool:
+    return any(one != other and one in other for other in found)
 
 
 def _stands_in(text: str, answer: str) -> bool:
