@@ -89,11 +89,15 @@ _NEXT_PROBLEM = re.compile(
     r"(?:question|problem|q|exercise|example|task|input|human|user|instruction|prompt|puzzle)\b"
     r"\s?\#?\d{0,3}[*_]{0,3}\s?[:.)：]"
     r"|^[ \t]*(?:-{3,}|={3,}|<\|(?:user|im_start)\|?>|\[INST\])"
-    r"|^[ \t#*]*(?:question|problem|exercise|example)\s\#?\d{1,3}[*_ \t]*$",
+    r"|^[ \t#*]*(?:question|problem|exercise|example)\s\#?\d{1,3}[*_ \t]*$"
+    r"|^\#{1,6}\s(?:question|problem|exercise|example)[ \t]*$"
+    r"|(?<=[.!?])\s(?:question|problem|q):"
+    r"|(?<=\n\n)(?:find|calculate|compute|evaluate|solve|simplify)\s",
     re.IGNORECASE | re.MULTILINE,
 )
 _QUESTION = re.compile(
-    r"\n\s*(?:[A-Z][^\n]{0,600}?)?\b(?:[Hh]ow (?:many|much|long|far|old|tall|often|fast)"
+    r"\n\s*(?:\d{1,3}[.)]\s)?(?:[A-Z][^\n]{0,600}?)?\b(?:[Hh]ow (?:many"
+    r"|much|long|far|old|tall|often|fast)"
     r"|[Ww]hat (?:is|are|was|will|would|percent\w*))\b[^?\n]{3,300}\?"
 )
 _ONE_LINE = re.compile(r"\s*[^\n]{0,60}?\d[^\n]{0,60}\n")
@@ -144,6 +148,8 @@ def claims(text: str) -> list[Claim]:
     if marks:
         marks += _second_thoughts(text, marks[0].end())
         marks.sort(key=lambda mark: mark.start())
+    others = [mark for mark in marks if mark.re is _ALTERNATIVE]
+    marks = [m for m in marks if not any(o.start() < m.start() <= o.end() for o in others[:9])]
     marks = marks[-MOST_CLAIMS:]
     found: list[Claim] = []
     for i, mark in enumerate(marks):

@@ -23,6 +23,11 @@ _ASSIGNED_TWICE = re.compile(
     r"\b[A-Za-z]\s*=[^=\n]{1,60}?(?:[,;]|\bor\b|\band\b)\s*(?:\w+\s)?[A-Za-z]\s*="
 )
 _ALTERNATIVE = re.compile(r"\b(?:or|to|between)\b|\d\s?[-–/]\s?\d", re.IGNORECASE)
+_ANOTHER = re.compile(
+    r"(?:\bor|\band|\botherwise|\belse)\s(?:then\s|maybe\s)?[$€£]?0"
+    r"|[,;]\s\w+:\s?[$€£]?0|,\s0\s(?:if|for)\b"
+)
+_REASON = re.compile(r"(?<=\w),?\s(?:because|since|as|i\.e\.)\s")
 _INEQUALITY = re.compile(r"[\w)]\s*[<>≥≤]=?\s?[-$]?\w|≠")
 DENIAL = re.compile(
     r"\b(?:not|cannot|never|neither|unknown|undefined|undetermined|impossible|unclear|infinit\w+)\b"
@@ -89,6 +94,8 @@ def said_number(plain: str, may_lead: bool = True) -> Fraction | None:
     if bold is not None and bold != side:
         side = bold
     side = re.sub(r"\s+", " ", _DENIED_NUMBER.sub(" ", side).replace("**", " "))
+    claimed = _REASON.split(side)[0]
+    side = claimed if re.search(r"\d", claimed) else side
     numbers = list(numbers_in(side))
     if not numbers or NOT_RATIONAL in side:
         return None
@@ -109,8 +116,11 @@ def _chosen(side: str, numbers: list[Number], may_lead: bool) -> Fraction | None
         return _marked_result(side, numbers[2:], first.start)
     is_calculated = _CALCULATED.search(_masked(side, numbers)) is not None
     if len({number.value for number in numbers}) == 1:
-        return None if is_calculated else first.value
-    if may_lead and _FILLER.fullmatch(before) and not first.is_ordinal and not is_calculated:
+        is_dozens = re.match(r"\s(?:dozen|score)\b", side[first.end :])
+        return None if is_calculated or is_dozens else first.value
+    is_open = is_calculated or _ANOTHER.search(_masked(side, numbers)) is not None
+    compares = re.match(r"\s(?:more|less|fewer) than\b|\s(?:dozen|score)\b", side[first.end :])
+    if may_lead and _FILLER.fullmatch(before) and not (first.is_ordinal or is_open or compares):
         return first.value
     marked = _marked_result(side, numbers, first.start)
     if marked is not None or is_calculated:

@@ -51,6 +51,7 @@ def words_to_digits(text: str) -> str:
     """Return the text with its number words as digits."""
     if not re.search("[a-z]", text, re.IGNORECASE):
         return text
+    text = re.sub(r"\bhalf an?\s(?=hundred|thousand|million|billion)", "0.5 ", text)
     text = _FRACTION_WORDS.sub(_as_fraction, text)
     text = _WORDS.sub(_as_digits, text)
     text = re.sub(r"^(\W*)half(?=\W*$)", r"\g<1>1/2", text, flags=re.IGNORECASE)

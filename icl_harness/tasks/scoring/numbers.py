@@ -29,6 +29,7 @@ _END_OF_SENTENCE = re.compile(
     r"[\s*_\"')]+(?=\S)|\n"
 )
 _EQUATION = re.compile(r"(?:[^A-Za-z]|\b[A-Za-z]\b)*(?:[A-Za-z]+\W*)?")  # and a unit at its end
+_CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in total|altogether)\b.*\.\W*$", re.I)
 _NO_CLAIM = re.compile(
     r"^\W*(?:let|if|suppose|assum\w+|first|to find|given|since)\b"
     r"|\b(?:hope|guess|wonder|might|maybe|perhaps)\b",
@@ -128,6 +129,8 @@ def _unmarked(text: str) -> Fraction | None:
     found = {only_number(line) for line in (lines[0], lines[-1])} - {None}
     if len(lines) == 1 and not found:
         return _of_one_sentence(lines[0])
+    if not found and _CONCLUSION.match(lines[-1]):
+        return _of_one_sentence(lines[-1])
     return found.pop() if len(found) == 1 else None
 
 
