@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, StoreError, nearest
@@ -100,7 +101,7 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
         if "wording" not in header and "wording" in beside:
             raise StoreError(
                 f"{where}: {run.path.name} was made by version 0.1. "
-                f"Run `icl rescore {run.path}` once; it asks no model."
+                f"Run `icl rescore {quote(str(run.path))}` once; it asks no model."
             )
     differing = _differences(mine, theirs)
     if differing:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from icl_harness.errors import StoreError
@@ -135,7 +136,7 @@ def check_same(
     if "wording" not in found and "prompts" in found:
         raise StoreError(
             f"{path} was made by version 0.1, which did not tell wording and scoring apart. "
-            f"Run `icl rescore {path}` once; it asks no model."
+            f"Run `icl rescore {quote(str(path))}` once; it asks no model."
         )
     for key in _differing(found, header, "wording"):
         raise StoreError(
@@ -147,7 +148,8 @@ def check_same(
     for key in _differing(found, header, "scoring"):
         raise StoreError(
             f"{path}: how answers to {key} are scored has changed since (task file, scorer or "
-            f"metric). Run `icl rescore {path}` to score the stored answers so; it asks no model."
+            f"metric). Run `icl rescore {quote(str(path))}` to score the stored answers so; it asks"
+            " no model."
         )
 
 
