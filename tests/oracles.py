@@ -15,7 +15,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import icl_harness
@@ -119,39 +120,45 @@ class Oracle:
 
 
 @contextmanager
-def served(reply: Callable[[str], str], provider: str, **model_args: str) -> Iterator[Model]:
+def served(reply: Callable[[str], str], name: str, provider: str, **args: str) -> Iterator[Model]:
     """Open a provider's model on a server that answers so."""
     with LoopbackServer(reply) as server:
-        yield open_model(
-            f"{provider}/some-model", base_url=server.base_url(provider), model_args=model_args
-        )
+        yield open_model(f"{provider}/{name}", base_url=server.base_url(provider), model_args=args)
 
 
 @contextmanager
-def scripted(reply: Callable[[str], str]) -> Iterator[Model]:
+def scripted(reply: Callable[[str], str], name: str) -> Iterator[Model]:
     """Open a model that is a function."""
-    yield ScriptedModel(lambda prompt: reply(prompt.text))
+    yield ScriptedModel(lambda prompt: reply(prompt.text), id=name)
 
 
-BACK_ENDS: dict[str, Callable[[Callable[[str], str]], object]] = {
+Opener = Callable[[Callable[[str], str], str], AbstractContextManager[Model]]
+BACK_ENDS: dict[str, Opener] = {
     "scripted": scripted,
-    "openai chat": lambda reply: served(reply, "openai"),
-    "openai responses": lambda reply: served(reply, "openai", api="responses"),
-    "openai completions": lambda reply: served(reply, "openai", api="completions"),
-    "anthropic": lambda reply: served(reply, "anthropic"),
-    "google": lambda reply: served(reply, "google"),
+    "openai chat": partial(served, provider="openai"),
+    "openai responses": partial(served, provider="openai", api="responses"),
+    "openai completions": partial(served, provider="openai", api="completions"),
+    "anthropic": partial(served, provider="anthropic"),
+    "google": partial(served, provider="google"),
 }
 
 
-def accuracy(task: str, back_end: str, data: str, say: Callable[[Example], str]) -> float:
-    """Return the share of a task's queries, without shots and with two, that are read as right."""
+def accuracies(task: str, back_end: str, data: str) -> dict[str, float]:
+    """Return for each oracle the share of a task's queries, without shots and with two, that are
+    read as right.
+    """
     found = load_examples(find_tasks(task)[0], data=Path(data))
-    oracle = Oracle([*found.queries, *found.pool], say)
-    with tempfile.TemporaryDirectory() as out, BACK_ENDS[back_end](oracle) as model:
+    examples = [*found.queries, *found.pool]
+    with tempfile.TemporaryDirectory() as out, ExitStack() as opened:
+        models: dict[str, Model] = {}
+        for i, (name, (say, _)) in enumerate(oracles(TASKS[task]).items()):
+            opener = BACK_ENDS[back_end](Oracle(examples, say), f"oracle-{i}")
+            models[name] = opened.enter_context(opener)
         run = icl_harness.run(
-            task, model, out=out, data=data, shots=[0, 2], draws=1, queries=N_QUERIES
+            task, [*models.values()], out=out, data=data, shots=[0, 2], draws=1, queries=N_QUERIES
         )
-        return float(run.records()["score"].mean())
+        means = run.records().groupby("model")["score"].mean()
+        return {name: float(means[model.id]) for name, model in models.items()}
 
 
 def another(example: Example, kind: str) -> str:
@@ -164,8 +171,8 @@ def another(example: Example, kind: str) -> str:
     return f"{example.target[::-1]} ]" if kind == "brackets" else f"{example.target} zebra"
 
 
-def oracles(kind: str) -> Iterator[tuple[str, Callable[[Example], str], float]]:
-    """Yield (name, what it says to an example, the accuracy that it must get)."""
+def oracles(kind: str) -> dict[str, tuple[Callable[[Example], str], float]]:
+    """Return for each oracle what it says to an example, and the accuracy that it must get."""
 
     def dressed(dress: Dress) -> Callable[[Example], str]:
         return lambda example: dress(example.target)
@@ -173,10 +180,12 @@ def oracles(kind: str) -> Iterator[tuple[str, Callable[[Example], str], float]]:
     def wrong(say: Callable[[str, str], str]) -> Callable[[Example], str]:
         return lambda example: say(example.target, another(example, kind))
 
-    for name, dress in {**EVERY_KIND, **OF_KIND[kind]}.items():
-        yield name, dressed(dress), 1.0
-    yield "hedges", wrong(hedge), 0.0
-    yield "says another", wrong(miss), 0.0
+    dresses = {**EVERY_KIND, **OF_KIND[kind]}
+    return {
+        **{name: (dressed(dress), 1.0) for name, dress in dresses.items()},
+        "hedges": (wrong(hedge), 0.0),
+        "says another": (wrong(miss), 0.0),
+    }
 
 
 def main() -> None:
@@ -189,10 +198,10 @@ def main() -> None:
     print(f"{'task':36}{'dress':30}" + "".join(f"{b:>20}" for b in BACK_ENDS))
     misread = 0
     for task in args.tasks.split(","):
-        for name, say, wanted in oracles(TASKS[task]):
-            found = [accuracy(task, back_end, args.data, say) for back_end in BACK_ENDS]
-            misread += sum(value != wanted for value in found)
-            print(f"{task:36}{name:30}" + "".join(f"{v:20.3f}" for v in found), flush=True)
+        found = [accuracies(task, back_end, args.data) for back_end in BACK_ENDS]
+        for name, (_, wanted) in oracles(TASKS[task]).items():
+            misread += sum(one[name] != wanted for one in found)
+            print(f"{task:36}{name:30}" + "".join(f"{one[name]:20.3f}" for one in found))
     sys.exit(1 if misread else 0)
 
 

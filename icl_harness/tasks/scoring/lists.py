@@ -24,6 +24,7 @@ _ASSENT = re.compile(r"^(?:sure|okay|certainly|of course)[!.,:]\s+", re.IGNORECA
 _JSON_KEY = re.compile(r"[\"']\w+[\"']\s*:\s*(?=\[)")
 _BRACKETS = r"[\[\](){}<>]"
 _ONLY_BRACKETS = re.compile(rf"{_BRACKETS}+")
+_TWO_ROWS = re.compile(rf"{_BRACKETS}(?:or|/|vs\.?){_BRACKETS}")  # without their spaces
 
 
 def list_words(text: str) -> str:
@@ -60,12 +61,16 @@ def are_items(text: str) -> bool:
 
 
 def bracket_row(text: str, is_marked: bool) -> str:
-    """Return the brackets of a text: all of it, or those that it begins or ends with."""
+    """Return the brackets of a text: all of it, or those that it begins or ends with; none where it
+    offers two rows.
+    """
     text = re.sub(r"\\(?:text|mathrm|texttt)\{(.*)\}", r"\1", text)
     text = re.sub(r"\\(?:left|right)\b\s?|</\w{1,20}>|\\[dt]?quad|\$\$?|\\(?=[{}])", " ", text)
     text = re.sub(r"[\s,\"'“”‘’`*_]|\band\b", "", text).strip(".。")
     if _ONLY_BRACKETS.fullmatch(text):
         return text
+    if _TWO_ROWS.search(text):
+        return ""
     begins = re.match(rf"{_BRACKETS}+", text)
     if is_marked and begins:
         return begins[0]
