@@ -398,6 +398,20 @@ def tasks(
         typer.echo(for_stream("\n".join(page)))
 
 
+def _run_command(arguments: list[str]) -> int:
+    """Run a command and return its exit code. Typer's own end of one whose reader has read enough
+    looks like a failure: it wraps standard output and exits with 1.
+    """
+    output = sys.stdout
+    try:
+        return app(arguments, prog_name="icl", standalone_mode=False) or 0
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        sys.stdout = output
+        raise BrokenPipeError from None
+
+
 def main() -> None:
     """Run the command line. An error of the user's is one line on standard error; `--debug` shows
     the traceback.
@@ -406,7 +420,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         prepare_output(is_needed=arguments[0] not in WITHOUT_OUTPUT)
-        code = app(arguments, prog_name="icl", standalone_mode=False) or 0
+        code = _run_command(arguments)
         if code == STOPPED:  # typer makes an exit code of Ctrl-C
             raise KeyboardInterrupt
         if sys.stdout is not None:

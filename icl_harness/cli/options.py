@@ -162,7 +162,10 @@ def _read_spec(values: dict[str, Any]) -> Spec:
     files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
     if files and len(tasks) == 1:
         del values["tasks"]
-        return Spec.load(Path(files[0]), values)
+        spec = Spec.load(Path(files[0]), values)
+        if spec.base_url and "base_url" not in values:
+            _tell_of_server(files[0], spec)
+        return spec
     if files:
         other = next(name for name in tasks if name != files[0])
         raise SpecError(
@@ -175,6 +178,20 @@ def _read_spec(values: dict[str, Any]) -> Spec:
             "no model is named. Name one with --model; --model demo needs no key and no network."
         )
     return Spec(**values)
+
+
+def _tell_of_server(file: str, spec: Spec) -> None:
+    """Say where a file that may be another's has keys sent."""
+    from icl_harness.models import provider_of
+    from icl_harness.models.api.access import find_key, masked
+
+    for model in spec.models:
+        provider = provider_of(model)
+        for name in provider.key_names if provider is not None else ():
+            if find_key([name], model):
+                server = masked(spec.base_url or "")
+                _note(f"{file} names the server {server}: it is sent the prompts and {name}.")
+                break
 
 
 def _refuse_stray(name: str) -> None:

@@ -36,7 +36,8 @@ class Provider:
     `about` is shown beside the others where an id is unknown. `is_api`: its answers come from a
     server, at a price, and `--base-url`, rates and batches are for it. `is_local`: its weights are
     in the process that asks, which can be replicated. `takes_name`: its id is `name/…`, not `name`
-    alone. `own_models`: how the names of its models begin, to guess what a user meant.
+    alone. `own_models`: how the names of its models begin, to guess what a user meant. `key_names`:
+    the environment variables that its key is looked for in.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Provider:
     is_local: bool = False
     takes_name: bool = True
     own_models: tuple[str, ...] = ()
+    key_names: tuple[str, ...] = ()

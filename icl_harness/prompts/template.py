@@ -21,11 +21,13 @@ class Template:
 
     def __init__(self, source: str, name: str) -> None:
         import jinja2
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         self.name = name
         self.lists_labels = bool(_LABELS.search(source)) and not _IF_LABELS.search(source)
         self.hash = hashlib.sha256(source.encode()).hexdigest()
-        env = jinja2.Environment(
+        # a template from elsewhere can say what a prompt is, but neither run nor change anything
+        env = ImmutableSandboxedEnvironment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
         try:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from icl_harness.errors import SpecError
 from icl_harness.models import is_api
+from icl_harness.models.api.access import masked
 from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
@@ -209,9 +210,10 @@ class Spec(Settings):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as JSON holds it, without `data`: the rows' hashes say more than where
-        they lie.
+        they lie. A key in the path of the server's URL is masked.
         """
-        return self.model_dump(mode="json", exclude={"data"})
+        fields = self.model_dump(mode="json", exclude={"data"})
+        return {**fields, "base_url": masked(self.base_url) if self.base_url else self.base_url}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Spec:

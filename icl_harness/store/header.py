@@ -16,6 +16,7 @@ from typing import Any
 
 from icl_harness.errors import StoreError
 from icl_harness.files import write_atomically
+from icl_harness.models.api.access import masked
 
 RUN_FILE = "run.json"
 RECORDS_FILE = "records.db"
@@ -111,7 +112,11 @@ def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
     """Return where each model is asked, as the spec or the environment said; None for its
     provider's own server.
     """
-    return {name: model.get("base_url") for name, model in header.get("models", {}).items()}
+    found = {}
+    for name, model in header.get("models", {}).items():
+        url = model.get("base_url")
+        found[name] = masked(url) if url else None
+    return found
 
 
 def check_same(
@@ -127,6 +132,8 @@ def check_same(
     """
     if "spec" in header:
         spec = {**(spec_defaults or {}), **found.get("spec", {})}
+        if spec.get("base_url"):
+            spec["base_url"] = masked(spec["base_url"])  # earlier versions did not
         _refuse_another(path, "spec", spec, header["spec"])
     for key in _differing(found, header, "data"):
         raise StoreError(

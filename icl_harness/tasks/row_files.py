@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import DataError
+from icl_harness.tasks.bounded import bounded_bytes
 from icl_harness.tasks.csv_files import csv_rows
 
 TEXTS = (".jsonl", ".json", ".csv", ".tsv")
@@ -81,7 +82,7 @@ def _check_regular(path: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = bounded_bytes(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}). Compress it again.") from error
     except OSError as error:

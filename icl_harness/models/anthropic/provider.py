@@ -26,5 +26,6 @@ PROVIDERS = (
         open=open_model,
         is_api=True,
         own_models=("claude",),
+        key_names=("ANTHROPIC_API_KEY",),
     ),
 )

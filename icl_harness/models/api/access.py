@@ -13,6 +13,12 @@ from urllib.parse import urlsplit
 
 from icl_harness.errors import ModelError
 
+MASK = "***"  # in the place of a key in a URL
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+KEY_START = re.compile(r"(sk|pk|rk|key|api|tok|token|secret|bearer|gsk|hf|AIza)[-_]?\w*[\d]\w{5,}")
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
 
 def find_key(names: Sequence[str], id: str) -> str:
     """Return the first key set in the environment or else in `./.env`, "" if none.
@@ -50,11 +56,44 @@ def find_base_url(given: str | None, variable: str, id: str) -> str | None:
 
     No message quotes the URL: it may hold a password.
     """
-    url = given if given is not None else os.environ.get(variable) or None
+    set_url = os.environ.get(variable) or None
+    if given is not None and MASK in given.split("/"):
+        if set_url is None or masked(set_url) != given:
+            raise ModelError(
+                f"{id}: its base URL holds a key, which is not written down. Set {variable} to the "
+                "whole URL."
+            )
+        given = set_url
+    url = given if given is not None else set_url
     if url is not None and (wrong := _wrong_url(url)):
         source = f"the base URL (from {variable})" if given is None else "the base URL"
         raise ModelError(f"{id}: {source} {wrong}. It must be like http://localhost:8000/v1.")
     return url
+
+
+def masked(url: str) -> str:
+    """Return a base URL without the keys in its path: a part that is a secret of the environment,
+    or looks like a key.
+    """
+    secrets = {value for name, value in os.environ.items() if SECRET_NAME.search(name) and value}
+    place, parts = url, ""
+    if "://" in url:
+        scheme, _, rest = url.partition("://")
+        host, slash, parts = rest.partition("/")
+        place = f"{scheme}://{host}{slash}"
+    shown = [MASK if part in secrets or _is_key(part) else part for part in parts.split("/")]
+    return place + "/".join(shown)
+
+
+def _is_key(part: str) -> bool:
+    """Return whether a part of a path looks like a key: a UUID, or long and of letters and digits
+    without the breaks that a name has.
+    """
+    if KEY_START.match(part) or UUID.fullmatch(part):
+        return True
+    longest = max(re.split(r"[-_.]", part), key=len)
+    has_both = re.search(r"\d", longest) and re.search(r"[A-Za-z]", longest)
+    return has_both is not None and len(longest) >= 16
 
 
 def _wrong_url(url: str) -> str:

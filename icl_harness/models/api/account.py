@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.access import find_base_url, find_key
+from icl_harness.models.api.access import find_base_url, find_key, masked
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.caching import Prefix, prefix_of, ttl_for
 from icl_harness.models.api.faults import Fault, Reply, one_line
@@ -175,7 +175,9 @@ class Account:
     def suspects(self, fault: Fault) -> str:
         """Return what to check after a fault that no further request can mend."""
         if fault.status == 404 or "model_not_found" in fault.codes:
-            server = f" and the base URL {self.one_line(self.base_url)}" if self.base_url else ""
+            server = (
+                f" and the base URL {self.one_line(masked(self.base_url))}" if self.base_url else ""
+            )
             return f"the model's name{server}"
         return f"{' or '.join(self.service.key_names)} and its account"
 
@@ -183,7 +185,7 @@ class Account:
         """Return what to check where no request is answered."""
         if fault.status == 429:
             return "Wait, or ask for less a minute with --rpm and --tpm."
-        where = self.one_line(self.base_url) if self.base_url else "the network"
+        where = self.one_line(masked(self.base_url)) if self.base_url else "the network"
         return f"Is the server up? Check {where}."
 
     def _find_price(self, priced_as: str | None) -> Price | None:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import IO, Generic
 
 from icl_harness.errors import AccountError, ProviderError, SpecError
+from icl_harness.models.api.access import masked
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.batch_file import BatchRequest, Shared, fill_file, most_usd
@@ -204,7 +205,7 @@ class Batcher(Generic[R, S]):
             raise kind(f"{account.id}: a batch could not be submitted: {text}.") from None
         self.ledger.batch_is(batch.entry.token, "gone")
         if fault.status in (404, 405, 501) and account.base_url:
-            where = account.one_line(account.base_url)
+            where = account.one_line(masked(account.base_url))
             raise SpecError(
                 f"{account.id}: {where} takes no batches: {text}. Leave --batch out."
             ) from None

@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api.access import load_sdk
+from icl_harness.models.api.access import load_sdk, masked
 from icl_harness.models.api.account import BYTES_PER_TOKEN, Account, Service
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.batch_api import BatchApi
@@ -240,7 +240,7 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
         distribution, base_url = self.service.distribution, self.account.base_url
         return {
             "sdk": f"{distribution} {importlib.metadata.version(distribution)}",
-            "base_url": base_url and self.account.one_line(base_url),
+            "base_url": base_url and self.account.one_line(masked(base_url)),
             "reasoning_tokens": self.account.reasoning_tokens,
             "temperature_sent": self.send_temperature,
             **self.args.given(beside=ApiArgs),

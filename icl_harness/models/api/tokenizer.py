@@ -27,8 +27,8 @@ def load_tokens(path_or_id: str, id: str) -> TokenTree:
 
 def _open(auto: Any, path_or_id: str) -> Any:
     try:
-        return auto.from_pretrained(path_or_id, local_files_only=True)
+        return auto.from_pretrained(path_or_id, local_files_only=True, trust_remote_code=False)
     except Exception:
         if Path(path_or_id).exists():
             raise
-        return auto.from_pretrained(path_or_id)
+        return auto.from_pretrained(path_or_id, trust_remote_code=False)

@@ -38,5 +38,6 @@ PROVIDERS = (
         open=open_model,
         is_api=True,
         own_models=("gemini",),
+        key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     ),
 )

@@ -44,7 +44,11 @@ def open_gguf(file: Path, dtype: str) -> tuple[Any, Any]:
     import transformers
 
     reader = _read(file)
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    source: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(file.parent),
+        "gguf_file": file.name,
+        "trust_remote_code": False,  # left out, transformers would ask on the terminal
+    }
     try:
         with _read_once(reader), contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
             tokenizer = transformers.AutoTokenizer.from_pretrained(**source)

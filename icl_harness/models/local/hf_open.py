@@ -128,8 +128,8 @@ def _open_folder(path_or_id: str, options: Options, dtype: str) -> tuple[Any, An
     import transformers
 
     origin, source = _locate(path_or_id, options.revision, "config.json")
-    if options.trust_remote_code:
-        source["trust_remote_code"] = True
+    # said in either case: left out, transformers would ask on the terminal
+    source["trust_remote_code"] = options.trust_remote_code
     wishes = options.wishes
     if source.get("local_files_only"):
         # with peft installed an adapter is looked for, too, and on the hub
@@ -142,6 +142,11 @@ def _open_folder(path_or_id: str, options: Options, dtype: str) -> tuple[Any, An
             )
     except Exception as error:
         # transformers raises whatever its parts raise; the user gets one line
+        if not options.trust_remote_code and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"hf/{path_or_id} comes with code of its own, which is not run. Where you trust "
+                "who wrote it, give --model-arg trust_remote_code=true."
+            ) from error
         needs = "It needs config.json, weights and a tokenizer, as save_pretrained writes them."
         if options.wishes:
             needs = "Look at the quantization and device_map that are asked for."

@@ -43,5 +43,6 @@ PROVIDERS = (
         open=open_model,
         is_api=True,
         own_models=("gpt-", "o1", "o3", "o4"),
+        key_names=("OPENAI_API_KEY",),
     ),
 )

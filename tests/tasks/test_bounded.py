@@ -1,0 +1,73 @@
+"""Files without an end are refused in one line, in bounded time and memory."""
+
+import gzip
+import os
+import socket
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from icl_harness.cli.app import main
+from icl_harness.errors import DataError
+from icl_harness.tasks import bounded
+from icl_harness.tasks.bounded import bounded_bytes
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the name of a socket has at most 108 bytes
+        server.bind(path.name)
+        os.chdir(here)
+
+
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": Path.mkdir,
+    "a socket": a_socket,
+}
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl", "train.csv", "train.jsonl.gz"])
+def test_what_is_no_file_is_refused_in_one_line(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = name.partition(".")[0]
+    Path(f"data/toy/{split}.jsonl").unlink()
+    MAKERS[kind](Path("data/toy", name))
+    monkeypatch.setattr(sys, "argv", ["icl", "run", "toy", "--model", "demo", "--data", "data"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (2, 1)
+    assert f"{name} is not a file but {kind}" in err
+
+
+@pytest.mark.parametrize("content", [b"\0", b'{"id": "a", "text": "n"}\n'])
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(bounded, "MOST_BYTES", 3_000_000)
+    bomb = tmp_path / "train.jsonl.gz"
+    bomb.write_bytes(gzip.compress(content * (50_000_000 // len(content))))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="unpack to more than") as caught:
+        bounded_bytes(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 10, 5_000_000])
+def test_a_file_of_rows_is_read_whole(tmp_path: Path, size: int) -> None:
+    rows = os.urandom(size // 2).hex().encode()
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows))
+    assert bounded_bytes(tmp_path / "rows.jsonl") == rows
+    assert bounded_bytes(tmp_path / "rows.jsonl.gz") == rows
