@@ -8,6 +8,7 @@ after the first problem's end is left out: a model that runs on makes up the nex
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_CLAIMS = 50  # of an answer, its last ones; more would be a text that repeats itself
@@ -141,6 +142,11 @@ def _next_question(text: str, start: int) -> re.Match[str] | None:
     return None
 
 
+def _is_offered(mark: re.Match[str], others: Sequence[re.Match[str]]) -> bool:
+    """Return whether a mark stands within an alternative, which says so itself."""
+    return any(other.start() < mark.start() <= other.end() for other in others)
+
+
 def claims(text: str) -> list[Claim]:
     """Return what a text claims as its result, first to last."""
     marks = [*_MARK.finditer(text), *_IS_ANSWER.finditer(text), *_BOX.finditer(text)]
@@ -148,9 +154,8 @@ def claims(text: str) -> list[Claim]:
     if marks:
         marks += _second_thoughts(text, marks[0].end())
         marks.sort(key=lambda mark: mark.start())
-    others = [mark for mark in marks if mark.re is _ALTERNATIVE]
-    marks = [m for m in marks if not any(o.start() < m.start() <= o.end() for o in others[:9])]
-    marks = marks[-MOST_CLAIMS:]
+    others = [mark for mark in marks if mark.re is _ALTERNATIVE][:9]
+    marks = [mark for mark in marks if not _is_offered(mark, others)][-MOST_CLAIMS:]
     found: list[Claim] = []
     for i, mark in enumerate(marks):
         end = marks[i + 1].start() if i + 1 < len(marks) else len(text)

@@ -116,7 +116,7 @@ def test_every_stop_string_cuts_also_those_that_are_not_sent(sdk: str) -> None:
         [seventh] = ask(
             open_model(sdk, server), 1, Sampling(stop=("A", "B", "C", "D", "E", "F", " green"))
         )
-    assert (blank.text, seventh.text) == ("red", "red\nblue g")
+    assert (blank.text, seventh.text) == ("\nred", "\nred\nblue g")
 
 
 def test_stops_leave_out_what_is_blank_and_cuts_do_not() -> None:

@@ -145,9 +145,9 @@ def test_reasoning_that_a_server_gives_apart_is_no_part_of_the_answer(field: str
     assert answer.text == "fine"
 
 
-def test_reasoning_that_a_server_leaves_in_the_text_stays_there() -> None:
+def test_reasoning_that_a_server_leaves_in_the_text_is_kept_beside_the_answer() -> None:
     def think(told: Json) -> None:
         told["choices"][0]["message"]["content"] = "<think>Perhaps red.</think>fine"
 
     answer, _ = served(think)
-    assert answer.text == "<think>Perhaps red.</think>fine"
+    assert (answer.text, answer.whole) == ("fine", "<think>Perhaps red.</think>fine")
