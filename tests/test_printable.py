@@ -120,5 +120,5 @@ def test_neither_answers_nor_errors_of_a_server_drive_the_terminal(toy) -> None:
         server.wire_of("/v1/chat/completions").errors = {"invalid": ("bad", f"no {evil} way")}
         server.fail_always("invalid")
         shown = on_terminal("run", *grid[:-4], "--shots", "2", "--out", "other", *run[-2:], url=url)
-        assert "no " in shown
+        assert "way)" in shown
         assert not driving(shown), shown
