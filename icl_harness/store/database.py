@@ -24,6 +24,7 @@ from icl_harness.store.seal import (
     damaged_pages,
     drop_triggers,
     log_of,
+    note_log,
     refuse_damage,
     state_of,
     unseal,
@@ -92,6 +93,7 @@ def open_for_reading(file: Path) -> sqlite3.Connection:
         version = _version_of_whole(db, file, has_log=has_log)
         if version is None:
             raise _is_empty(file)
+        note_log(db)
         if version == VERSION:
             return db
         copy = _copy_of(db)

@@ -52,6 +52,15 @@ def write_out(db: sqlite3.Connection) -> bool:
     return whole
 
 
+def note_log(db: sqlite3.Connection) -> None:
+    """Note that records.db-wal was there, and lacks nothing, in a database whose writer was killed
+    before it could: SQLite deletes that file when the one who reads closes the database.
+    """
+    if state_of(db) == "opened":
+        with contextlib.suppress(sqlite3.Error), db:  # a folder that cannot be written keeps it
+            _set_state(db, "writing")
+
+
 def seal(db: sqlite3.Connection, file: Path) -> None:
     """Close the database and leave a checksum of each of its pages.
 

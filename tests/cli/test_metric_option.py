@@ -90,10 +90,12 @@ def test_an_unknown_metric_is_one_line_with_the_nearest(icl: Call) -> None:
 def test_a_run_loads_pandas_scipy_and_matplotlib_for_its_tables_alone() -> None:
     code = (
         "import sys, icl_harness\n"
-        "run = icl_harness.run('toy', icl_harness.ScriptedModel(lambda prompt: 'even'), "
+        "def even(prompt):\n"
+        "    late = ('pandas', 'scipy', 'matplotlib', 'sklearn')\n"
+        "    assert not [name for name in late if name in sys.modules]\n"
+        "    return 'even'\n"
+        "run = icl_harness.run('toy', icl_harness.ScriptedModel(even), "
         "modes=['supervised'], shots=[0, 2], draws=1, data='data', out='light')\n"
-        "late = ('pandas', 'scipy', 'matplotlib', 'sklearn')\n"
-        "assert not [name for name in late if name in sys.modules]\n"
         "assert len(run.curves()) == 2\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})

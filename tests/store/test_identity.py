@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import icl_harness
@@ -261,3 +262,21 @@ def test_a_reader_does_not_hold_up_the_writing(monkeypatch: pytest.MonkeyPatch) 
     assert len(list(rows)) == 2 * 2 * N_QUERIES - 1
     reader.close()
     assert len(icl_harness.Run("out").records()) == 2 * 2 * N_QUERIES
+
+
+def test_a_run_killed_between_moving_its_log_and_noting_that_can_be_read_twice(toy: Path) -> None:
+    model = ScriptedModel(lambda _: "even")
+    run = icl_harness.run("toy", model, data="data", out="out", shots=[0, 2], draws=1)
+    expected = run.records()
+    code = (
+        "import os, signal\n"
+        "from icl_harness.store import seal\n"
+        "from icl_harness.store.records import RunStore\n"
+        "move = seal._checkpoint\n"
+        "seal._checkpoint = lambda db: (move(db), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "from pathlib import Path\n"
+        "RunStore.open_for_writing(Path('out'))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    for _ in range(2):
+        pd.testing.assert_frame_equal(icl_harness.Run("out").records(), expected)

@@ -33,7 +33,8 @@ def digest(path: Path) -> str:
 
 
 def version(path: Path) -> int:
-    with contextlib.closing(sqlite3.connect(path / "records.db")) as db:
+    file = f"file:{path / 'records.db'}?mode=ro"  # which leaves records.db-wal where it is
+    with contextlib.closing(sqlite3.connect(file, uri=True)) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
