@@ -27,13 +27,37 @@ GRID = {
     "bank_samples": 1,
     "data": "data",
 }
+# Another toy, each draw with numbers of its own.
+DRAWN = '''"""Is the number even? Anew in each draw."""
+
+from icl_harness import Example, Score, Task, label_match, task
+
+
+def number(i: int) -> Example:
+    return Example(id=f"n{i}", input=f"n {i}", target=("even", "odd")[i % 2])
+
+
+def sample(rng, variant, draw):
+    numbers = rng.permutation(1000).tolist()
+    return [number(i) for i in numbers[:40]], [number(i) for i in numbers[40:52]]
+
+
+@task
+def drawn() -> Task:
+    return Task(
+        generate=sample, prompts="toy", labels=("even", "odd"), scorer=label_match, max_tokens=4,
+        REWARD
+    )
+'''
+# A random model's attempts are kept whatever they say, or banks would be empty.
+REWARD = "reward=lambda answer, example: Score(parsed=answer, value=1.0),"
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 # Ray leaves sockets and its children's pipes to the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def go(out: str, **options):
-    run = icl_harness.run(["toy", "dialects"], "hf/tiny", out=out, **{**GRID, **options})
+    run = icl_harness.run(["toy", "drawn"], "hf/tiny", out=out, **{**GRID, **options})
     return run, run.records().drop(columns=["latency_s"])
 
 
@@ -43,6 +67,10 @@ def banks(run: icl_harness.Run) -> dict[str, bytes]:
 
 @pytest.fixture
 def tiny(toy: Path) -> Path:
+    toy_file = toy / "tasks/toy.py"
+    source = toy_file.read_text().replace("label_match, rows", "Score, label_match, rows")
+    toy_file.write_text(source.replace("scorer=label_match,", f"scorer=label_match, {REWARD}"))
+    (toy / "tasks/drawn.py").write_text(DRAWN.replace("REWARD", REWARD))
     return save_tiny_model(toy / "tiny", context=256)
 
 
@@ -121,7 +149,7 @@ def test_a_run_whose_machines_die_and_join_ends_with_the_records_of_one_process(
     run, records = go("spread", workers="ray", watch=fate)
     assert records.equals(expected)
     assert banks(run) == banks(whole)
-    assert len(banks(run)) == 1 + GRID["draws"], "one of toy, one of each episode of dialects"
+    assert len(banks(run)) == 1 + GRID["draws"], "one of toy, one of each draw of drawn"
     assert 0 < fate.killed_at < len(records)
     assert fate.joined_at
     assert fate.left == 1, "the machine was at work, and the other one took its line over"

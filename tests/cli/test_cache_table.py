@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +155,8 @@ def test_a_run_that_goes_on_is_said_and_its_caches_are_not_deleted(icl, server, 
 def test_ctrl_c_deletes_the_cache(icl, server, stopper) -> None:
     with running(server, stopper) as worker:
         worker.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # what is underway comes back only once the signal was heard
+        stopper.go_on.set()
         assert worker.wait(60) == 130
     assert server.cached_contents == {}
     assert icl("caches", "out")[1] == "out keeps no caches at a provider.\n"
