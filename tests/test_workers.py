@@ -45,7 +45,7 @@ def sample(rng, variant, draw):
 @task
 def drawn() -> Task:
     return Task(
-        generate=sample, prompts="toy", labels=("even", "odd"), scorer=label_match, max_tokens=4,
+        generate=sample, per_draw=True, prompts="toy", labels=("even", "odd"), scorer=label_match, max_tokens=4,
         REWARD
     )
 '''
