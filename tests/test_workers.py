@@ -45,8 +45,8 @@ def sample(rng, variant, draw):
 @task
 def drawn() -> Task:
     return Task(
-        generate=sample, per_draw=True, prompts="toy", labels=("even", "odd"), scorer=label_match, max_tokens=4,
-        REWARD
+        generate=sample, per_draw=True, prompts="toy", labels=("even", "odd"), max_tokens=4,
+        scorer=label_match, REWARD
     )
 '''
 # A random model's attempts are kept whatever they say, or banks would be empty.
