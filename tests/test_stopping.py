@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ SEED = int(os.environ.get("ICL_KILL_SEED", "20261128"))  # printed with a failur
 def quick(toy, monkeypatch) -> None:
     lengthen_shots()
     plant_keys(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Have runs hear signals also where a background job or nohup ignores them: what a process
+    ignores, its children do.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {which: signal.signal(which, handler) for which, handler in handlers.items()}
+    yield
+    for which, handler in before.items():
+        signal.signal(which, handler)
 
 
 def start(wire: Wire, server: LoopbackServer, *more: str) -> subprocess.Popen[str]:
