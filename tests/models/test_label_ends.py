@@ -113,9 +113,8 @@ def test_vllm_is_right_too(trained, monkeypatch, scoring):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scoring", SCORINGS)
 @pytest.mark.parametrize("template", [False, True])
-def test_in_a_chat_the_end_of_the_turn_is_weighed(tmp_path, scoring, template):
+def test_in_a_chat_the_end_of_the_turn_is_weighed(tmp_path, template):
     """With shots as turns, and with the whole prompt as one turn of the user's."""
     tokenizer = build_tokenizer("llama3")
     tokenizer.add_tokens(MARKS, special_tokens=True)
@@ -133,8 +132,9 @@ def test_in_a_chat_the_end_of_the_turn_is_weighed(tmp_path, scoring, template):
 
     folder = save_trained_model(tmp_path, chat, tokenizer=tokenizer, steps=200)
     model = HfModel(str(folder), **({"chat_template": "true"} if template else {}))
-    found = chosen(model, queries_of(path, LABELS), path.node(2), scoring)
-    assert found == RATINGS
+    for scoring in SCORINGS:
+        found = chosen(model, queries_of(path, LABELS), path.node(2), scoring)
+        assert found == RATINGS, scoring
 
 
 class Rater(CompletionsWire):

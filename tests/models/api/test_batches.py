@@ -540,7 +540,7 @@ def test_a_batch_is_submitted_again_once_the_provider_keeps_it_no_more(
 
 @pytest.mark.slow
 @every_provider
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_query_is_answered_once_whatever_the_provider_does(
     provider: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
