@@ -271,6 +271,7 @@ def test_a_server_that_is_not_there_is_said_to_be_out_of_reach_and_charged_nothi
     assert answer.n_lost == 0
 
 
+@pytest.mark.slow
 @every_sdk
 @pytest.mark.parametrize("fault", ["reset", "truncated", "garbage", "slow"])
 def test_what_broke_off_once_it_was_sent_is_counted_as_it_may_be_charged_for(
