@@ -86,6 +86,7 @@ def test_drop_asks_the_cell_with_the_most_shots_that_the_provider_takes(
     assert len(server.requests) == n_sent, "nothing is asked again"
 
 
+@pytest.mark.slow
 @every_wire
 def test_skip_leaves_the_cell_out_and_asks_for_it_once(icl, server, wire: Wire) -> None:
     code, out, err = icl(*GRID, "--on-overflow", "skip", *wire.options(server))

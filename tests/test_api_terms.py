@@ -50,6 +50,7 @@ def go(model: Any, out: str = "out", **how: Any) -> icl_harness.Run:
     return icl_harness.run("toy", model, out=out, **{**grid, **how})
 
 
+@pytest.mark.slow
 @every_model
 def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(
     name: str, server
@@ -64,6 +65,7 @@ def test_an_open_model_hands_in_batches_in_a_run_with_batches_and_in_no_other(
     assert {bill.batch for bill in server.bill} == {False}
 
 
+@pytest.mark.slow
 @every_model
 def test_an_open_model_is_paced_by_the_rates_of_the_run(
     name: str, server, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +93,7 @@ def test_an_open_model_is_held_to_the_dollars_of_the_run(
     assert len(icl_harness.Run("out").records()) < 5
 
 
+@pytest.mark.slow
 def test_what_an_open_model_keeps_at_the_provider_is_in_the_runs_ledger(server) -> None:
     lengthen_shots()
     go(given("google/gemini-2.5-flash", server))
@@ -99,6 +102,7 @@ def test_what_an_open_model_keeps_at_the_provider_is_in_the_runs_ledger(server) 
     assert Ledger(Path("out")).caches() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS[:2])  # whose SDKs are on aiohttp, which tells
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_no_connection_of_an_open_model_stays_behind_in_the_loop_of_a_run(
@@ -122,6 +126,7 @@ def forget_a_cell(folder: str) -> None:
     db.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_open", [False, True])
 def test_a_run_does_not_go_on_at_another_server(
     server, is_open: bool, monkeypatch: pytest.MonkeyPatch

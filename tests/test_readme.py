@@ -37,6 +37,7 @@ def test_the_task_of_ones_own_is_about_20_lines_and_runs(tmp_path, monkeypatch) 
     assert frame["value"].tolist()[2] == 1.0
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

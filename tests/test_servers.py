@@ -815,6 +815,7 @@ def test_a_batch_whose_creation_was_not_heard_of_is_there_all_the_same() -> None
         assert len(client.messages.batches.list().data) == 1
 
 
+@pytest.mark.slow
 def test_an_answer_to_a_client_that_has_hung_up_is_lost() -> None:
     released = threading.Event()
     with LoopbackServer(lambda _: str(released.wait(timeout=60))) as server:

@@ -53,6 +53,7 @@ def shots_of(run, variant="default", mode="supervised", shots=8, draw=0):
     return [list(ids) for ids in records["shot_ids"]]
 
 
+@pytest.mark.slow
 def test_the_column_variant_holds_the_canonical_text() -> None:
     variants = ["default", "nearest=tfidf+bank", "noise=.50+flipped"]
     run = go(ScriptedModel(Listener()), variants=variants, shots=[2], draws=1)
@@ -61,6 +62,7 @@ def test_the_column_variant_holds_the_canonical_text() -> None:
     assert set(run.header["spec"]["variants"]) == names
 
 
+@pytest.mark.slow
 def test_the_same_variant_written_otherwise_resumes_and_is_refused_twice() -> None:
     go(ScriptedModel(Listener()), variants=["noise=.5"], shots=[2])
     silent = Listener()
@@ -70,6 +72,7 @@ def test_the_same_variant_written_otherwise_resumes_and_is_refused_twice() -> No
         go(ScriptedModel(silent), out="other", variants=["noise=.5", "noise=0.5"])
 
 
+@pytest.mark.slow
 def test_the_bank_variant_shows_what_reinforced_mode_shows_with_gold_answers() -> None:
     listener = Listener()
     modes = ["supervised", "reinforced"]
@@ -87,6 +90,7 @@ def test_the_bank_variant_shows_what_reinforced_mode_shows_with_gold_answers() -
         assert set(words) == {prompt.node.mode == "reinforced"}
 
 
+@pytest.mark.slow
 def test_a_bank_that_a_variant_needs_is_made_in_supervised_mode_too_or_taken() -> None:
     listener = Listener()
     first = go(ScriptedModel(listener), out="first", variants=["bank"], bank_samples=2)
@@ -99,6 +103,7 @@ def test_a_bank_that_a_variant_needs_is_made_in_supervised_mode_too_or_taken() -
         go(ScriptedModel(listener), out="third", variants=["sorted"], bank_samples=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["supervised", "reinforced", "unsupervised"])
 def test_nearest_shots_are_each_query_s_own_and_counted(mode: str) -> None:
     listener = Listener()
@@ -113,6 +118,7 @@ def test_nearest_shots_are_each_query_s_own_and_counted(mode: str) -> None:
     assert all(len(ids) == 8 for ids in by_query)
 
 
+@pytest.mark.slow
 @every_wire
 def test_nearest_shots_are_messages_of_user_and_assistant_at_every_provider(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +146,7 @@ def test_nearest_shots_are_messages_of_user_and_assistant_at_every_provider(
         assert [text.strip() for text in shots[1::2]] == answers
 
 
+@pytest.mark.slow
 def test_a_run_with_nearest_shots_resumes_without_asking() -> None:
     first = go(ScriptedModel(Listener()), variants=["nearest=TFIDF"]).records()
     silent = Listener()
@@ -160,6 +167,7 @@ def test_a_plan_says_which_variants_share_less() -> None:
     )
 
 
+@pytest.mark.slow
 def test_other_orders_are_of_the_same_shots_and_zero_shot_prompts_are_the_same() -> None:
     run = go(ScriptedModel(Listener()), variants=["default", "order=1", "sorted"])
     drawn = shots_of(run, draw=1)[0]  # draw 0 happens to be sorted

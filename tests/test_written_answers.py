@@ -60,6 +60,7 @@ def ran_on(server: LoopbackServer, wire: str, **args: str) -> tuple:
     return ran(name, base_url=base_url, model_args=args)
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize("dress", DRESSES)
 def test_a_right_answer_in_any_dress_is_right_on_every_api(
@@ -74,6 +75,7 @@ def test_a_right_answer_in_any_dress_is_right_on_every_api(
     assert found.tolist() == wholes, "nothing of what was given is lost"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dress", DRESSES)
 def test_so_it_is_of_a_scripted_model(toy: Path, dress: str) -> None:
     model = ScriptedModel(lambda p: DRESSES[dress].format(parity(number_of(p.text))))
@@ -84,6 +86,7 @@ def test_so_it_is_of_a_scripted_model(toy: Path, dress: str) -> None:
 STOPPING = 'labels=("even", "odd"),'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["chat", "completions", "anthropic", "gemini"])
 def test_a_stop_string_that_ends_a_thought_is_left_out_and_paid_for(
     toy: Path, monkeypatch: pytest.MonkeyPatch, wire: str
@@ -103,6 +106,7 @@ def test_a_stop_string_that_ends_a_thought_is_left_out_and_paid_for(
     assert records["prompt_tokens"].sum() == billed
 
 
+@pytest.mark.slow
 @every_wire
 @pytest.mark.parametrize(
     ("reply", "parsed", "cut"),

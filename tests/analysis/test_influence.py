@@ -106,6 +106,7 @@ def test_a_mean_keeps_its_scores_where_answers_are_missing_too() -> None:
     np.testing.assert_allclose(pseudo, scores, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_in_one_draw_the_standard_error_is_the_delete_one_jackknifes(seed: int) -> None:
     frame = answers(np.random.default_rng(seed), n_draws=1, n_queries=80)

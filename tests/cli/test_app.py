@@ -59,6 +59,7 @@ def wait_for(folder: Path) -> Path:
 
 
 class TestResults:
+    @pytest.mark.slow
     def test_a_run_leaves_curves_records_and_picture_and_says_where(self, icl) -> None:
         code, out, _ = icl(*GRID)
         assert code == 0
@@ -211,6 +212,7 @@ class TestResults:
         out = icl("show", "grouped", "--query", "test104", "--shots", "0")[1]
         assert "\n1: n 103 ->\n\n2: n 104 ->\n\n3: n 105 ->" in out
 
+    @pytest.mark.slow
     def test_what_failed_is_told_with_its_commonest_error(self, icl, toy) -> None:
         script = toy / "failing.py"
         script.write_text(
@@ -237,6 +239,7 @@ class TestResults:
         assert "pool      40 examples" in out
         assert "Answer even or odd.\n" in out
 
+    @pytest.mark.slow
     def test_a_broken_off_run_is_read_and_gone_on_with(self, icl, toy) -> None:
         script = toy / "slow.py"
         script.write_text(
@@ -257,6 +260,7 @@ class TestResults:
         assert icl("curves", "slow")[0] == 0
         assert 0 < icl("export", "slow")[1].count("\n") - 1 < 48
 
+    @pytest.mark.slow
     def test_the_closing_hint_names_a_comparison_that_there_is(self, icl) -> None:
         hint = icl(*GRID)[1].splitlines()[-1]
         assert "icl compare out --by shots" in hint

@@ -69,6 +69,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["out", "a folder (1)", "it's; here"])
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.usefixtures("toy")

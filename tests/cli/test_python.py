@@ -69,6 +69,7 @@ TASKS: dict[str, Task] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TASKS)
 def test_a_task_of_rows_in_memory_runs(form: str) -> None:
     done = run(TASKS[form], right, shots=[0, 2], draws=2)
@@ -118,6 +119,7 @@ def test_two_functions_without_a_name_are_two_models() -> None:
     assert done.curves()["model"].tolist() == ["function", "function-2"]
 
 
+@pytest.mark.slow
 def test_a_scripted_model_that_is_asked_again_answers_again() -> None:
     def go(reply: Any) -> list[float]:
         return run(parity(), ScriptedModel(reply), shots=[0], draws=1).curves()["value"].tolist()

@@ -123,6 +123,7 @@ def read(name):
     return [[(row["text"], row["coarse_label"]) for row in map(json.loads, part)] for part in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "name", "least"),
     [

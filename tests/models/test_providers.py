@@ -103,6 +103,7 @@ def parity(prompt: str) -> str:
 
 @pytest.mark.usefixtures("lengthy")
 class TestNewProvider:
+    @pytest.mark.slow
     def test_a_grid_runs_on_it(self) -> None:
         with LoopbackServer(parity) as server:
             url = server.base_url("openai")

@@ -76,6 +76,7 @@ class TestKeyInTheUrl:
 class TestServerOfAFile:
     GRID = "task: toy\nmodel: openai/some-model\nshots: [0]\ndraws: 1\ndata: data\n"
 
+    @pytest.mark.slow
     def test_it_is_said_before_anything_is_sent(self, icl, monkeypatch) -> None:  # noqa: F811
         plant_keys(monkeypatch)
         with LoopbackServer(lambda prompt: " even") as server:

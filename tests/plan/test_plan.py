@@ -156,6 +156,7 @@ class TestPlan:
         usd = plan["usd_cached"].sum()
         assert usd == pytest.approx(billed(server, model), rel=0.04)
 
+    @pytest.mark.slow
     def test_it_counts_what_a_run_left_and_costs_no_more_than_that(self, icl) -> None:
         model = "anthropic/claude-sonnet-4-5"
         with LoopbackServer(reply, count=thirds) as server:
@@ -176,6 +177,7 @@ class TestPlan:
             planned(icl, server, "openai/gpt-5.6", *GRID)
         assert sorted(map(str, Path().rglob("*"))) == before
 
+    @pytest.mark.slow
     def test_shots_that_a_known_window_does_not_take_are_dropped_as_the_run_drops_them(
         self, icl
     ) -> None:
@@ -190,6 +192,7 @@ class TestPlan:
         assert plan["fits"].to_dict() == {0: True, 4: True, 16: False}
         assert set(plan["window_source"]) == {"user"}
 
+    @pytest.mark.slow
     def test_of_a_window_that_only_the_price_table_tells_it_foresees_what_the_provider_takes(
         self, icl
     ) -> None:
@@ -324,6 +327,7 @@ class TestMaxCost:
         assert "no price is known for openai/some-model" in err
         assert "priced_as=provider/model" in err
 
+    @pytest.mark.slow
     def test_where_tokens_are_more_than_estimated_the_run_stops_before_passing_it_and_more_goes_on(
         self, icl
     ) -> None:
@@ -353,6 +357,7 @@ class TestMaxCost:
         assert len(Run("out").records()) == 8 * N_QUERIES
         assert len(server.bill) == 7 * N_QUERIES
 
+    @pytest.mark.slow
     def test_what_a_run_has_spent_counts(self, icl) -> None:
         options = (
             "--shots",

@@ -195,6 +195,7 @@ def test_other_metrics_keep_their_scale():
     assert ax.get_ylim()[1] < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [[0], [4], [0, 3], [1, 1000]])
 def test_few_points_are_drawn_too(shots, tmp_path):
     tables = [
@@ -221,6 +222,7 @@ def test_cells_without_an_answer_are_left_out():
         plot(curve([np.nan] * 5), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_equal_tables_give_equal_bytes(form, tmp_path):
     for name in ("first", "second"):

@@ -80,6 +80,7 @@ class TestRefusedByTheProvider:
             "the longest goes first"
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("most", range(0, 32, 3))
     def test_what_the_search_took_is_in_the_records_to_the_cent(self, most) -> None:
         model = Provider(4 + 4 * most + 5)
@@ -88,6 +89,7 @@ class TestRefusedByTheProvider:
         assert records["cost_usd"].sum() == model.paid
         assert len(records) == N_QUERIES
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", range(1, 12))
     def test_a_run_left_in_the_search_goes_on_with_it_and_ends_with_the_same_shots(self, n) -> None:
         class Stopped(Provider):
@@ -190,6 +192,7 @@ class TestAnotherIsTheLongest:
         assert records["cost_usd"].sum() == model.paid, "what was answered in vain is paid for, too"
         assert max(Counter(model.asked).values()) == 2, "once in each draw"
 
+    @pytest.mark.slow
     def test_copies_of_another_line_do_not_keep_shots_that_the_rest_of_the_cell_cannot_have(
         self,
     ) -> None:
@@ -250,6 +253,7 @@ class TestAnotherIsTheLongest:
         with pytest.raises(SpecError, match="5 shots do not fit"):
             go(Provider(FOUR_SHOTS), out="error", shots=[2, 5], draws=1, on_overflow="error")
 
+    @pytest.mark.slow
     def test_the_progress_ends_at_its_whole(self) -> None:
         seen = []
         for policy in ("drop", "skip"):
@@ -294,6 +298,7 @@ class Charging(Provider):
 
 @pytest.mark.usefixtures("toy")
 class TestPaidInVain:
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", [1, 5])
     def test_the_records_sum_up_to_the_bill_whatever_failed_and_was_asked_again(self, n) -> None:
         paid, n_failed = 0, 0
@@ -353,6 +358,7 @@ class TestTheSameQueryTwice:
             f"test{i}": float(i % 2 == 0) for i in range(100, 100 + N_QUERIES)
         }
 
+    @pytest.mark.slow
     def test_where_the_first_fails_each_of_the_others_is_asked(self) -> None:
         def once(prompt: Prompt) -> str:
             if prompt.query.id == "test100":
@@ -381,6 +387,7 @@ class Chatty(ScriptedModel):
 
 @pytest.mark.usefixtures("toy")
 class TestChat:
+    @pytest.mark.slow
     def test_a_chat_asks_the_same_shots_of_the_same_queries_in_turns(self) -> None:
         listener = Listener()
         chat = go(
@@ -427,6 +434,7 @@ class TestChat:
         asked = {p.node.n_shots: [e.role for e in p.node.path] for p in listener.prompts}
         assert asked == {k: ["system", *["user", "assistant"] * k] for k in (3, 2)}
 
+    @pytest.mark.slow
     def test_a_chat_and_its_text_are_compared_on_the_same_draws_and_queries(self) -> None:
         go(Chatty(right), out="a", format="chat")
         go(Chatty(lambda p: " odd"), out="b")
@@ -476,6 +484,7 @@ class TestGroups:
         assert records["parsed"].isna().all()
         assert (records["score"] == 0).all()
 
+    @pytest.mark.slow
     def test_a_failed_group_is_missing_for_all_its_queries_and_asked_again_whole(self) -> None:
         def flaky(prompt: Prompt) -> str:
             if "n 105" in prompt.query.text:
@@ -516,6 +525,7 @@ class TestGroups:
         assert set(records["shots_used"]) == {5}
         assert (records["score"] == 1).all()
 
+    @pytest.mark.slow
     def test_a_told_window_must_hold_the_whole_group_and_all_its_answers(self) -> None:
         listener = Listener(answer_all)
         go(ScriptedModel(listener), out="wide", queries_per_request=5, shots=[0], draws=1)
@@ -526,6 +536,7 @@ class TestGroups:
         records = go(model, queries_per_request=5, shots=[8], draws=1).records()
         assert set(records["shots_used"]) == {5}
 
+    @pytest.mark.slow
     def test_with_and_without_groups_are_compared(self) -> None:
         go(ScriptedModel(right), out="one")
         go(ScriptedModel(answer_all), out="five", queries_per_request=5)
@@ -587,6 +598,7 @@ class TestAllAtOnce:
         assert len(records) == 3 * 3 * N_QUERIES
         assert records["reused"].sum() == 2 * N_QUERIES
 
+    @pytest.mark.slow
     def test_the_records_are_those_of_a_walk_in_turn(self) -> None:
         modes = ["supervised", "unsupervised", "reinforced"]
         once = self.walk(ScriptedModel(half), modes=modes, shots=[0, 2, 30, 40]).records()

@@ -77,6 +77,7 @@ class TestRecords:
         store.close()
         assert shown == [p.text for p in listener.prompts if p.query.id == "test103"]
 
+    @pytest.mark.slow
     def test_the_same_shots_and_query_are_sent_once_a_run(self) -> None:
         listener = Listener(right)
         records = go(ScriptedModel(listener), variants=["nearest=TFIDF"], draws=3).records()
@@ -116,6 +117,7 @@ class TestOverflow:
         ):
             refuse_overflow(experiment_of(ScriptedModel(right, context_window=FIVE_SHOTS + 4)))
 
+    @pytest.mark.slow
     def test_refusals_of_the_provider_drop_whole_shots_of_all_queries_of_the_cell(self) -> None:
         model = Provider(FIVE_SHOTS)
         records = go(model, shots=[0, 2, 8, 16], **NEAREST).records()
@@ -135,6 +137,7 @@ class TestOverflow:
         curves = go(Provider(FIVE_SHOTS), on_overflow="skip", **NEAREST).curves()
         assert curves["n_overflow"].tolist() == [0, 0, N_QUERIES]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", range(1, N_QUERIES + 3, 2))
     def test_a_run_left_at_any_moment_goes_on_to_the_same_records(self, n) -> None:
         class Stopped(Provider):
@@ -154,6 +157,7 @@ class TestOverflow:
 
 
 class TestPlan:
+    @pytest.mark.slow
     def test_it_counts_each_querys_own_shots(self) -> None:
         rows = plan(ScriptedModel(right))
         records = go(ScriptedModel(right), **NEAREST).records()
@@ -167,6 +171,7 @@ class TestPlan:
         assert {shots: row.fits for shots, row in rows.items()} == {0: True, 2: True, 8: False}
         assert rows[8].longest == FIVE_SHOTS + 4
 
+    @pytest.mark.slow
     def test_what_was_answered_and_identical_prompts_are_not_planned_again(self) -> None:
         model = ScriptedModel(right)
         with pytest.raises(AccountError):

@@ -43,6 +43,7 @@ def silent(prompt: object) -> str:
     raise AssertionError("a model was asked")
 
 
+@pytest.mark.slow
 def test_a_new_scorer_scores_stored_answers_and_the_run_goes_on(toy: Path) -> None:
     before = go().records()
     rewrite(toy, ("scorer=label_match", LENIENT))
@@ -55,6 +56,7 @@ def test_a_new_scorer_scores_stored_answers_and_the_run_goes_on(toy: Path) -> No
     assert len(go(reply=silent).records()) == 48
 
 
+@pytest.mark.slow
 def test_a_changed_comment_is_a_changed_task_file_and_changes_no_score(toy: Path) -> None:
     go()
     rewrite(toy, ("def example", "# a remark\ndef example"))
@@ -64,6 +66,7 @@ def test_a_changed_comment_is_a_changed_task_file_and_changes_no_score(toy: Path
     go(reply=silent)
 
 
+@pytest.mark.slow
 def test_a_changed_wording_is_named_and_stays_that_of_the_answers(toy: Path) -> None:
     go()
     assert rescore(Path("out")).notes == ()
@@ -77,6 +80,7 @@ def test_a_changed_wording_is_named_and_stays_that_of_the_answers(toy: Path) -> 
     assert rescore(Path("out")).notes == (note,)
 
 
+@pytest.mark.slow
 def test_the_old_scores_are_noted_by_their_hash_and_by_what_scored_them(toy: Path) -> None:
     scoring = go().header["scoring"]
     assert rescore(Path("out")).n_changed == 0
@@ -105,6 +109,7 @@ def test_it_needs_no_data(toy: Path) -> None:
     assert rescore(Path("out")).n_changed == 48
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_curves_anew(toy: Path, monkeypatch, capsys) -> None:
     go()
     rewrite(toy, ("scorer=label_match", LENIENT))
@@ -128,6 +133,7 @@ def test_a_scorer_that_fails_changes_nothing(toy: Path) -> None:
     assert Path("out/run.json").read_bytes() == header
 
 
+@pytest.mark.slow
 def test_a_group_answer_that_was_not_found_stays_wrong(toy: Path) -> None:
     go(reply=lambda prompt: "1: even\n3: odd", queries_per_request=3, draws=1)
     rewrite(toy, ("scorer=label_match", LENIENT))
@@ -137,6 +143,7 @@ def test_a_group_answer_that_was_not_found_stays_wrong(toy: Path) -> None:
     assert (records["score"] == 0).sum() == 2 * 4, "the second of each group of three"
 
 
+@pytest.mark.slow
 def test_banks_keep_their_rewards_and_those_that_would_change_are_named(toy: Path) -> None:
     run = go(modes=["reinforced"], shots=[2], draws=1)
     [bank] = run.path.glob("banks/*.jsonl")
@@ -148,6 +155,7 @@ def test_banks_keep_their_rewards_and_those_that_would_change_are_named(toy: Pat
     assert "80 attempts would earn another reward now" in notes[1]
 
 
+@pytest.mark.slow
 def test_a_version_0_1_run_is_adopted_with_its_gold_answers_and_goes_on(tmp_path: Path) -> None:
     path = make_old_run(2, tmp_path / "run")
     grid = {

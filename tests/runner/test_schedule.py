@@ -130,6 +130,7 @@ class TestTwoRounds:
         shown = [text.split("\n", 3)[-1] for text in model.sent[N_QUERIES:]]
         assert "n 102 -> odd is wrong\nn 102 ->" in shown
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", range(0, 3 * (N_QUERIES + len(UNSOLVED)), 3))
     def test_a_run_that_was_stopped_asks_nothing_twice_and_ends_with_the_same_records(
         self, n: int

@@ -103,6 +103,7 @@ class TestWalk:
         assert all(line.endswith(parity(int(line.split()[1]) + 1)) for line in shown)
         assert run.curves()["value"].tolist() == [0.0]
 
+    @pytest.mark.slow
     def test_the_same_command_asks_nothing_more_and_changes_nothing(self) -> None:
         first = go(ScriptedModel(right)).records()
         silent = Listener()
@@ -118,6 +119,7 @@ class TestWalk:
 
         assert len(asyncio.run(cell()).records()) == N_QUERIES
 
+    @pytest.mark.slow
     def test_ctrl_c_in_a_notebook_stops_the_asking(self, toy: Path) -> None:
         cell = """
             import asyncio, signal, threading
@@ -157,6 +159,7 @@ class TestWalk:
         assert len(icl_harness.Run("out").records()) == 2, "what was answered is kept"
         assert len(go(ScriptedModel(right), draws=3).records()) == 3 * 3 * N_QUERIES
 
+    @pytest.mark.slow
     def test_show_gives_the_very_prompt_that_was_sent(self) -> None:
         listener = Listener()
         run = go(ScriptedModel(listener), draws=1, modes=["supervised", "unsupervised"])
@@ -169,6 +172,7 @@ class TestWalk:
 
 @pytest.mark.usefixtures("toy")
 class TestFaults:
+    @pytest.mark.slow
     def test_a_failed_request_is_missing_and_asked_again(self) -> None:
         def flaky(prompt: Prompt) -> str:
             if prompt.query.id == "test105":
@@ -186,6 +190,7 @@ class TestFaults:
         curve = go(ScriptedModel(lambda p: "maybe"), shots=[2], draws=1).curves().iloc[0]
         assert (curve["value"], curve["n_ok"], curve["n_unparsed"]) == (0.0, N_QUERIES, N_QUERIES)
 
+    @pytest.mark.slow
     def test_a_refused_request_is_missing_counted_and_not_asked_again(self) -> None:
         class Strict(ScriptedModel):
             async def answers(self, node, queries, sampling):
@@ -285,6 +290,7 @@ class TestReinforced:
             else " even"
         )
 
+    @pytest.mark.slow
     def test_the_bank_holds_every_attempt_and_caps_the_shots(self) -> None:
         listener = Listener(self.half)
         run = go(
@@ -301,6 +307,7 @@ class TestReinforced:
         longest = max(listener.texts, key=len)
         assert longest.count(" I say\n") == 20, "shots are the model's words, not the gold answers"
 
+    @pytest.mark.slow
     def test_the_bank_is_sampled_with_its_own_seeds_and_made_once(self) -> None:
         listener = Listener(self.half)
         go(ScriptedModel(listener), modes=["reinforced"], shots=[4], draws=3, variants=["default"])
@@ -324,6 +331,7 @@ class TestReinforced:
         assert {p.query.id for p in asks}.isdisjoint(source)
         assert len(asks) == 34
 
+    @pytest.mark.slow
     def test_a_bank_of_an_earlier_run_serves_again(self) -> None:
         first = go(ScriptedModel(self.half), out="first", modes=["reinforced"], shots=[4], draws=1)
         listener = Listener(self.half)
@@ -347,6 +355,7 @@ class TestReinforced:
                 bank="nowhere",
             )
 
+    @pytest.mark.slow
     def test_a_bank_whose_requests_failed_goes_on_where_it_was(self) -> None:
         def flaky(prompt: Prompt) -> str:
             if prompt.query.id == "train7":
@@ -361,6 +370,7 @@ class TestReinforced:
             "train7": 4
         }
 
+    @pytest.mark.slow
     def test_what_failed_attempts_cost_is_in_the_sum_before_and_after_they_are_made_again(
         self,
     ) -> None:
@@ -434,6 +444,7 @@ class TestReinforced:
             )
         assert not Path("second").exists()
 
+    @pytest.mark.slow
     def test_models_whose_names_look_alike_have_a_bank_each(self) -> None:
         models = [ScriptedModel(self.half, id=name) for name in ("x/a-b", "x/a_b")]
         run = icl_harness.run(
@@ -441,6 +452,7 @@ class TestReinforced:
         )
         assert len(list(run.path.glob("banks/*.jsonl"))) == 2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("ending", [".jsonl", ".partial"])
     def test_a_folder_with_banks_beside_its_records_goes_on_there(self, ending: str) -> None:
         reinforced = {"modes": ["reinforced"], "draws": 1}
@@ -466,6 +478,7 @@ class TestReinforced:
 
 @pytest.mark.usefixtures("toy")
 class TestRefusals:
+    @pytest.mark.slow
     def test_another_wording_of_the_task_is_another_run(self, toy: Path) -> None:
         go(ScriptedModel(right), shots=[0], draws=1)
         for name, old, new in (
@@ -481,6 +494,7 @@ class TestRefusals:
             (toy / name).write_text(whole)
         go(ScriptedModel(right), shots=[0], draws=1)
 
+    @pytest.mark.slow
     def test_another_scoring_of_the_task_names_the_command_that_scores_again(
         self, toy: Path
     ) -> None:
@@ -581,6 +595,7 @@ class TestPuttingRunsTogether:
     def load(self, *names: str):
         return load_runs([Path(name) for name in names])[1]
 
+    @pytest.mark.slow
     def test_other_models_and_shots_go_together(self) -> None:
         go(ScriptedModel(right, id="one"), out="a")
         go(ScriptedModel(right, id="two"), out="b", shots=[4])
@@ -590,6 +605,7 @@ class TestPuttingRunsTogether:
         go(ScriptedModel(right), out="a")
         assert len(self.load("a", "./a")) == 3 * 2 * N_QUERIES
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -608,6 +624,7 @@ class TestPuttingRunsTogether:
         with pytest.raises(StoreError, match=message):
             self.load("a", "b")
 
+    @pytest.mark.slow
     def test_curves_of_other_wordings_or_weights_are_refused(self, toy: Path) -> None:
         go(ScriptedModel(right), out="a", shots=[0])
         prompts = toy / "prompts/toy.jinja"

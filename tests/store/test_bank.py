@@ -63,6 +63,7 @@ def test_shots_hold_the_models_words_and_follow_the_draw() -> None:
     assert [(s.id, s.rationale) for s in bank.shots(order)] == [("c", "c/1"), ("a", "a/0")]
 
 
+@pytest.mark.slow
 def test_a_bank_in_the_making_loses_nothing_but_a_half_written_line(tmp_path: Path) -> None:
     path = tmp_path / "bank.partial"
     first, second = (

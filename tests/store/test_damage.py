@@ -137,6 +137,7 @@ def _is_salvaged_right(whole: bytes, where: str) -> bool:
     return len(after) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("more", [[], ["--shot-ids"], ["--format", "jsonl"]])
 def test_what_is_salvaged_of_a_whole_run_is_its_export(more: list[str]) -> None:
@@ -171,6 +172,7 @@ def test_what_is_lost_is_counted_and_the_rest_is_whole(tmp_path: Path) -> None:
     assert frame["score"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize(
     "edit",
@@ -204,6 +206,7 @@ def test_a_run_without_its_checksums_is_read_and_checked_by_sqlite() -> None:
     assert "is damaged" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("content", [b"", b"x", b"0" * 16 + b"\n", b"\xff" * 500])
 def test_checksums_that_are_damaged_themselves_stop_nobody(content: bytes) -> None:
@@ -235,6 +238,7 @@ def without_privileges(do: Callable[[], int]) -> int:
     os._exit(code)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("is_killed", [False, True], ids=["finished", "killed"])
 @pytest.mark.parametrize("command", [*COMMANDS, "batch", "caches", "plot --out x.svg"])

@@ -120,6 +120,7 @@ def nothing(prompt: Prompt) -> str:
 
 
 class TestWhenItGoesOn:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [0, 1, 100, 4096])
     def test_empty_records_are_refused_and_not_begun_anew(self, size: int) -> None:
         go()
@@ -137,6 +138,7 @@ class TestWhenItGoesOn:
             with pytest.raises(StoreError, match=r"records\.db is (empty|damaged)"):
                 call()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("keep", [("records.db",), ("records.db", "records.crc")])
     @pytest.mark.parametrize("change", [{"seed": 1}, {"shots": [0, 3]}, {"pool": 30}])
     def test_records_whose_run_json_is_gone_are_not_another_grids(self, keep, change) -> None:
@@ -236,6 +238,7 @@ def test_a_closed_run_is_whole_without_a_log() -> None:
     assert len(icl_harness.Run("out").records()) == 2 * 2 * N_QUERIES
 
 
+@pytest.mark.slow
 def test_the_log_is_written_out_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_harness.store.folder.WRITE_OUT_AT", 50_000)
     sizes = []
@@ -249,6 +252,7 @@ def test_the_log_is_written_out_while_the_run_goes_on(monkeypatch: pytest.Monkey
     assert len(icl_harness.Run("out").records()) == 12 * 2 * N_QUERIES
 
 
+@pytest.mark.slow
 def test_a_reader_does_not_hold_up_the_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_harness.store.folder.WRITE_OUT_AT", 50_000)
     go()

@@ -128,6 +128,7 @@ def test_published_sets_have_their_rows_and_score_their_own_answers(
     check(task, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BBH)
 def test_bbh_is_split_as_in_the_paper_and_scores_its_own_answers(
     shared_data: Path, name: str
@@ -146,6 +147,7 @@ def test_bbh_is_split_as_in_the_paper_and_scores_its_own_answers(
     )
 
 
+@pytest.mark.slow
 def test_bbh_is_all_27_tasks_and_the_paper_s_8_are_a_group(shared_data: Path) -> None:
     assert [t.name for t in find_tasks("bbh")] == BBH
     datasets = [load_examples(t, data=shared_data) for t in find_tasks("bbh")]
@@ -158,6 +160,7 @@ def test_bbh_is_all_27_tasks_and_the_paper_s_8_are_a_group(shared_data: Path) ->
     )  # the paper's rule: a low chance of a right guess
 
 
+@pytest.mark.slow
 def test_gsm8k_rationales_hold_the_solution_without_annotations(shared_data: Path) -> None:
     task = one("gsm8k")
     found = load_examples(task, data=shared_data)
@@ -212,6 +215,7 @@ def test_flipped_labels_are_the_paper_s_and_are_listed_in_the_same_order() -> No
     assert labels_of(task, "abstract") == ("A", "B", "C")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_tasks_have_their_sizes_and_score_their_own_answers(name: str) -> None:
     task = one(name)
@@ -270,6 +274,7 @@ def separable(points: np.ndarray, labels: np.ndarray) -> bool:
     return bool(found.status == 0)
 
 
+@pytest.mark.slow
 def test_linear_labels_follow_one_hidden_plane_for_many_numbers_too() -> None:
     found = load_examples(one("linear_classification:64"), seed=5)
     examples = (*found.pool, *found.queries)

@@ -127,6 +127,7 @@ def test_many_queries_and_growing_learners_agree_with_one_by_one():
         np.testing.assert_allclose(bayes(shots, query, "supervised"), row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["supervised", "unsupervised"])
 def test_bayes_scores_what_was_planned(mode):
     rng = np.random.default_rng(7)

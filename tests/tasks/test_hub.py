@@ -218,6 +218,7 @@ def test_what_was_loaded_once_is_read_again_without_the_hub(
     assert again["gsm8k"]["hashes"] == from_hub["gsm8k"]["hashes"]
 
 
+@pytest.mark.slow
 def test_without_the_hub_the_error_comes_at_once_and_names_the_remedy(tmp_path: Path) -> None:
     said = load(["banking77"], HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))["banking77"]
     assert said["code"] == 2

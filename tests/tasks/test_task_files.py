@@ -57,6 +57,7 @@ def mine():
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", READING)
 @pytest.mark.parametrize("given", ["--data", "ICL_DATA", "here"])
 def test_a_task_file_reads_the_rows_of_the_folder_that_is_given(
@@ -142,6 +143,7 @@ def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(names["run"].curves()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 10, 64, 65])
 def test_a_smaller_pool_of_a_balanced_task_is_balanced(n: int) -> None:
     spec = Spec(tasks=("linear_classification:2",), models=("x",), shots=(2,), pool=n, queries=1)
@@ -196,6 +198,7 @@ def test_a_bank_that_is_not_there_is_said_to_be_what_it_is(toy: Path) -> None:
             reinforced(lambda prompt: "even", bank=place)
 
 
+@pytest.mark.slow
 def test_a_bank_that_lacks_a_draw_says_which_it_has(toy: Path) -> None:
     def go(**options: object) -> icl_harness.Run:
         given = {"modes": ["reinforced"], "shots": [1], "queries": 2, "pool": 8, **options}

@@ -73,6 +73,7 @@ def test_concurrency_is_reached_and_never_passed(sdk: str) -> None:
     assert server.max_in_flight == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 def test_more_than_a_hundred_requests_fly_at_once(sdk: str) -> None:
     with LoopbackServer(together(120)) as server:

@@ -378,6 +378,7 @@ def test_a_batch_whose_making_was_not_confirmed_is_not_made_twice_where_the_key_
         assert sizes(server) == [6]
 
 
+@pytest.mark.slow
 @every_provider
 def test_a_batch_whose_making_was_not_confirmed_is_looked_for_where_there_was_no_room_then(
     provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -841,6 +842,7 @@ def test_endpoints_without_batches_say_so(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_a_compatible_server_without_batches_is_told_in_one_line(tmp_path: Path) -> None:
     with serving() as server:
         terms = Terms(batch=True, ledger=Ledger(tmp_path))

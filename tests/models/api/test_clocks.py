@@ -50,6 +50,7 @@ def test_a_batch_that_was_submitted_by_a_clock_that_was_ahead_is_found_at_once(
 LATER = format_datetime(datetime.now(UTC) + timedelta(days=3000), usegmt=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", ["openai", "anthropic", "google"])
 @pytest.mark.parametrize("asked", ["94608000", "1e300", "inf", LATER, "121", "45"])
 def test_a_long_wait_that_the_provider_asks_for_is_said(sdk: str, asked: str) -> None:

@@ -77,6 +77,7 @@ def ask(
     return asyncio.run(collect())
 
 
+@pytest.mark.slow
 def test_one_request_answers_all_queries_each_with_its_own_probabilities(
     provider: str, server: LoopbackServer
 ) -> None:
@@ -139,6 +140,7 @@ def test_it_is_said_once_that_this_is_experimental(provider: str, server: Loopba
     assert "experimental" in note
 
 
+@pytest.mark.slow
 def test_a_request_that_fails_is_asked_again(provider: str, server: LoopbackServer) -> None:
     server.fail_next("503", "rate")
     answers = ask(provider, server, queries(3), max_retries="2")

@@ -99,6 +99,7 @@ class TestUse:
         )
         assert prompts == [NODE.text + query.text for query in queries(3)]
 
+    @pytest.mark.slow
     def test_a_chat_keeps_its_system_text_and_turns_in_the_cache(self, server, terms) -> None:
         node = (
             Node("Answer.", role="system").child(SHOTS, role="user").child("yes", role="assistant")
@@ -141,6 +142,7 @@ class TestUse:
         assert calls(server)["make"] == 1
         assert len([note for note in notes if "has no cached contents" in note]) == 1
 
+    @pytest.mark.slow
     def test_it_lasts_longer_where_requests_are_far_apart(self, server) -> None:
         terms = Terms(rates=Rates(tpm=1_000_000, rpm=0.5))
 
@@ -159,6 +161,7 @@ class TestUse:
 
 
 class TestFaults:
+    @pytest.mark.slow
     @pytest.mark.parametrize("fault", ["lost", "reset_after", "truncated", "garbage"])
     def test_an_answer_lost_after_it_was_made_does_not_make_a_second(
         self, server, terms, fault
@@ -168,6 +171,7 @@ class TestFaults:
         assert calls(server) == {"make": 1, "list": 1, "ask": 2, "delete": 1}
         assert server.cached_contents == {}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("fault", ["503", "rate", "reset"])
     def test_a_fault_before_it_was_made_makes_it_again(self, server, terms, fault) -> None:
         server.fail_next(fault)
@@ -190,6 +194,7 @@ class TestFaults:
             ask(open_model(server, terms=terms), 3, node=NODE)
         assert notes == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("at_once", "n_made"), [("1", 3), ("64", 2)])
     def test_one_that_ends_meanwhile_is_made_anew_and_no_query_is_lost(
         self, server, terms, at_once, n_made
@@ -286,6 +291,7 @@ class TestEnd:
 
         asyncio.run(one())
 
+    @pytest.mark.slow
     def test_it_is_deleted_when_the_walk_is_cancelled(self, server, terms) -> None:
         async def walk() -> None:
             model = open_model(server, terms=terms)

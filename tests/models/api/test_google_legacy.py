@@ -86,6 +86,7 @@ def test_sampling_on_the_wire() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_unavailable_is_asked_a_bounded_number_of_times() -> None:
     with LoopbackServer() as server:
         server.fail_always("503")

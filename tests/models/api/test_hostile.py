@@ -102,6 +102,7 @@ MALFORMED: dict[str, Callable[[bytes], bytes]] = {
 READ_ANYWAY = ("ok", "failed")
 
 
+@pytest.mark.slow
 @every_sdk
 @pytest.mark.parametrize("form", MALFORMED)
 def test_a_malformed_response_is_a_fault_of_its_request_alone(sdk: str, form: str) -> None:
@@ -158,6 +159,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", MALFORMED)
 @pytest.mark.parametrize(("sdk", "what"), OTHERS)
 def test_counting_batches_and_caches_meet_malformed_responses_as_faults(
@@ -279,6 +281,7 @@ def test_the_cap_follows_from_the_room_for_the_answer(sdk: str) -> None:
     assert (small.status, large.text) == ("failed", "fine")
 
 
+@pytest.mark.slow
 @every_sdk
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 def test_a_large_error_body_is_cut_before_it_is_read(sdk: str, status: int) -> None:
@@ -298,6 +301,7 @@ def test_a_large_error_body_is_cut_before_it_is_read(sdk: str, status: int) -> N
 PLACES = ["http://127.0.0.1:9/elsewhere", "https://evil.example/v1", "/other", "//evil.example/x"]
 
 
+@pytest.mark.slow
 @every_sdk
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])
 def test_a_redirect_is_a_fault_that_names_the_place_and_no_key_follows(
@@ -408,6 +412,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ODD)
 @pytest.mark.parametrize("sdk", COUNTS)
 def test_an_odd_usage_is_said_in_words(sdk: str, form: str) -> None:

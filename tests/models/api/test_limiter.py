@@ -451,6 +451,7 @@ def test_first_come_first_served_though_a_small_one_would_fit_before_a_large_one
     assert run(main()) == list(range(12))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     plans=st.lists(

@@ -74,6 +74,7 @@ def test_ids_are_those_of_the_whole_chat_in_the_template(kind, template, preambl
         assert chat.text(node) in chat.text(longer).path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(preamble=words, shots=some_shots, query=words)
@@ -99,6 +100,7 @@ def test_own_edges_that_a_template_cuts_are_refused() -> None:
         chat.check(asked, [Query(id="q", text="Q", own=own)])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(preamble=words, shots=some_shots, query=words)
 def test_an_api_is_sent_the_same_messages(preamble, shots, query):

@@ -55,6 +55,7 @@ SHOTS = [
 ] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["chatml", "headers", "first turn"])
 def test_answers_are_those_of_plain_transformers_on_the_whole_chat(folder, template):
     path = folder(TEMPLATES[template])
@@ -132,6 +133,7 @@ SELECTED = (
 )
 
 
+@pytest.mark.slow
 def test_shots_that_fit_are_whole_turns_and_as_many_as_the_window_holds(folder):
     source = (
         "{% block preamble %}Label.{% endblock %}{% block query %}Review: {{ input }}{% endblock %}"

@@ -123,6 +123,7 @@ def test_a_wrong_adapter_is_one_line_about_the_adapter(tmp_path):
             HfModel(folder, adapter=adapter)
 
 
+@pytest.mark.slow
 def test_a_chat_template_stands_once_around_every_prompt(tmp_path):
     folder = save_tiny_model(tmp_path, tokenizer="llama3")
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -56,6 +56,7 @@ def told(model, node):
     return np.round(weights, 3).tolist(), [a.text for a in texts.values()]
 
 
+@pytest.mark.slow
 def test_tomorrows_queries_do_not_prefill_todays_lines(folder, tmp_path):
     today, node = opened(folder, tmp_path), Node("Label the reviews.\n")
     found = []

@@ -110,6 +110,7 @@ def test_number_like_text_is_scored_without_an_error(text: str) -> None:
     assert found is None or parse_number(shown(found)) == found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(
     60
 )  # they take a second; what grows with the square of the length takes minutes
