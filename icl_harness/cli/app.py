@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from icl_harness.cli import folders
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import Grid, GridCommand
 from icl_harness.errors import SpecError
@@ -311,8 +312,7 @@ def show(
     record, n_cells = find_record(run_folder, query, wanted)
     sys.stdout.write(for_stream(record.text))
     sys.stdout.flush()
-    in_template = Run(run_folder).header["spec"]["model_args"].get("chat_template") == "true"
-    for line in about_record(record, n_cells, in_template=in_template):
+    for line in about_record(record, n_cells, Run(run_folder).header):
         typer.echo(visible(line), err=True)
 
 
@@ -326,6 +326,7 @@ def check(
     sees what the scorer missed. Changes no score.
     """
     from icl_harness.cli.check import check_lines
+    from icl_harness.cli.notes import imported_note
     from icl_harness.report.doubtful import doubtful
     from icl_harness.report.run import Run
 
@@ -334,7 +335,11 @@ def check(
     if csv is not None:
         _write_table(found, csv)
         return
-    n_answers = int((done.records()["status"] == "ok").sum())
+    records = done.records()
+    n_answers = int((records["status"] == "ok").sum())
+    if not records["answer"].notna().any() and "imported" in done.header:
+        typer.echo(f"{run_folder}: {n_answers:,} scores. {imported_note(done.header)}")
+        return
     for line in check_lines(run_folder, found, n_answers, examples):
         typer.echo(line)
 
@@ -396,6 +401,9 @@ def tasks(
     else:
         page = describe.task_page(name, data=data, mode=mode, variant=variant)
         typer.echo(for_stream("\n".join(page)))
+
+
+folders.add_commands(app)
 
 
 def _run_command(arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
 from icl_harness.store.bank import Bank, bank_files, read_bank
+from icl_harness.store.imported import NO_SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,15 +19,26 @@ if TYPE_CHECKING:
 HALF_A_CENT = 0.005  # dollars; less is shown as nothing
 
 
+def imported_note(header: Mapping[str, Any]) -> str:
+    """Return where an imported run is from, and what it lacks."""
+    origin = header["imported"]
+    files = [file["file"] for file in origin["files"]]
+    more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+    lacks = ", ".join(origin["lacks"])
+    return f"imported from {', '.join(files[:2])}{more}, without {lacks}"
+
+
 def unfinished_note(headers: Sequence[dict[str, Any]], n_records: int) -> Iterator[str]:
     """Yield how much of the grids of these runs there is, unless it is all."""
-    n_all = sum(map(_grid_size, headers))
+    n_all = sum(map(grid_size, headers))
     if n_records < n_all:
         yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same icl run resumes it"
 
 
-def _grid_size(header: Mapping[str, Any]) -> int:
+def grid_size(header: Mapping[str, Any]) -> int:
     """Return how many answers a finished run holds."""
+    if "imported" in header:
+        return int(header["imported"]["n_answers"])
     spec = header["spec"]
     n_cells = [len(spec[name]) for name in ("models", "modes", "variants", "shots")]
     n_queries = sum(int(task["n_queries"]) for task in header["tasks"].values())
@@ -37,6 +49,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     """Yield what a run's folder says beside its records: banks, how local models ran, which rows
     were left out.
     """
+    if "imported" in header:
+        yield f"{path.name}: {imported_note(header)}"
+        yield from _cell_note(header)
     files = sorted(bank_files(path), key=_without_draw)
     for name, group in groupby(files, key=_without_draw):
         yield f"{name}: {_banks([read_bank(file) for file in group])}"
@@ -57,6 +72,20 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
                 "counted each time, so the intervals are a little too narrow; remove them from the "
                 "file to count each once"
             )
+
+
+def _cell_note(header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the intervals of an imported table of cells leave out."""
+    origin = header["imported"]
+    if "cell" not in origin["per"]:
+        return
+    if all("n" in file["columns"] for file in origin["files"]):
+        yield (
+            "cells without their queries: the intervals are those of draws that had the same "
+            "queries right, on the safe side; two cells cannot be paired"
+        )
+    else:
+        yield "means of cells without n: the intervals know other draws, not other queries"
 
 
 def _demo_note(header: Mapping[str, Any]) -> Iterator[str]:
@@ -122,7 +151,9 @@ def curve_notes(
 
 
 def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
-    if row["n_failed"]:
+    if row["n_failed"] and error == NO_SCORE:
+        yield f"{row['n_failed']} scores are missing in what was imported"
+    elif row["n_failed"]:
         why = f" ({error})" if error else ""
         failed = f"{row['n_failed']} requests failed{why} and are missing"
         yield f"{failed}; the same command sends them again"

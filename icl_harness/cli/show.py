@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from icl_harness.cli.notes import imported_note
 from icl_harness.store.records import StoredRecord
 
 
-def about_record(record: StoredRecord, n_cells: int, *, in_template: bool) -> Iterator[str]:
-    """Yield a line on the cell and one on the answer. `n_cells` hold a record of the query."""
+def about_record(record: StoredRecord, n_cells: int, header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line on the cell and one on the answer. `n_cells` hold a record of the query;
+    `header` is what the run's run.json says.
+    """
     cell = record.cell
     about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}"
     notes = [f"{about}, {cell.shots} shots, draw {cell.draw}"]
     if cell.format == "chat":
         notes.append("sent as the turns of a chat")
-    elif in_template:
+    elif header["spec"].get("model_args", {}).get("chat_template") == "true":
         notes.append("sent inside the model's chat template")
     if n_cells > 1:
         notes.append(f"{n_cells - 1} other cells asked it too: --shots, --draw, --mode … choose")
     yield f"\n[{'; '.join(notes)}]"
+    if "imported" in header:
+        yield f"[{imported_note(header)}]"
     if record.whole is not None:
         yield f"[the model wrote {record.whole!r}]"
     yield f"[{_answer(record)}]"
@@ -26,6 +32,8 @@ def about_record(record: StoredRecord, n_cells: int, *, in_template: bool) -> It
 
 def _answer(record: StoredRecord) -> str:
     gold = "gold not stored" if record.target is None else f"gold {record.target!r}"
+    if record.status == "ok" and record.answer is None:  # imported
+        return f"answer not stored; {gold}; score {record.score:g}"
     if record.status != "ok":
         return f"{record.status}; {gold}"
     cut = ", cut by the limit on tokens" if record.cut else ""

@@ -114,7 +114,11 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
 
 
 def _check_draws(mine: dict[str, Any], theirs: dict[str, Any], where: str) -> None:
-    """Raise `StoreError` where a draw of one run is not that draw of the other."""
+    """Raise `StoreError` where a draw of one run is not that draw of the other. Nothing is paired
+    with an imported cell of which the mean alone is known.
+    """
+    if any("cell" in header.get("imported", {}).get("per", ()) for header in (mine, theirs)):
+        return
     for task in sorted(set(mine["data"]) & set(theirs["data"])):
         for name in ("seed", "pool"):
             if mine["spec"][name] != theirs["spec"][name]:
@@ -153,7 +157,7 @@ def find_record(folder: Path, query_id: str, wanted: dict[str, Any]) -> tuple[St
     """Return the first record of a query with its whole prompt, and how many cells hold one. Raises
     `SpecError` where none does.
     """
-    if "variant" in wanted:
+    if "variant" in wanted and "imported" not in Run(folder).header:
         wanted = {**wanted, "variant": str(parse_variant(wanted["variant"]))}
     with contextlib.closing(RunStore.open(folder)) as store:
         record = next(store.find(query_id, **wanted), None)

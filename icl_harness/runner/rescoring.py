@@ -27,7 +27,7 @@ from icl_harness.runner.provenance import scoring_hash, wording_hash
 from icl_harness.runner.scopes import cell_of
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import PASSING_REWARD, bank_file, bank_files, read_bank
-from icl_harness.store.header import write_header
+from icl_harness.store.header import refuse_imported, write_header
 from icl_harness.store.records import NewScore, RunStore
 from icl_harness.tasks.loading import find_tasks, with_labels_of_data
 from icl_harness.tasks.scoring import Score
@@ -49,6 +49,7 @@ def rescore(folder: Path) -> Rescoring:
     """
     with contextlib.closing(RunStore.open_for_writing(folder)) as store:
         header = store.header
+        refuse_imported(folder, header, "its scores are not this library's to give again")
         tasks = _tasks(header)
         wording = header.get("wording")
         if wording is None:

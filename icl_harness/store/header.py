@@ -119,6 +119,13 @@ def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
     return found
 
 
+def refuse_imported(path: Path, found: Mapping[str, Any], why: str) -> None:
+    """Raise `StoreError` where a run was imported: its answers come from elsewhere."""
+    if "imported" in found:
+        files = ", ".join(file["file"] for file in found["imported"]["files"])
+        raise StoreError(f"{path} was imported from {files}, so {why}. Choose another folder.")
+
+
 def check_same(
     path: Path,
     found: Mapping[str, Any],
@@ -130,6 +137,7 @@ def check_same(
 
     `spec_defaults`: what options meant before they were there, for a run.json of then.
     """
+    refuse_imported(path, found, "icl run cannot go on with it")
     if "spec" in header:
         spec = {**(spec_defaults or {}), **found.get("spec", {})}
         if spec.get("base_url"):

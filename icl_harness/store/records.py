@@ -285,6 +285,12 @@ class RunStore:
         assert self._records is not None
         return self._records.writing()
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Write within one transaction, which what is added to a store of this package needs."""
+        with self._writing():
+            yield self._db
+
     def leaves(self, cell: Cell) -> set[str]:
         """Return the hashes of the prefixes that a cell's answers were given to."""
         find = (

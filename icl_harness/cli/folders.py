@@ -1,0 +1,87 @@
+"""Commands on run folders: `icl import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OfAll = Annotated[str | None, typer.Option(metavar="NAME", help="For all rows.")]
+NumberOfAll = Annotated[int | None, typer.Option(metavar="N", help="For all rows.")]
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="Tables (.csv, .tsv, .jsonl, .json, gzipped too, .parquet), logs of Inspect"
+            " (.eval), samples_*.jsonl of lm-eval.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder.", show_default=False)],
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=COLUMN,…",
+            help="task, model, mode, variant, shots, draw, query, sample, score, answer, parsed,"
+            " target, input, cluster; of whole cells score or right, and n. [columns of these"
+            " names]",
+            show_default=False,
+        ),
+    ] = None,
+    task: OfAll = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For all rows. [the file's name]")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="For all rows. [supervised]")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For all rows. [default]")
+    ] = None,
+    shots: NumberOfAll = None,
+    draw: Annotated[int | None, typer.Option(metavar="N", help="For all rows. [0]")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the scores are. [accuracy]")
+    ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW,HIGH", help="Of a metric that is not the library's."),
+    ] = None,
+    percent: Annotated[
+        bool, typer.Option("--percent", help="The scores are percentages: divide by 100.")
+    ] = False,
+) -> None:
+    """Make a run folder of other programs' results, on which curves, compare, plot, export work.
+
+    icl import FILE.csv --columns task=dataset,shots=k,draw=seed,query=item,score=correct --out RUN
+    """
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.cli.tables import print_curves
+    from icl_harness.cli.terminal import tell
+    from icl_harness.report.imports.columns import parse_columns
+    from icl_harness.report.imports.folder import chosen_metric, import_results
+    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.results import write_results
+
+    given = {
+        "task": task, "model": model, "mode": mode, "variant": variant, "shots": shots,
+        "draw": draw,
+    }  # fmt: skip
+    typed = {name: value for name, value in given.items() if value is not None}
+    named = parse_columns(columns or [])
+    of = chosen_metric(metric, limits)
+    done = import_results(files, out, named, typed, of, percent=percent)
+    records = done.records()
+    frame = table(records, metrics=chosen_metrics([done.header]))
+    written = write_results(done, frame)
+    print_curves([done], frame, records)
+    tell(f"{out}/  {written}")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("import")(import_)
