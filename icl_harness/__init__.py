@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from icl_harness.tasks.discovery import task
     from icl_harness.tasks.holdout import holdout
     from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
+    from icl_harness.tasks.published_rows import bertsch_rows
     from icl_harness.tasks.rows import Row, hub, rows
     from icl_harness.tasks.scoring import (
         UNPARSED,
@@ -65,6 +66,7 @@ _HOMES = {
     "UNPARSED": "tasks.scoring",
     "Usage": "models.base",
     "accuracy": "tasks.metrics",
+    "bertsch_rows": "tasks.published_rows",
     "data_folder": "tasks.data_folder",
     "exact_match": "tasks.scoring",
     "final_answer": "tasks.scoring",
@@ -106,6 +108,7 @@ __all__ = [
     "Task",
     "Usage",
     "accuracy",
+    "bertsch_rows",
     "data_folder",
     "dialect_world",
     "exact_match",

@@ -1,10 +1,11 @@
 """Which of 77 intents has a bank customer's message? (Casanueva et al. 2020)
 
 10,003 pool messages, 3,080 queries: the published train and test split. 25 of the pool's messages
-are queries but for case and punctuation; these are left out.
+are queries but for case and punctuation; these are left out. banking77:bertsch asks the 250 test
+messages of Bertsch et al. 2024.
 """
 
-from icl_harness import Example, Task, hub, label_match, task
+from icl_harness import Example, Task, bertsch_rows, hub, label_match, task
 
 INTENTS = """
 Refund_not_showing_up activate_my_card age_limit apple_pay_or_google_pay atm_support
@@ -30,11 +31,12 @@ wrong_exchange_rate_for_cash_withdrawal
 """
 
 
-@task
-def banking77() -> Task:
+@task(subsets=("full", "bertsch"), groups={"all": ("full",)})
+def banking77(asked: str) -> Task:
+    only = bertsch_rows("banking77") if asked == "bertsch" else None
     return Task(
         pool=hub("legacy-datasets/banking77", split="train"),
-        queries=hub("legacy-datasets/banking77", split="test"),
+        queries=hub("legacy-datasets/banking77", split="test", only=only),
         example=lambda row: Example(
             id=row["id"], input=row["text"], target=row.first("category", "label")
         ),

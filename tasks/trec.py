@@ -1,10 +1,11 @@
 """What does a question ask for? 6 coarse classes, or 50 with trec:fine (Li and Roth 2002).
 
 5,452 pool questions, 500 queries: the published train and test split. 11 of the pool's questions
-are queries too (but for case and punctuation); these are left out.
+are queries too (but for case and punctuation); these are left out. trec:bertsch and
+trec:fine:bertsch ask the 250 test questions of Bertsch et al. 2024.
 """
 
-from icl_harness import Example, Row, Task, hub, label_match, task
+from icl_harness import Example, Row, Task, bertsch_rows, hub, label_match, task
 
 COARSE = {
     "ABBR": "abbreviation", "DESC": "description", "ENTY": "entity",
@@ -31,11 +32,13 @@ def fine(row: Row) -> Example:
     )
 
 
-@task(subsets=("coarse", "fine"))
-def trec(labels: str) -> Task:
+@task(subsets=("coarse", "fine", "bertsch", "fine:bertsch"), groups={"all": ("coarse", "fine")})
+def trec(subset: str) -> Task:
+    labels = "fine" if subset.startswith("fine") else "coarse"
+    only = bertsch_rows("trec") if subset.endswith("bertsch") else None
     return Task(
         pool=hub("SetFit/TREC-QC", split="train"),
-        queries=hub("SetFit/TREC-QC", split="test"),
+        queries=hub("SetFit/TREC-QC", split="test", only=only),
         example=coarse if labels == "coarse" else fine,
         prompts="classify",
         fields={

@@ -21,11 +21,12 @@ from icl_harness.tasks.rows import short
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A task file's function. With subsets it takes one's name; `default` is what the plain name
-    means.
+    means. With `any_subset` it takes other names too, and refuses those that mean nothing to it.
     """
 
     build: Callable[..., Any]
     subsets: tuple[str, ...] = ()
+    any_subset: bool = False
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default: str | None = None
     doc: str = ""
@@ -43,6 +44,8 @@ class Family:
             return [chosen]
         if chosen in groups:
             return list(groups[chosen])
+        if self.any_subset:
+            return [chosen]
         known = [*self.subsets, *groups]
         more = ", …" if len(known) > 8 else ""
         close = nearest(chosen, known) or f" It has {', '.join(known[:8])}{more}."
@@ -57,6 +60,7 @@ def task(
     subsets: tuple[str, ...] = (),
     groups: Mapping[str, tuple[str, ...]] | None = None,
     default: str | None = None,
+    any_subset: bool = False,
 ) -> Callable[[Callable[..., Any]], Family]: ...
 
 
@@ -67,12 +71,14 @@ def task(
     subsets: tuple[str, ...] = (),
     groups: Mapping[str, tuple[str, ...]] | None = None,
     default: str | None = None,
+    any_subset: bool = False,
 ) -> Family | Callable[[Callable[..., Any]], Family]:
     """Mark a function in tasks/ as the task of its name: `@task`, or `@task(subsets=("coarse",
     "fine"))`.
 
     With subsets the function takes one's name. The plain task name means the first, or `default`: a
-    subset, a group of `groups`, or "all".
+    subset, a group of `groups`, or "all". `any_subset`: it takes other names than those listed,
+    such as a file's, and raises an `IclError` for one that it does not know.
     """
     if build is not None:
         return Family(build=build, doc=(build.__doc__ or "").strip())
@@ -80,6 +86,7 @@ def task(
     return lambda function: Family(
         build=function,
         subsets=subsets,
+        any_subset=any_subset,
         groups=groups or {},
         default=chosen,
         doc=(function.__doc__ or "").strip(),

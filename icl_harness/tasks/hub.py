@@ -19,35 +19,41 @@ PROBE_S = 5.0  # how long to wait for the hub's door before only the cache is as
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """A data set on the Hugging Face hub. `data_dir` picks a folder of it, for branches without
-    configs.
+    """A data set on the Hugging Face hub, of one config or of several together. `data_dir` picks a
+    folder of it, for branches without configs.
     """
 
     id: str
-    config: str | None = None
+    config: str | tuple[str, ...] | None = None
     revision: str | None = None
     data_dir: str | None = None
 
 
 def hub_rows(hub: Hub, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, row) with class ids turned into their names. Raises `DataError`."""
+    configs = hub.config if isinstance(hub.config, tuple) else (hub.config,)
+    for config in configs:
+        yield from _rows_of(hub, config, split)
+
+
+def _rows_of(hub: Hub, config: str | None, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     import datasets
 
-    loaded = _load(hub, split)
+    loaded = _load(hub, config, split)
     names = {c: f.names for c, f in loaded.features.items() if isinstance(f, datasets.ClassLabel)}
     for number, row in enumerate(loaded):
         named = {column: class_name(names[column], row[column]) for column in names}
         yield f"{hub.id} ({split}), row {number}", {**row, **named}
 
 
-def _load(hub: Hub, split: str) -> Any:
+def _load(hub: Hub, config: str | None, split: str) -> Any:
     import datasets
 
-    name = f"{hub.id} {hub.config or hub.data_dir or ''}".strip()
+    name = f"{hub.id} {config or hub.data_dir or ''}".strip()
     try:
         with _offline_if_unreachable():
             return datasets.load_dataset(
-                hub.id, hub.config, split=split, revision=hub.revision, data_dir=hub.data_dir
+                hub.id, config, split=split, revision=hub.revision, data_dir=hub.data_dir
             )
     except ConnectionError as error:
         raise DataError(

@@ -10,7 +10,7 @@ A row has its columns and an "id": its own id column, or "<split>-<row number>",
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -28,8 +28,10 @@ class LackingColumn(KeyError):
 
 class Row(dict[str, Any]):
     """One row by column name. A column that is not there ends in a `DataError` that lists those
-    that are.
+    that are. `place` is "<split>-<row number>", for rows whose own ids are not unique.
     """
+
+    place: str = ""
 
     def __missing__(self, column: str) -> NoReturn:
         raise LackingColumn(repr(column))
@@ -60,17 +62,20 @@ class Source(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """The rows of one split, from `hub` or from the file DIR/<local>.*; `local` is "<task>/<split>"
-    unless given.
+    unless given. Of these the `first` so many, or `only` those with certain numbers, from 0.
     """
 
     split: str
     local: str | None = None
     hub: Hub | None = None
+    first: int | None = None
+    only: frozenset[int] | None = None
 
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
         """Read all rows and build their examples. Raises `DataError`."""
         found, whole = self._read(task, data)
-        examples = [build(make, raw, n, self.split, where) for n, (where, raw) in enumerate(found)]
+        chosen = self._chosen(found, whole)
+        examples = [build(make, raw, n, self.split, where) for n, (where, raw) in chosen]
         kept = [example for example in examples if example is not None]
         if not kept:
             which = "rows that become examples" if examples else "rows"
@@ -85,8 +90,25 @@ class Rows:
                 f"rows({self.split!r}) belongs to no task here. Name its file, as in "
                 f"rows({self.split!r}, 'parcels/{self.split}')."
             )
-        for number, (_, raw) in enumerate(self._read(task, data)[0]):
+        for number, (_, raw) in self._chosen(*self._read(task, data)):
             yield numbered(raw, number, self.split)
+
+    def _chosen(self, found: Iterable[PlacedRow], whole: str) -> Iterator[tuple[int, PlacedRow]]:
+        """Yield the rows that are taken, under their numbers. Raises `DataError` where there are
+        fewer rows than `only` names.
+        """
+        number = -1
+        for number, placed in enumerate(found):
+            if number == self.first:
+                return
+            if self.only is None or number in self.only:
+                yield number, placed
+        last = max(self.only or (), default=-1)
+        if last > number:
+            raise DataError(
+                f"{whole} has {number + 1:,} rows; the list of test rows names row {last:,}. It "
+                "belongs to another edition of the data set."
+            )
 
     def _read(self, task: str, data: Path | None) -> tuple[Iterable[PlacedRow], str]:
         """Return the rows with their places, and what holds them."""
@@ -119,20 +141,25 @@ class Rows:
 
 def hub(
     id: str,
-    config: str | None = None,
+    config: str | tuple[str, ...] | None = None,
     *,
     split: str,
     revision: str | None = None,
     data_dir: str | None = None,
     local: str | None = None,
+    first: int | None = None,
+    only: Collection[int] | None = None,
 ) -> Rows:
     """Rows of a hub data set, or of DIR/<local>.* when a data folder is given (`local`:
-    "<task>/<split>").
+    "<task>/<split>"). Several configs are read one after the other. `first` takes so many rows,
+    `only` those with these numbers, counted from 0.
     """
     return Rows(
         split=split,
         local=local,
         hub=Hub(id=id, config=config, revision=revision, data_dir=data_dir),
+        first=first,
+        only=None if only is None else frozenset(only),
     )
 
 
@@ -146,8 +173,9 @@ def rows(split: str, local: str | None = None) -> Rows:
 def numbered(raw: dict[str, Any], number: int, split: str) -> Row:
     """Return a row with an id: its own, or one made of the split and its number."""
     row = Row(raw)
+    row.place = f"{split}-{number}"
     if is_missing(row.get("id")) or row["id"] == "":
-        row["id"] = f"{split}-{number}"
+        row["id"] = row.place
     return row
 
 
