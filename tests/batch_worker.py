@@ -1,4 +1,4 @@
-"""A run in batches, to be killed. Usage: python -m tests.batch_worker OUT MODEL URL [STEP [GRID]].
+"""A run in batches, to be killed: `main(OUT, MODEL, URL, [STEP, [GRID]])`.
 
 With a step, as RunStore.add, it kills itself the first time that it comes to it, and walks a grid
 of one mode: PLAIN.
@@ -52,19 +52,16 @@ def main(out: str, model: str, url: str, step: str = "", grid: str = "PLAIN") ->
     go(out, model, url, {"PLAIN": PLAIN, "BANKED": BANKED}[grid] if step else GRID)
 
 
-def run_command_line() -> None:
+def run_command_line(*arguments: str) -> None:
     """Run the command line in small batches, without waits."""
     make_small()
     quicken_command_line(pytest.MonkeyPatch(), TIMING)
+    sys.argv = ["icl", *arguments]
     app.main()
 
 
 def go(out: str, model: str, url: str, grid: dict[str, object]) -> icl_harness.Run:
-    args = {"priced_as": model, "timeout_s": "3", "max_retries": "100"}
+    args = {"priced_as": model, "timeout_s": "1", "max_retries": "100"}
     return icl_harness.run(
         "toy", model, out=out, base_url=url, model_args=args, batch=True, timing=TIMING, **grid
     )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

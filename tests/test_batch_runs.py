@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,7 +18,9 @@ from icl_harness.models.api.prices import Tokens, find_price
 from icl_harness.models.google.batch_api import GoogleBatches
 from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.store.bank import read_bank
+from tests import batch_worker
 from tests.batch_worker import BANKED, GRID, PLAIN, TIMING, go, make_small
+from tests.forked import Forked
 from tests.quick import quicken_command_line
 from tests.servers import KINDS, LoopbackServer
 from tests.test_end_to_end import command_line
@@ -113,12 +113,7 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
         grid = ["--data", "data", "--shots", "0,2", "--draws", "1", "--modes", "supervised"]
         options = ["toy", "--model", "openai/gpt-4.1", "--base-url", url, *grid, "--out", "out"]
         assert icl("batch", "nosuch")[0] == 2
-        worker = subprocess.Popen(
-            [sys.executable, "-c", "from tests.batch_worker import run_command_line as run; run()",
-             "run", *options, "--batch"],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        worker = Forked(batch_worker.run_command_line, "run", *options, "--batch")
         try:
             wait_for_batches(server, worker, 3)
             code, out, _ = icl("batch", "out")
@@ -195,7 +190,7 @@ def test_a_run_that_is_killed_at_random_instants_amid_faults_ends_with_the_same_
     with LoopbackServer(reply) as server:
         whole = grid("whole", provider, server, batch=True)
         n_calls = len(server.requests)
-    with LoopbackServer(reply, stall_s=4) as server:
+    with LoopbackServer(reply, stall_s=1.5) as server:
         server.misbehave(rng.randrange(1000), share=0.3, kinds=KINDS)
         n_killed = 0
         for _ in range(N_KILLS):
@@ -280,16 +275,12 @@ def test_what_a_draw_has_submitted_serves_the_same_requests_of_another_after_a_r
         assert set(answered["status"]) == {"ok"}
 
 
-def wait_for_batches(server: LoopbackServer, worker: subprocess.Popen[str], n: int) -> None:
+def wait_for_batches(server: LoopbackServer, worker: Forked, n: int) -> None:
     while len(server.batches) < n:
         assert worker.poll() is None, worker.communicate()
         time.sleep(0.002)
 
 
-def start(provider: str, server: LoopbackServer, *dies_at: str) -> subprocess.Popen[str]:
+def start(provider: str, server: LoopbackServer, *dies_at: str) -> Forked:
     url = server.base_url(provider)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.batch_worker", "killed", MODELS[provider], url, *dies_at],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    return Forked(batch_worker.main, "killed", MODELS[provider], url, *dies_at)

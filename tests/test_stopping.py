@@ -29,6 +29,7 @@ from tests.api_runs import (
     plant_keys,
     sent_asks,
 )
+from tests.forked import Forked, icl
 from tests.quick import QUICK
 from tests.servers import LoopbackServer
 
@@ -58,17 +59,12 @@ def heard() -> Iterator[None]:
         signal.signal(which, handler)
 
 
-def start(wire: Wire, server: LoopbackServer, *more: str) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[1]
+def start(wire: Wire, server: LoopbackServer, *more: str) -> Forked:
     args = wire.options(server, concurrency=str(CONCURRENCY), timeout_s="60")
-    return subprocess.Popen(
-        [sys.executable, str(root / "cli.py"), *GRID, *args, *more],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Forked(icl, *GRID, *args, *more)
 
 
-def wait_for(server: LoopbackServer, n: int, worker: subprocess.Popen[str]) -> None:
+def wait_for(server: LoopbackServer, n: int, worker: Forked) -> None:
     while len(server.requests) < n:
         assert worker.poll() is None, worker.communicate()
         time.sleep(0.002)
