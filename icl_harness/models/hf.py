@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError
-from icl_harness.models.answer_text import opens_thought, written
+from icl_harness.models.answer_text import written
 from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping
@@ -29,6 +29,7 @@ from icl_harness.models.local.grouping import Group, Tail
 from icl_harness.models.local.tokens import TokenTree, Twig
 from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Node, Query
+from icl_harness.thoughts import opens_thought
 
 if TYPE_CHECKING:
     from icl_harness.models.local.decode import Generated

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from icl_harness.models.answer_text import without_thoughts
+from icl_harness.models.answer_text import read_answer
 
 _SPACE = r"[ \t]{0,8}"  # bounded, as long runs of it would take quadratic time
 # The number that begins an answer's line: "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x",
@@ -54,7 +54,7 @@ def parse_answers(reply: str, n: int) -> list[str | None]:
     A list inside an answer has numbers too. Where answers can be told apart only by the way in
     which the first of them is numbered ("1:", while the list has "1."), that way alone counts.
     """
-    spoken = without_thoughts(reply)[0] or reply
+    spoken = read_answer(reply).answer or reply
     answers = _from_json(spoken, n)
     if answers is not None:
         return answers

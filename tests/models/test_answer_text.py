@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_harness.models.answer_text import opens_thought, read_answer
+from icl_harness.models.answer_text import read_answer
 from icl_harness.models.base import stop_place, truncate_at_stop
 from icl_harness.models.local.decode import Texts
+from icl_harness.thoughts import opens_thought
 from tests.tiny_models import build_tokenizer
 
 FORMS = {

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_harness.models.answer_text import marks_thought, read_answer
+from icl_harness.models.answer_text import read_answer
 from icl_harness.models.base import Sampling
 from icl_harness.models.local.choices import Candidate
 from icl_harness.models.local.kv import Prefix, Rows
 from icl_harness.models.local.tokens import FEW, Twig
+from icl_harness.thoughts import marks_thought
 
 # finished rows leave once no more than this share of the batch goes on: leaving copies the others
 LEAVE = 0.75

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from icl_harness.examples import Example
+from icl_harness.thoughts import without_thoughts
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,17 @@ _MARKS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_END_OF_TURN = re.compile(
+    r"</s>|<\|(?:end|eot|im_end|im_start|endoftext|end_of_text|eot_id|return)[^|>]{0,20}\|>"
+    r"|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+)
 
-_NEGATION = re.compile(r"\b(?:not|cannot|neither|nor|never)\b|n['’]t\b", re.IGNORECASE)
+
+def spoken(answer: str) -> str:
+    """Return what of a text is the answer: without thoughts, up to a token that ends the turn."""
+    text = without_thoughts(answer)[0].lstrip()
+    ended = _END_OF_TURN.search(text)
+    return text[: ended.start()] if ended else text
 
 
 def first_line(answer: str) -> str:
@@ -55,13 +65,6 @@ def final_answer(answer: str) -> str | None:
         return last[1].strip() or None
     rest = answer[last.end() :].lstrip(" \t:*_\n\r")  # "**Answer:**\n72" names it on the next line
     return first_line(rest) or None
-
-
-def negated(before: str) -> bool:
-    """Does the sentence that `before` breaks off deny what comes next? "It is not", "I don't think
-    it is".
-    """
-    return bool(_NEGATION.search(re.split(r"[.!?;]\s", before)[-1]))
 
 
 def plain(text: str) -> str:

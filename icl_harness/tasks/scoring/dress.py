@@ -23,9 +23,6 @@ _PLAIN = str.maketrans(
     }
 )
 _SIGN = re.compile(r"\u2212\s?|(?<![\w)]) ?[\u2013\u2014](?=\d)")
-_END_OF_TURN = re.compile(
-    r"</s>|<\|(?:end|eot|im_end|endoftext|end_of_text|eot_id)[^|>]{0,20}\|>|<end_of_turn>|<eos>"
-)
 _MARKING = re.compile(
     r"\\(?:boxed|fbox|framebox)\s*(?=\{)|<(?:final[_ ]?)?(?:answer|label|output|response|result)>"
     r"|^[ \t]{0,8}####[ \t]*",
@@ -46,21 +43,12 @@ def plain_dress(answer: str) -> str:
     text = _FENCE.sub("", answer)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    text = _before_end_of_turn(text)
     text = _MARKING.sub(" Answer: ", text)
     text = _ESCAPED.sub(r"\1", _LATEX.sub(" ", text))
     text = _TAG.sub(" ", text).translate(_PLAIN)
     text = _BULLET.sub("", text)
     text = _SIGN.sub(" -", text)
     return re.sub(r"[\u2013\u2014\u2015]+", " - ", text)
-
-
-def _before_end_of_turn(text: str) -> str:
-    """What follows a token that ends the turn is not this answer's."""
-    end = _END_OF_TURN.search(text.lstrip())
-    if end is None:
-        return text
-    return text.lstrip()[: end.start()]
 
 
 def comparable(text: str) -> str:

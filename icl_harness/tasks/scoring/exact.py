@@ -7,10 +7,9 @@ import string
 from collections.abc import Sequence
 
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line, plain
+from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line, plain, spoken
 from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.dress import plain_dress
-from icl_harness.tasks.scoring.final_claims import without_thinking
 from icl_harness.tasks.scoring.final_text import final_text, first_problem
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
 from icl_harness.tasks.scoring.lists import are_items, bracket_row, first_paragraph, list_words
@@ -31,7 +30,7 @@ def exact_match(answer: str, example: Example) -> Score:
     """Compare the answer's first line with the target: case, outer punctuation, commas and spacing
     do not matter.
     """
-    return _compare(first_line(without_thinking(answer)), example)
+    return _compare(first_line(spoken(answer)), example)
 
 
 def final_match(answer: str, example: Example) -> Score:
@@ -44,13 +43,13 @@ def final_match(answer: str, example: Example) -> Score:
     """
     choices = _choices(example)
     if choices:
-        label = _read_choice(without_thinking(answer), choices, example.input)
+        label = _read_choice(spoken(answer), choices, example.input)
         return UNPARSED if label is None else Score(label, float(label == example.target))
     gold = only_number(example.target)
     if gold is not None:
         number = final_number(answer)
         return UNPARSED if number is None else Score(shown(number), float(number == gold))
-    return _free(without_thinking(answer), example)
+    return _free(spoken(answer), example)
 
 
 def _choices(example: Example) -> Sequence[str]:

@@ -21,16 +21,6 @@ class Claim:
     is_denied: bool = False  # "I don't think the answer is 72"; "\boxed{72} or \boxed{73}"
 
 
-_THOUGHT = re.compile(
-    r"<(think|thinking|thought|reasoning|reflection|scratchpad)>.*?(?:</\1>|\Z)"
-    r"|\[THINK\].*?(?:\[/THINK\]|\Z)|◁think▷.*?(?:◁/think▷|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷", re.I)
-_END_OF_TURN = re.compile(
-    r"</s>|<\|(?:end|eot|im_end|im_start|endoftext|end_of_text|eot_id|return)\b[^|>]{0,20}\|>"
-    r"|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
-)
 _NAME = r"(?:answers?|r[eé]ponse|respuesta|resposta|risposta|antwort|ответ)"
 _IS = (
     r"(?:[:：=→]|\b(?:is|are|was|be|equals|becomes|comes (?:out )?to|es|est|ist)\b"
@@ -103,20 +93,6 @@ _QUESTION = re.compile(
 )
 _ONE_LINE = re.compile(r"\s*[^\n]{0,60}?\d[^\n]{0,60}\n")
 _CHECKING = re.compile(r"\b(?:wait|check|verify|hold on|actually|let me|hmm|let's|recall)\b", re.I)
-
-
-def without_thinking(answer: str) -> str:
-    """Return the answer without the thinking written into it; an unclosed thought takes the rest.
-
-    What follows a token that ends the model's turn is left out too.
-    """
-    text = _THOUGHT.sub(" ", answer)
-    for end in _THOUGHT_END.finditer(text):
-        answer_after = text[end.end() :]
-        text = answer_after if answer_after.strip() else ""
-        break
-    ended = _END_OF_TURN.search(text.lstrip())
-    return text.lstrip()[: ended.start()] if ended else text
 
 
 def first_problem(text: str) -> str:

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line
+from icl_harness.tasks.scoring.base import UNPARSED, Score, first_line, spoken
 from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.denials import Denial, negated_label
 from icl_harness.tasks.scoring.dress import plain_dress
-from icl_harness.tasks.scoring.final_claims import without_thinking
 from icl_harness.tasks.scoring.judged import Judged, judge
 from icl_harness.tasks.scoring.label_forms import (
     DIGITS,
@@ -81,7 +80,7 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
     Where that line only leads to it ("The label is:") the next one counts, and where it says less
     than a later one that is marked ("Sentiment: positive"), up to the next problem, that one.
     """
-    answer = without_thinking(answer)
+    answer = spoken(answer)
     first = first_line(answer)
     if first in labels:
         return first
@@ -102,13 +101,6 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
             return later.label
         leads_on = not later.is_about_labels and (line.endswith(":") or not re.search(r"\w", line))
     return reading.label
-
-
-def find_label(line: str, labels: Sequence[str]) -> str | None:
-    """Return the label that a line means; None where it means none, or may mean several."""
-    if line in labels:
-        return line
-    return read_line(plain_dress(line).strip(), labels).label
 
 
 def read_line(line: str, labels: Sequence[str]) -> Reading:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score, plain
-from icl_harness.tasks.scoring.final_claims import claims, first_problem, without_thinking
+from icl_harness.tasks.scoring.base import UNPARSED, Score, plain, spoken
+from icl_harness.tasks.scoring.final_claims import claims, first_problem
 
 _LONGEST = 1000  # characters of an expression; longer ones take sympy minutes
 _SECONDS = 5  # for one expression
@@ -37,7 +37,7 @@ def latex_match(answer: str, example: Example) -> Score:
 
 
 def _final_expression(answer: str) -> str | None:
-    text = first_problem(without_thinking(answer)).strip()
+    text = first_problem(spoken(answer)).strip()
     found = claims(text)
     if found and found[-1].is_denied:
         return None

@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example
-from icl_harness.tasks.scoring.base import UNPARSED, Score
-from icl_harness.tasks.scoring.final_claims import claims, first_problem, without_thinking
+from icl_harness.tasks.scoring.base import UNPARSED, Score, spoken
+from icl_harness.tasks.scoring.final_claims import claims, first_problem
 from icl_harness.tasks.scoring.number_choice import DENIAL, said_number
 from icl_harness.tasks.scoring.number_forms import NUMBER, as_number, join_parts, shown
 from icl_harness.tasks.scoring.number_text import NOT_RATIONAL, plain_numbers
@@ -72,7 +72,7 @@ def _gold(target: str) -> Fraction | None:
 
 def final_number(answer: str) -> Fraction | None:
     """Return the number that an answer gives as its result; None where it gives none, or two."""
-    text = re.sub(r"[ \t]{2,}", " ", without_thinking(answer))  # long runs would be slow below
+    text = re.sub(r"[ \t]{2,}", " ", spoken(answer))  # long runs would be slow below
     text = first_problem(re.sub(r"\n\s*\n", "\n\n", text))
     for claim in reversed(claims(text)):
         if claim.is_denied:
