@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         parse_number,
     )
     from icl_harness.tasks.task import Task
+    from icl_harness.tasks.worked_examples import bbh_worked
 
 _HOMES = {
     "Answer": "models.base",
@@ -83,6 +84,7 @@ _HOMES = {
     "rows": "tasks.rows",
     "run": "cli.execute",
     "task": "tasks.discovery",
+    "bbh_worked": "tasks.worked_examples",
 }
 _MODULES = {"dialect_world": "tasks.dialect_world"}
 
@@ -108,6 +110,7 @@ __all__ = [
     "Task",
     "Usage",
     "accuracy",
+    "bbh_worked",
     "bertsch_rows",
     "data_folder",
     "dialect_world",

@@ -13,6 +13,7 @@ from icl_harness.prompts.operators.registry import Context, operators
 from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
 from icl_harness.prompts.variants import DEFAULT, Variant, check_variant, parse_variant, shot_source
+from icl_harness.runner.rationales import shown_in
 from icl_harness.tasks.loading import (
     Dataset,
     find_tasks,
@@ -95,7 +96,7 @@ def _sizes(dataset: Dataset) -> Iterator[str]:
 
 
 def _prompt(task: Task, dataset: Dataset, mode: Mode, variant: Variant) -> Iterator[str]:
-    order = draw_order(dataset.pool, 0, 0, task.name)
+    order = shown_in(mode, draw_order(dataset.pool, 0, 0, task.name))
     labels = labels_of(task, variant.labels)
     context = Context(task=task.name, labels=labels, solved={e.id for e in order})
     source = shot_source(variant, order, context, lambda examples: gold_shots(examples, mode))

@@ -27,6 +27,7 @@ from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Query, Shot
 from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
+from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import Attempt, Bank
@@ -189,8 +190,8 @@ class Experiment:
         if n is None or n >= len(found.pool):
             return found
         if not task.per_draw:
-            pool = sample_examples(found.pool, n, self.spec.seed, f"pool {task.name}")
-            return replace(found, pool=tuple(pool))
+            some = limited_pool(found.pool, n, self.spec.seed, f"pool {task.name}")
+            return replace(found, pool=tuple(some))
         # Its order is its own, class-balanced say: the first n keep that. The hash tells such runs
         # from those of versions that took any n.
         pool = list(found.pool[:n])
@@ -244,9 +245,11 @@ class Experiment:
             if line.task.per_draw
             else draw_order(pool, self.spec.seed, line.draw, line.task.name)
         )
+        order = shown_in(line.mode, order)
         worked: Sequence[Example] = ()
         if line.mode == "unsupervised" and self.spec.worked:
-            order, worked = order[: -self.spec.worked], order[-self.spec.worked :]
+            worked = worked_of(order)[-self.spec.worked :]
+            order = [example for example in order if example not in worked]
         return PromptPath(
             self.templates[line.task.name],
             line.mode,
@@ -293,14 +296,7 @@ class Experiment:
         """
         self._check_variant(task, variant)
         spec, found = self.spec, self.dataset(task, variant, 0)
-        most, there = max(spec.shots), len(found.pool) - spec.worked
-        if most > there:
-            limit = " left by --pool" if spec.pool else ""
-            less = f", of which --worked takes {spec.worked}" if spec.worked else ""
-            raise SpecError(
-                f"{task.name} has {len(found.pool):,} pool examples{limit}{less}; --shots asks for "
-                f"{most:,}. Ask for at most {max(there, 0):,}."
-            )
+        self._check_shots(task, found.pool)
         if spec.bank_shots >= len(found.pool):
             raise SpecError(
                 f"{task.name} has {len(found.pool):,} pool examples; --bank-shots "
@@ -311,6 +307,34 @@ class Experiment:
         for mode in spec.modes:
             line = Line(model="", task=task, variant=variant, mode=mode, draw=0)
             self._render_one(line, found)
+
+    def _check_shots(self, task: Task, pool: Sequence[Example]) -> None:
+        spec = self.spec
+        most, there = max(spec.shots), len(pool) - spec.worked
+        if most > there:
+            limit = " left by --pool" if spec.pool else ""
+            less = f", of which --worked takes {spec.worked}" if spec.worked else ""
+            raise SpecError(
+                f"{task.name} has {len(pool):,} pool examples{limit}{less}; --shots asks for "
+                f"{most:,}. Ask for at most {max(there, 0):,}."
+            )
+        worked = len(worked_of(pool))
+        if "supervised" in spec.modes and most > worked:
+            raise SpecError(
+                f"{task.name} has {worked:,} problems with a gold rationale, the shots of supervised "
+                f"mode; --shots asks for {most:,}. Ask for at most {worked:,}, or for the other "
+                "modes in a run of their own."
+            )
+        if "unsupervised" in spec.modes and spec.worked > worked:
+            raise SpecError(
+                f"{task.name} has {worked:,} problems with a gold rationale; --worked asks for "
+                f"{spec.worked}. Ask for at most {worked:,}."
+            )
+        if worked < len(pool) and spec.bank_shots > worked:
+            raise SpecError(
+                f"{task.name} has {worked:,} problems with a gold rationale; --bank-shots asks for "
+                f"{spec.bank_shots:,}. Ask for at most {worked:,}."
+            )
 
     def _check_variant(self, task: Task, variant: str) -> None:
         spec, changes = self.spec, parse_variant(variant)

@@ -15,6 +15,7 @@ from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts.tree import Query
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.groups import group_sampling
+from icl_harness.runner.rationales import worked_of
 from icl_harness.runner.schedule import Scope
 from icl_harness.runner.spec import Spec
 from icl_harness.store.records import Cell
@@ -55,7 +56,8 @@ def bank_scope(experiment: Experiment, line: Line) -> Scope:
     spec, task = experiment.spec, line.task
     pool = experiment.dataset(task, line.variant, line.draw).pool
     order = draw_order(pool, spec.seed, 0, f"bank {task.name}")
-    source, problems = order[: spec.bank_shots], order[spec.bank_shots :]
+    source = worked_of(order)[: spec.bank_shots]
+    problems = [problem for problem in order if problem not in source]
     # Zero-shot asks for a rationale, even where the gold answers have none.
     mode: Mode = "supervised" if source else "reinforced"
     path = PromptPath(

@@ -44,7 +44,7 @@ BBH_SMALL = {
     "bbh:penguins_in_a_table": (88, 58),
     "bbh:snarks": (107, 71),
 }
-BBH = [task.name for task in list_tasks() if task.name.startswith("bbh:")]
+BBH = [task.name for task in find_tasks("bbh")]
 GENERATED = {
     "linear_classification": (4096, 50),
     "linear_classification:32": (4096, 50),
@@ -721,13 +721,12 @@ def test_the_page_of_a_task_shows_the_prompt_of_the_mode_that_is_asked_for(own: 
         mode: "\n".join(task_page("bbh:word_sorting", data=own, mode=mode, variant="default"))
         for mode in MODES
     }
-    assert "Work step by step" in pages["reinforced"]
     assert (
         "reinforced prompt, 2 shots (gold answers stand in for the bank's own)"
         in pages["reinforced"]
     )
     assert pages["reinforced"].count("Solution: a b") == 2
-    assert "Give the answer alone" in pages["supervised"]
+    assert all("Give the answer alone" in page for page in pages.values())
     assert "stand in" not in pages["supervised"] + pages["unsupervised"]
 
 
