@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from icl_harness.errors import ModelError
-from icl_harness.models.anthropic.wire import count_tokens, post_message, read_usage, written_1h
+from icl_harness.models.anthropic.wire import (
+    content_text,
+    count_tokens,
+    post_message,
+    read_usage,
+    silence,
+    written_1h,
+)
 from icl_harness.models.api.account import Service
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.batch_api import BatchApi
@@ -38,6 +45,9 @@ if TYPE_CHECKING:
 # where it can be disabled.
 NO_TEMPERATURE = re.compile(r"(opus|sonnet|haiku)-(4[-.][7-9]|[5-9]|\d\d)(?!\d)|fable|mythos")
 THINKS = re.compile(r"(opus|sonnet|haiku)-([5-9]|\d\d)(?!\d)|fable|mythos")
+# Why a message ended: the room for it did; something beside the model did, and it is not whole
+CUT_OFF = {"max_tokens", "model_context_window_exceeded"}
+BROKEN_OFF = {"error", "pause_turn"}
 SERVICE = Service(
     provider="anthropic",
     key_names=("ANTHROPIC_API_KEY",),
@@ -140,12 +150,17 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
         if error := getattr(response, "error", None):  # in the place of a message
             raise Fault.in_answer(error)
         usage, kept_1h = read_usage(response.usage), written_1h(response.usage)
-        text = "".join(block.text for block in response.content if block.type == "text")
-        if response.stop_reason == "refusal":
-            why = f"refusal {text}".strip()
+        text, reason = content_text(response.content), str(response.stop_reason)
+        if reason == "refusal":
+            why = f"refusal {text or ''}".strip()
             return Reply(text=None, usage=usage, written_1h=kept_1h, refused=why)
-        is_cut = response.stop_reason == "max_tokens"
-        return Reply(text=text, usage=usage, written_1h=kept_1h, cut_off=is_cut)
+        if reason in BROKEN_OFF:
+            raise Fault(f"the server broke the answer off ({reason})", lost=True)
+        is_cut = reason in CUT_OFF
+        silent = silence(response) if not text and not is_cut else ""
+        return Reply(
+            text=text or "", usage=usage, written_1h=kept_1h, cut_off=is_cut, silent=silent
+        )
 
     def batch_api(self) -> BatchApi[Body, Message]:
         """Return the batches of this model."""

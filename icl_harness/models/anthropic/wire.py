@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from icl_harness.models.api.body import Filled
 from icl_harness.models.api.counting import PromptTurns
-from icl_harness.models.api.faults import Fault, counted
+from icl_harness.models.api.faults import (
+    CALLED_A_TOOL,
+    NO_CONTENT,
+    ONLY_THOUGHT,
+    Fault,
+    counted,
+)
 from icl_harness.models.base import Usage
 
 if TYPE_CHECKING:
@@ -55,6 +61,28 @@ def read_usage(used: SdkUsage) -> Usage:
         completion_tokens=used.output_tokens,  # thinking is part of it
         reasoning_tokens=thought.thinking_tokens if thought else None,
     )
+
+
+def content_text(content: object) -> str | None:
+    """Return the text of a message without its thoughts: servers give it as blocks, as one text, or
+    as none.
+    """
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise TypeError("a content that is neither a text nor blocks")
+    blocks = [block if isinstance(block, dict) else vars(block) for block in content]
+    return "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
+
+
+def silence(message: Message) -> str:
+    """Return why a message without a text holds no answer; "" where it is an empty answer."""
+    if message.content is None:
+        return NO_CONTENT
+    types = {getattr(block, "type", None) for block in message.content}
+    if "text" in types or not types:
+        return ""
+    return CALLED_A_TOOL if "tool_use" in types else ONLY_THOUGHT
 
 
 def written_1h(used: SdkUsage) -> int:

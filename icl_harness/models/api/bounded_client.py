@@ -16,6 +16,7 @@ import httpx2
 
 from icl_harness.models.api.account import Account
 from icl_harness.models.api.bounds import ERROR_BYTES, no_json_object, room_now
+from icl_harness.models.api.error_bodies import error_instead
 from icl_harness.models.api.faults import Fault
 
 LATER_S = 1.0  # the transport's own time limits come first: they say what was waited for
@@ -45,9 +46,8 @@ class BoundedClient(httpx2.AsyncClient):
             raise
         except Exception as error:  # what aiohttp makes of a malformed response, say
             raise Fault.from_exception(error) from error
-        is_whole = response.is_success and not how.get("stream")
-        if is_whole and (words := no_json_object(response.content)):
-            raise Fault(f"malformed body: {words}", lost=True)
+        if response.is_success and not how.get("stream"):
+            _refuse_what_is_no_answer(response.content)
         return response
 
     async def bound(self, response: httpx2.Response) -> None:
@@ -126,6 +126,14 @@ class BoundedStream(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the connection, or give it back."""
         await self._raw.aclose()
+
+
+def _refuse_what_is_no_answer(body: bytes) -> None:
+    """Raise `Fault` for a body that is no JSON object, or is an error and nothing else."""
+    if words := no_json_object(body):
+        raise Fault(f"malformed body: {words}", lost=True)
+    if error := error_instead(body):
+        raise Fault.in_answer(error)
 
 
 def _too_slow(most_s: float) -> str:

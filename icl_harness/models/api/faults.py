@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Literal
 
 from icl_harness.errors import IclError
 from icl_harness.models.api.bounds import in_words
-from icl_harness.models.api.limiter import capped_s, retry_after_s
+from icl_harness.models.api.error_bodies import codes_of, message_of, retry_delay_s, status_of
+from icl_harness.models.api.limiter import retry_after_s
 from icl_harness.models.base import Usage
 from icl_harness.printable import without_controls
 
@@ -84,6 +84,10 @@ UNREACHED = {
     "gaierror",
 }
 SHAPE = (AttributeError, LookupError, TypeError, RecursionError)
+# Why a response that came whole holds no answer (`Reply.silent`)
+NO_CONTENT = "the server gave no content"
+ONLY_THOUGHT = "the model thought and gave no answer"
+CALLED_A_TOOL = "the model called a tool and gave no answer"
 BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"}
 
 
@@ -128,10 +132,10 @@ class Fault(Exception):
     ) -> Fault:
         """Read an error body of any provider; `fallback` is the text where it has no message."""
         return cls(
-            in_words(_message(body)[:MOST_TEXT] or fallback),
+            in_words(message_of(body)[:MOST_TEXT] or fallback),
             status=status,
-            codes=frozenset(code[:MOST_CODE] for code in _codes(body)[:MOST_CODES]),
-            retry_after_s=retry_after_s(headers) or _retry_delay_s(body),
+            codes=frozenset(code[:MOST_CODE] for code in codes_of(body)[:MOST_CODES]),
+            retry_after_s=retry_after_s(headers) or retry_delay_s(body),
         )
 
     @classmethod
@@ -140,9 +144,7 @@ class Fault(Exception):
         it should have had stands in it, or it is worth another try.
         """
         body = error if isinstance(error, dict) else {"message": str(error)}
-        code = str(body.get("code"))
-        status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
-        fault = cls.from_body(status, body, "an error without words", {})
+        fault = cls.from_body(status_of(body), body, "an error without words", {})
         fault.lost = fault.fate == "transient"
         return fault
 
@@ -257,40 +259,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield at
         at = at.__cause__ or at.__context__
-
-
-def _message(body: object) -> str:
-    if isinstance(body, list):
-        return _message(body[0]) if body else ""
-    if isinstance(body, dict):
-        return next(
-            filter(None, (_message(body.get(key)) for key in ("error", "message", "detail"))), ""
-        )
-    return body if isinstance(body, str) else ""
-
-
-def _retry_delay_s(body: object) -> float:
-    """Return the wait that Google's error bodies name, as in {"retryDelay": "34s"}; 0 where there
-    is none.
-    """
-    if isinstance(body, list):
-        return max(map(_retry_delay_s, body), default=0.0)
-    if not isinstance(body, dict):
-        return 0.0
-    delay = body.get("retryDelay")
-    if isinstance(delay, str) and re.fullmatch(r"[\d.]+s", delay):
-        return capped_s(float(delay[:-1]))
-    return max(map(_retry_delay_s, body.values()), default=0.0)
-
-
-def _codes(body: object) -> list[str]:
-    """Return every string that stands as a code, type, status, reason or quota anywhere in an error
-    body.
-    """
-    if isinstance(body, list):
-        return list(chain.from_iterable(map(_codes, body)))
-    if not isinstance(body, dict):
-        return []
-    names = {"code", "type", "status", "reason", "quotaId"}
-    own = [v for k, v in body.items() if k in names and isinstance(v, str)]
-    return own + list(chain.from_iterable(map(_codes, body.values())))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
@@ -25,16 +26,16 @@ from icl_harness.models.api.endpoint import R, S
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.foresight import Caching
 from icl_harness.models.api.model import ApiModel, stops
-from icl_harness.models.base import Answer, Sampling, Usage
+from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.google.cached_contents import CachedContents, is_gone
 from icl_harness.models.google.kept_cache import KeptCache
+from icl_harness.models.google.responses import read_response
 from icl_harness.models.google.wire import (
     GoogleClient,
     count_tokens,
     faults,
     google_role,
     google_turns,
-    read_usage,
 )
 from icl_harness.models.model_args import whole
 from icl_harness.prompts.tree import Node, Query
@@ -47,11 +48,6 @@ if TYPE_CHECKING:
 
 MOST_STOPS = 5
 THINKING = re.compile(r"(models/)?gemini-(2\.5|[3-9])")
-# Why an answer may have no text without the model being at fault: it said nothing, or all its
-# tokens were thoughts.
-EMPTY_BY_ITSELF = {"STOP", "MAX_TOKENS"}
-# What text there is was cut off.
-WITHHELD = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"}
 SERVICE = Service(
     provider="google",
     key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
@@ -94,26 +90,6 @@ class GeminiModel(ApiModel[C, R, S], Generic[C, R, S]):
         if stop := stops(sampling, MOST_STOPS):
             config["stop_sequences"] = stop
         return config
-
-
-def read_response(response: GenerateContentResponse) -> Reply:
-    """Return the text of the first candidate, without thoughts."""
-    usage = read_usage(response.usage_metadata) if response.usage_metadata else Usage()
-    if not response.candidates:
-        feedback = response.prompt_feedback
-        blocked = feedback and feedback.block_reason
-        if not blocked:
-            raise Fault(
-                "malformed body: neither a candidate nor a reason for having none", lost=True
-            )
-        return Reply(text=None, usage=usage, refused=f"prompt blocked, {blocked.name}")
-    candidate = response.candidates[0]
-    parts = (candidate.content and candidate.content.parts) or []
-    text = "".join(part.text or "" for part in parts if not getattr(part, "thought", None))
-    reason = candidate.finish_reason.name if candidate.finish_reason else "STOP"
-    if reason in WITHHELD or (not text and reason not in EMPTY_BY_ITSELF):
-        return Reply(text=None, usage=usage, refused=reason)
-    return Reply(text=text, usage=usage, cut_off=reason == "MAX_TOKENS")
 
 
 @dataclass(frozen=True)
@@ -160,6 +136,8 @@ class GoogleModel(GeminiModel[GoogleClient, GeminiRequest, "GenerateContentRespo
         import httpx2
         from google import genai
 
+        # `read_response` says what an unknown one means
+        warnings.filterwarnings("ignore", ".* is not a valid FinishReason", UserWarning)
         http = http_client(httpx2.AsyncClient, self.account)
         options = genai.types.HttpOptions(
             base_url=self.account.base_url,

@@ -22,7 +22,8 @@ from icl_harness.models.api.client import http_client
 from icl_harness.models.api.faults import Fault, Reply
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling
-from icl_harness.models.google.gemini import SERVICE, GeminiModel, read_response
+from icl_harness.models.google.gemini import SERVICE, GeminiModel
+from icl_harness.models.google.responses import read_response
 from icl_harness.models.google.wire import google_role, google_turns
 from icl_harness.prompts.tree import Query
 

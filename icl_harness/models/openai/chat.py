@@ -18,37 +18,32 @@ from typing import TYPE_CHECKING
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import Reply
+from icl_harness.models.api.faults import CALLED_A_TOOL, NO_CONTENT, ONLY_THOUGHT, Reply
 from icl_harness.models.api.model import stops
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.compatible import MOST_STOPS, OpenAIArgs, OpenAICompatible
-from icl_harness.models.openai.wire import post, read_usage, refuse_errors
+from icl_harness.models.openai.wire import (
+    CUT_OFF,
+    WITHHELD,
+    content_text,
+    post,
+    read_usage,
+    refuse_errors,
+)
 from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 
-def content_text(content: object) -> str | None:
-    """Return the text of a message: servers give it as one, as parts of which some are thoughts, or
-    as none.
-    """
-    if content is None or isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise TypeError("a content that is neither a text nor parts")
-    parts = [part if isinstance(part, dict) else vars(part) for part in content]
-    return "".join(part.get("text") or "" for part in parts if part.get("type") != "thinking")
-
-
 def _silence(message: ChatCompletionMessage) -> str:
     """Return why a message without content holds no answer."""
     if message.tool_calls:
-        return "the model called a tool and gave no answer"
+        return CALLED_A_TOOL
     named = ("reasoning_content", "reasoning")
     if any(getattr(message, name, None) for name in named):  # beside the SDK's own fields
-        return "the model thought and gave no answer"
-    return "the server gave no content"
+        return ONLY_THOUGHT
+    return NO_CONTENT
 
 
 class OpenAIModel(OpenAICompatible[Body, "ChatCompletion"]):
@@ -75,10 +70,10 @@ class OpenAIModel(OpenAICompatible[Body, "ChatCompletion"]):
         """Return the text of the first choice. Raises `Fault` where an error came instead."""
         refuse_errors(response)
         choice, usage = response.choices[0], read_usage(response.usage)
-        if choice.message.refusal or choice.finish_reason == "content_filter":
-            why = choice.message.refusal or "content_filter"
+        if choice.message.refusal or choice.finish_reason in WITHHELD:
+            why = choice.message.refusal or choice.finish_reason
             return Reply(text=None, usage=usage, refused=why)
-        is_cut = choice.finish_reason == "length"
+        is_cut = choice.finish_reason in CUT_OFF
         text = content_text(choice.message.content)
         if text is None and not is_cut:
             return Reply(text="", usage=usage, silent=_silence(choice.message))

@@ -14,7 +14,7 @@ from icl_harness.models.api.account import Account
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.body import Filled, Json, TextBody
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import Reply
+from icl_harness.models.api.faults import NO_CONTENT, Reply
 from icl_harness.models.api.model import stops
 from icl_harness.models.api.tokenizer import load_tokens
 from icl_harness.models.base import Answer, Sampling
@@ -23,7 +23,14 @@ from icl_harness.models.model_args import word
 from icl_harness.models.openai.compatible import MOST_STOPS, OpenAICompatible
 from icl_harness.models.openai.echo import Completions, Echo, Next, weigh
 from icl_harness.models.openai.ids_body import IdsBody
-from icl_harness.models.openai.wire import post, read_usage, refuse_errors
+from icl_harness.models.openai.wire import (
+    CUT_OFF,
+    WITHHELD,
+    content_text,
+    post,
+    read_usage,
+    refuse_errors,
+)
 from icl_harness.prompts.tree import Node, Query
 
 if TYPE_CHECKING:
@@ -100,9 +107,12 @@ class OpenAICompletionsModel(OpenAICompatible["TextBody | IdsBody", "Completion"
         """Return the text of the first choice."""
         refuse_errors(response)
         choice, usage = response.choices[0], read_usage(response.usage)
-        if choice.finish_reason == "content_filter":
-            return Reply(text=None, usage=usage, refused="content_filter")
-        return Reply(text=choice.text, usage=usage, cut_off=choice.finish_reason == "length")
+        if choice.finish_reason in WITHHELD:
+            return Reply(text=None, usage=usage, refused=choice.finish_reason)
+        is_cut, text = choice.finish_reason in CUT_OFF, content_text(choice.text)
+        if text is None and not is_cut:
+            return Reply(text="", usage=usage, silent=NO_CONTENT)
+        return Reply(text=text or "", usage=usage, cut_off=is_cut)
 
     def weigh(
         self, node: Node, queries: Sequence[Query], sampling: Sampling

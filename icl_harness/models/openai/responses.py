@@ -10,22 +10,23 @@ from __future__ import annotations
 
 from bisect import bisect
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import Fault, Reply
+from icl_harness.models.api.faults import NO_CONTENT, ONLY_THOUGHT, Fault, Reply
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.compatible import OpenAIArgs, OpenAICompatible
-from icl_harness.models.openai.wire import post, read_response_usage, refuse_errors
+from icl_harness.models.openai.wire import post, read_response_usage
 from icl_harness.prompts.tree import Query
 
 if TYPE_CHECKING:
     from openai.types.responses import Response
 
 FEWEST_TOKENS = 16  # that an answer must be allowed; 400 below it
+ENDS = {"completed", "incomplete", None}  # what a response that holds an answer is
+TEXTS = {"output_text", "text"}  # types of parts
 
 
 class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
@@ -46,25 +47,27 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
         return await post(self.connection.client(), self.path, request.fill(query), Response)
 
     def read(self, response: Response) -> Reply:
-        """Return the text of the final messages."""
-        if response.status == "failed":
-            error = response.error
-            if error is None:
-                raise Fault("the response failed")
-            raise Fault(error.message, codes=frozenset([error.code]))
-        if response.error is not None and not response.output:
-            refuse_errors(response)
+        """Return the text of the final messages. Raises `Fault` where an error came instead."""
+        output = response.output or []
+        _refuse_errors(response, bool(output))
         usage = read_response_usage(response.usage)
-        messages = [item for item in response.output if item.type == "message"]
+        messages = [item for item in output if item.type == "message"]
         final = [item for item in messages if getattr(item, "phase", None) != "commentary"]
-        parts = list(chain.from_iterable(item.content for item in final))
-        text = "".join(part.text for part in parts if part.type == "output_text")
-        refusal = "".join(part.refusal for part in parts if part.type == "refusal")
+        texts, refusals = [], []
+        for item in final:
+            text, refusal = _said(item.content)
+            texts.append(text)
+            refusals.append(refusal)
         details = response.incomplete_details if response.status == "incomplete" else None
         why = details.reason if details else None
-        if refusal or why == "content_filter":
-            return Reply(text=None, usage=usage, refused=refusal or "content_filter")
-        return Reply(text=text, usage=usage, cut_off=why == "max_output_tokens")
+        if any(refusals) or why == "content_filter":
+            return Reply(text=None, usage=usage, refused="".join(refusals) or "content_filter")
+        is_cut = why == "max_output_tokens"
+        if why and not is_cut:
+            raise Fault(f"the server broke the answer off with an error ({why})", lost=True)
+        if not final and not is_cut:
+            return Reply(text="", usage=usage, silent=ONLY_THOUGHT if output else NO_CONTENT)
+        return Reply(text="".join(texts), usage=usage, cut_off=is_cut)
 
     def batch_api(self) -> BatchApi[Body, Response]:
         """Return the batches of this model."""
@@ -107,3 +110,28 @@ def input_marks(prefix: Prefix) -> frozenset[int]:
         return frozenset()
     marks = [i for i in prefix.breakpoints if inputs[0] <= i]
     return frozenset(inputs[bisect(inputs, i) - 1] for i in marks)
+
+
+def _refuse_errors(response: Response, has_output: bool) -> None:
+    """Raise `Fault` for a response that failed, was given up or is not done."""
+    error, status = response.error, response.status
+    if status == "failed" and error is not None:
+        raise Fault(error.message, codes=frozenset([error.code]), lost=True)
+    if error is not None and not has_output:
+        raise Fault.in_answer(error if isinstance(error, dict) else vars(error))
+    if status not in ENDS:
+        raise Fault(f"the response is {status} and holds no answer", lost=True)
+
+
+def _said(content: object) -> tuple[str, str]:
+    """Return the text of a message and what it refuses: servers give it as parts, as one text, or
+    as none.
+    """
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        raise TypeError("a content that is neither a text nor parts")
+    parts = [part if isinstance(part, dict) else vars(part) for part in content]
+    texts = [part.get("text") or "" for part in parts if part.get("type") in TEXTS]
+    refusals = [part.get("refusal") or "" for part in parts if part.get("type") == "refusal"]
+    return "".join(texts), "".join(refusals)

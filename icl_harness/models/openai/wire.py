@@ -13,11 +13,17 @@ from icl_harness.models.base import Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types import CompletionUsage
+    from openai.types import Completion, CompletionUsage
+    from openai.types.chat import ChatCompletion
     from openai.types.decision import Usage as DecisionUsage
     from openai.types.responses import ResponseUsage
 
 S = TypeVar("S")
+# Finish reasons, of OpenAI's and of other servers (DeepSeek, GLM, Mistral, vLLM): the server ended
+# the answer, the limit on tokens did, a filter did.
+BROKEN_OFF = {"error", "network_error", "insufficient_system_resource", "abort"}
+CUT_OFF = {"length", "model_length", "model_context_window_exceeded", "max_tokens"}
+WITHHELD = {"content_filter", "sensitive"}
 
 
 @contextlib.contextmanager
@@ -45,16 +51,32 @@ async def post(client: AsyncOpenAI, path: str, filled: Filled, kind: type[S]) ->
         )
 
 
-def refuse_errors(response: object) -> None:
+def refuse_errors(response: Completion | ChatCompletion) -> None:
     """Raise `Fault` for an error that came in the place of a completion, or of its first choice."""
     error = getattr(response, "error", None)  # a field beside those of the SDK's class
-    choices = getattr(response, "choices", None)
-    if not error and choices:
-        error = getattr(choices[0], "error", None)
-        if not error and choices[0].finish_reason == "error":
-            raise Fault("the server broke the answer off with an error", lost=True)
+    if not error and not response.choices:
+        raise Fault("malformed body: neither an answer nor an error", lost=True)
+    if not error:
+        choice = response.choices[0]
+        error = getattr(choice, "error", None)
+        reason = str(choice.finish_reason)
+        if not error and reason in BROKEN_OFF:
+            why = "" if reason == "error" else f" ({reason})"
+            raise Fault(f"the server broke the answer off with an error{why}", lost=True)
     if error:
         raise Fault.in_answer(error)
+
+
+def content_text(content: object) -> str | None:
+    """Return the text of a message: servers give it as one, as parts of which some are thoughts, or
+    as none.
+    """
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise TypeError("a content that is neither a text nor parts")
+    parts = [part if isinstance(part, dict) else vars(part) for part in content]
+    return "".join(part.get("text") or "" for part in parts if part.get("type") != "thinking")
 
 
 def read_usage(used: CompletionUsage | None) -> Usage:

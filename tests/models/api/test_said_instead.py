@@ -10,7 +10,7 @@ from icl_harness.errors import AccountError
 from icl_harness.models import open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Answer
-from icl_harness.models.openai.chat import content_text
+from icl_harness.models.openai.wire import content_text
 from tests.models.api.apis import ask
 from tests.quick import QUICK
 from tests.servers import LoopbackServer
@@ -107,6 +107,13 @@ def test_an_account_at_its_end_stops_the_run_in_one_line(wire: type, fields: Jso
     with pytest.raises(AccountError, match="Insufficient credits") as stopped:
         asked(lambda body, n: {"type": "error", "error": fields}, wire)
     assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("wire", [OpenAIWire, AnthropicWire])
+def test_a_prompt_that_is_too_long_is_an_overflow(wire: type) -> None:
+    fields = {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8"}
+    [answer] = asked(lambda body, n: {"type": "error", "error": fields}, wire)
+    assert answer.status == "overflow"
 
 
 def test_a_filter_refuses() -> None:
