@@ -268,11 +268,12 @@ def test_each_thing_that_comes_in_the_place_of_an_answer_has_its_fate(icl, name:
 STOPS = [case for case in ERRORS if case[1] == "stops"]
 
 
-@every_wire
-@pytest.mark.parametrize("number", range(len(STOPS)))
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [*((name, 0) for name in CASES if name != "legacy"), *(("gemini", n) for n in range(1, 5)),
+     pytest.param("legacy", 2, marks=no_legacy)],
+)  # fmt: skip
 def test_an_account_at_its_end_stops_the_run_in_one_line(icl, name: str, number: int) -> None:
-    if name != "gemini" and number:
-        pytest.skip("the kinds of errors are tried on one back end")
     change, _, words = STOPS[number]
     code, err = run(icl, name, lambda _: (change, 100))
     assert code == 1
