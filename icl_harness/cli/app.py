@@ -12,7 +12,7 @@ import typer
 
 from icl_harness.cli import folders
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
-from icl_harness.cli.options import Grid, GridCommand
+from icl_harness.cli.options import FileCommand, Grid, GridCommand
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically, written_atomically
 from icl_harness.printable import VisibleBytes, for_stream, visible
@@ -372,11 +372,14 @@ def caches(
     print_rows(rows, right=NUMBERS)
 
 
-@app.command()
+@app.command(cls=FileCommand)
 def tasks(
+    context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="TASK", help="Show this one, with a rendered 2-shot prompt."),
+        typer.Argument(
+            metavar="TASK", help="Show this one, or this file's, with a rendered 2-shot prompt."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the rows lie.", envvar="ICL_DATA")
@@ -399,7 +402,7 @@ def tasks(
         for fault in faults:
             tell(f"not listed: {fault}")
     else:
-        page = describe.task_page(name, data=data, mode=mode, variant=variant)
+        page = describe.task_page(name, data=data, mode=mode, variant=variant, columns=context.obj)
         typer.echo(for_stream("\n".join(page)))
 
 

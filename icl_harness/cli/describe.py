@@ -14,6 +14,7 @@ from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
 from icl_harness.prompts.variants import DEFAULT, Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.rationales import shown_in
+from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.loading import (
     Dataset,
     find_tasks,
@@ -43,7 +44,9 @@ def task_list(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
             yield "", subsets
 
 
-def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Iterator[str]:
+def task_page(
+    name: str, *, data: Path | None, mode: str, variant: str, columns: Columns = NONE_NAMED
+) -> Iterator[str]:
     """Yield what there is to know of a task (of a group: its first), ending in a prompt of two
     shots.
 
@@ -51,7 +54,7 @@ def task_page(name: str, *, data: Path | None, mode: str, variant: str) -> Itera
     """
     if mode not in MODES:
         raise SpecError(f"unknown mode {mode!r}.{nearest(mode, MODES)} Known: {', '.join(MODES)}.")
-    found = find_tasks(name, data)
+    found = find_tasks(name, data, columns)
     task = found[0]
     with contextlib.suppress(DataError):  # said below
         task = with_labels_of_data(task, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from icl_harness.cli.python_objects import (
     free_folder,
     named_models,
     named_tasks,
+    taken_columns,
 )
 from icl_harness.cli.run_options import RunOptions
 from icl_harness.models.api.ledger import Ledger
@@ -22,6 +24,7 @@ from icl_harness.models.base import Model
 from icl_harness.models.workers import Workers
 from icl_harness.plan.asker import make_plan, spent_usd
 from icl_harness.plan.estimate import Plan, refuse_cost
+from icl_harness.printable import for_stream
 from icl_harness.report.results import write_results
 from icl_harness.report.run import Run
 from icl_harness.runner.banks import check_banks
@@ -48,10 +51,12 @@ def run(
 
         run("dialects", "demo", shots=[0, 4, 16], draws=3, queries=50).curves()
 
-    A task is a name or a `Task`. A model is an id, an open `Model`, which stays open, or a function
-    that is given each prompt's text and returns the answer. `options` are the fields of `Spec`
-    (modes, shots, draws, queries, seed, variants, …) and of `Execution` (workers, kv_cache, batch,
-    rpm, tpm, max_cost).
+    A task is a name, a `Task`, or rows: the path of a file, a DataFrame, a list of dicts or of
+    `Example`s, whose columns `input`, `target`, `split` and `group` name. What was made of rows is
+    said in one line on standard error, or by `say`. A model is an id, an open `Model`, which stays
+    open, or a function that is given each prompt's text and returns the answer. `options` are the
+    fields of `Spec` (modes, shots, draws, queries, seed, variants, …) and of `Execution` (workers,
+    kv_cache, batch, rpm, tpm, max_cost).
 
     Without `out` the folder's name follows from the spec, so that the same call finds it and asks
     nothing twice; where a function answers, each call has a folder of its own and asks again.
@@ -59,7 +64,7 @@ def run(
     Raises `IclError`; all answers until then are kept.
     """
     given = dict(options)
-    names, own_tasks = named_tasks(tasks)
+    names, own_tasks = named_tasks(tasks, taken_columns(tasks, given))
     ids, opened = named_models(model)
     how = {name: given.pop(name) for name in Execution.model_fields if name in given}
     spec = Spec.from_dict({"tasks": names, "models": ids, **given}, "run()")
@@ -86,6 +91,7 @@ def execute(
     with _workers(how) as workers:
         cache = how.disk_cache()
         experiment = Experiment(spec, models, workers, cache, terms, batch=how.batch, tasks=tasks)
+        _say_what_was_found(experiment, how)
         _refuse_early(experiment, out, how)
         store = RunStore.create_or_resume(out, experiment.header(), spec_defaults())
         terms.ledger = terms.flights.ledger = Ledger(out)
@@ -99,6 +105,19 @@ def execute(
             terms.ledger.close()
             store.close()
     return Run(out)
+
+
+def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
+    """Say of each task that has no file of its own what its rows were taken for: aloud, where
+    nobody else listens, as it decides what is measured.
+    """
+    is_heard = "say" in how.model_fields_set
+    for task in experiment.tasks:
+        found = f"{task.name}: {task.doc}"
+        if task.table is not None and is_heard:
+            how.say(found)
+        elif task.table is not None:
+            print(for_stream(found, sys.stderr), file=sys.stderr)
 
 
 def _refuse_early(experiment: Experiment, out: Path, how: Execution) -> None:
@@ -131,6 +150,7 @@ def plan_run(
     how.refuse_idle_for(spec.models, spec.scoring)
     terms = replace(how.terms(), keyless=True)
     experiment = Experiment(spec, models, terms=terms, batch=how.batch)
+    _say_what_was_found(experiment, how)
     _refuse_what_cannot_be_asked(experiment)
     return run_async(_plan_and_close(experiment, out))
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from icl_harness.settings import Option, Settings
 
 MEASURED, CARRIED_OUT = "What is measured", "How it is carried out"
+OF_A_FILE = "A file of rows as the task"
 TASKS = typer.Argument(
     metavar="TASK",
-    help="Tasks (icl tasks lists them), or one YAML file with the same keys.",
+    help="Tasks (icl tasks lists them), files of rows (.csv, .jsonl, …), or one YAML file with the"
+    " same keys.",
     rich_help_panel="Arguments",
 )
 OUT = typer.Option(
@@ -73,32 +75,68 @@ class GridCommand(TyperCommand):
         return super().invoke(ctx)
 
 
+class FileCommand(TyperCommand):
+    """A command with the options of a file of rows; its context's `obj` is the `Columns`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        return [*params[:1], *column_params(), *params[1:]]
+
+    def invoke(self, ctx: Any) -> Any:
+        from icl_harness.tasks.columns import Columns
+
+        values = {param.name: ctx.params.pop(param.name) for param in column_params()}
+        ctx.obj = Columns(**{name: value for name, value in values.items() if _given(value)})
+        return super().invoke(ctx)
+
+
+@cache
+def column_params() -> list[Any]:
+    """Return the options of a file of rows as typer makes them."""
+    from icl_harness.tasks.columns import Columns
+
+    return _params(list(_parameters(Columns, OF_A_FILE)))
+
+
 @cache
 def grid_params() -> list[Any]:
     """Return the arguments and options of a grid as typer makes them."""
     from icl_harness.runner.execution import Execution
     from icl_harness.runner.spec import Spec
-
-    def grid(**values: Any) -> None:
-        """Carry the signature from which typer makes parameters."""
+    from icl_harness.tasks.columns import Columns
 
     parameters = [
         _parameter("tasks", Annotated[list[str], TASKS], inspect.Parameter.empty),
-        *_parameters(Spec, MEASURED),
+        *_parameters(Columns, OF_A_FILE),
+        *_parameters(Spec, MEASURED, without=Columns),
         _parameter("out", Annotated[str | None, OUT]),
         *_parameters(Execution, CARRIED_OUT),
     ]
-    grid.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    grid.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return _params(parameters)
+
+
+def _params(parameters: list[inspect.Parameter]) -> list[Any]:
+    """Return parameters of a function as typer makes arguments and options of them."""
+
+    def carrier(**values: Any) -> None:
+        """Carry the signature from which typer makes parameters."""
+
+    carrier.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    carrier.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     typed = typer.Typer(add_completion=False)
-    typed.command()(grid)
+    typed.command()(carrier)
     return get_command(typed).params
 
 
-def _parameters(settings: type[Settings], section: str) -> Iterator[inspect.Parameter]:
+def _parameters(
+    settings: type[Settings], section: str, without: type[Settings] | None = None
+) -> Iterator[inspect.Parameter]:
     from icl_harness.settings import option_name, options_of
 
+    left_out = without.model_fields if without is not None else {}
     for name, field, option in options_of(settings):
+        if name in left_out:
+            continue
         info = typer.Option(
             *(option.names or (option_name(name),)),
             metavar=option.metavar or None,
@@ -198,7 +236,10 @@ def _refuse_stray(name: str) -> None:
     """Refuse a value of an option that stands among the tasks, as in `--shots 0 4`."""
     from icl_harness.models import provider_of
     from icl_harness.prompts.modes import MODES
+    from icl_harness.tasks.row_files import is_row_file
 
+    if is_row_file(name):
+        return
     if name in MODES:
         what, remedy = "a mode", "Join modes by commas: --modes supervised,unsupervised."
     elif name.replace("..", "").replace(",", "").isdigit():

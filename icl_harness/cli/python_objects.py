@@ -7,49 +7,85 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
 from icl_harness.errors import SpecError
 from icl_harness.examples import shown
 from icl_harness.models.base import Model
 from icl_harness.models.scripted import PromptText, ScriptedModel, function_model
+from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.discovery import Family
+from icl_harness.tasks.given_rows import are_rows
+from icl_harness.tasks.loading import build_task
+from icl_harness.tasks.row_files import is_row_file
+from icl_harness.tasks.table_task import task_of_rows
 from icl_harness.tasks.task import Task
 
-GivenTask: TypeAlias = str | Task | Family
+Rows: TypeAlias = Iterable[Any]  # a DataFrame, a data set, a list of dicts or of Examples
+GivenTask: TypeAlias = str | PathLike[str] | Task | Family | Callable[[], Task] | Rows
 GivenModel: TypeAlias = str | Model | Callable[[PromptText], str]
 T = TypeVar("T")
 
 
-def named_tasks(given: GivenTask | Sequence[GivenTask]) -> tuple[list[str], dict[str, Task]]:
-    """Return the names of tasks, and the objects among them by name. Raises `SpecError`."""
+def named_tasks(
+    given: GivenTask | Sequence[GivenTask], columns: Columns = NONE_NAMED
+) -> tuple[list[str], dict[str, Task]]:
+    """Return the names of tasks, and the objects among them by name; `columns` are those of rows.
+    Raises `SpecError`.
+    """
     names: list[str] = []
     found: dict[str, Task] = {}
-    for one in _listed(given, (str, Task, Family)):
-        if isinstance(one, str):
-            names.append(one)
+    for one in _listed_tasks(given):
+        if isinstance(one, str | PathLike):
+            names.append(fspath(one))
             continue
-        task = _built(one) if isinstance(one, Family) else one
-        if not isinstance(task, Task):
-            raise SpecError(f"run(): {shown(one)} is no task; give a name of tasks/, or a Task(…).")
-        task = replace(task, name=task.name or "task")
-        if "," in task.name or task.name in found:
-            why = "holds a comma" if "," in task.name else "is the name of two tasks"
-            raise SpecError(f"run(): {task.name!r} {why}. Give each its own: Task(name='mine', …).")
-        names.append(task.name)
-        found[task.name] = task
+        for task in _tasks_of(one, columns):
+            task = replace(task, name=task.name or "task")
+            if "," in task.name or task.name in found:
+                why = "holds a comma" if "," in task.name else "is the name of two tasks"
+                raise SpecError(
+                    f"run(): {task.name!r} {why}. Give each its own: Task(name='mine', …)."
+                )
+            names.append(task.name)
+            found[task.name] = task
     return names, found
 
 
-def _built(family: Family) -> Any:
-    """Return the task of a function that `@task` marks, under the function's name."""
-    if family.subsets:
+def taken_columns(given: GivenTask | Sequence[GivenTask], options: dict[str, Any]) -> Columns:
+    """Return the columns that options name for rows; they leave the options unless a file among the
+    tasks is to have them from the spec.
+    """
+    listed = _listed_tasks(given)
+    if not any(map(are_rows, listed)):
+        return NONE_NAMED
+    named = {name: options[name] for name in Columns.model_fields if name in options}
+    if not any(isinstance(one, str | PathLike) and is_row_file(fspath(one)) for one in listed):
+        for name in named:
+            del options[name]
+    return Columns(**named)
+
+
+def _listed_tasks(given: Any) -> list[Any]:
+    return [given] if are_rows(given) else _listed(given, (str, PathLike, Task, Family))
+
+
+def _tasks_of(one: Any, columns: Columns) -> list[Task]:
+    """Return the tasks of an object: of rows, or of a function that `@task` may mark."""
+    if isinstance(one, Task):
+        return [one]
+    if are_rows(one):
+        return [task_of_rows(one, columns)]
+    family = Family(build=one) if isinstance(one, FunctionType) else one
+    if not isinstance(family, Family):
         raise SpecError(
-            "run(): a task with subsets is named by its file's name, as in 'trec:fine'."
+            f"run(): {shown(one)} is no task; give a name of tasks/, a file of rows, a DataFrame or"
+            " a Task(…)."
         )
-    task = family.build()
-    return replace(task, name=family.build.__name__) if isinstance(task, Task) else task
+    name = getattr(family.build, "__name__", "task")
+    return [build_task(family, name, subset) for subset in family.expand(name, "")]
 
 
 def named_models(given: GivenModel | Sequence[GivenModel]) -> tuple[list[str], dict[str, Model]]:

@@ -13,6 +13,7 @@ from icl_harness.models.api.timing import Timing
 from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.runner.spec import OnOverflow
+from icl_harness.tasks.columns import Answers
 
 Names: TypeAlias = str | Iterable[str]
 Folder: TypeAlias = str | PathLike[str]
@@ -43,6 +44,13 @@ class RunOptions(TypedDict, total=False):
     base_url: str | None
     model_args: Mapping[str, str]
     data: Folder | None
+    # which columns of a file or a frame
+    input: Names | None
+    target: str | None
+    split: str | None
+    group: str | None
+    answers: Answers | None
+    instruction: str | None
     # one of several, where there is but one
     mode: Mode
     variant: str

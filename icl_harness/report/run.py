@@ -132,7 +132,7 @@ def _check_draws(mine: dict[str, Any], theirs: dict[str, Any], where: str) -> No
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Return what makes two curves of one name curves of different things."""
     one, other = ({**spec_defaults(), **header["spec"]} for header in (mine, theirs))
-    differing = sorted(name for name in set(mine["spec"]) - FREE if one[name] != other[name])
+    differing = sorted(name for name in {*one, *other} - FREE if one.get(name) != other.get(name))
     for what, ours, others in (
         ("wording", _hashes(mine, "wording"), _hashes(theirs, "wording")),
         ("scoring", _hashes(mine, "scoring"), _hashes(theirs, "scoring")),

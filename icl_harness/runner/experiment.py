@@ -38,6 +38,7 @@ from icl_harness.tasks.loading import (
     load_examples,
     with_labels_of_data,
 )
+from icl_harness.tasks.row_files import is_row_file, task_name
 from icl_harness.tasks.task import Task
 
 
@@ -115,8 +116,9 @@ class Experiment:
 
     def _find_tasks(self, given: Mapping[str, Task]) -> list[Task]:
         found: dict[str, Task] = {}
+        where = (self._data, self.spec)
         for name in self.spec.tasks:
-            for task in [given[name]] if name in given else find_tasks(name, self._data):
+            for task in [given[name]] if name in given else find_tasks(name, *where):
                 found[task.name] = with_labels_of_data(task, self._data)
         return list(found.values())
 
@@ -134,6 +136,8 @@ class Experiment:
                 "n_dropped": found.n_dropped,
                 "n_repeated": n_repeated(self.queries(task, self.spec.variants[0], 0)),
             }
+            if task.table is not None:
+                tasks[task.name]["table"] = dict(task.table)
         models = {
             name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models
         }
@@ -148,6 +152,7 @@ class Experiment:
             "weights": {name: weights_of(model) for name, model in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,
+            "files": {task_name(name): name for name in self.spec.tasks if is_row_file(name)},
             "models": models,
             "versions": {"python": platform.python_version(), **package_versions()},
         }

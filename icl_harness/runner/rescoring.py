@@ -31,6 +31,7 @@ from icl_harness.store.header import refuse_imported, write_header
 from icl_harness.store.records import NewScore, RunStore
 from icl_harness.tasks.loading import find_tasks, with_labels_of_data
 from icl_harness.tasks.scoring import Score
+from icl_harness.tasks.table_task import remembered_task
 from icl_harness.tasks.task import Task
 
 
@@ -74,6 +75,10 @@ def _tasks(header: Mapping[str, Any]) -> dict[str, Task]:
     data = Path(header["data_dir"]) if header.get("data_dir") else None
     found = {}
     for name in header["spec"]["tasks"]:
+        table = header["tasks"].get(name, {}).get("table")
+        if table is not None:  # a file of rows, or rows of Python: their file is not needed
+            found[name] = remembered_task(name, table)
+            continue
         for task in find_tasks(name, data):
             if task.name in header["tasks"]:
                 with contextlib.suppress(DataError):
@@ -130,7 +135,10 @@ class _NoModel(ScriptedModel):
 
 def _experiment(header: Mapping[str, Any]) -> Experiment:
     """Return a run's experiment as its run.json describes it, without its models."""
-    spec = Spec.from_dict({**header["spec"], "data": header.get("data_dir")}, "run.json")
+    files = header.get("files", {})
+    names = [files.get(name, name) for name in header["spec"]["tasks"]]
+    given = {**header["spec"], "tasks": names, "data": header.get("data_dir")}
+    spec = Spec.from_dict(given, "run.json")
     return Experiment(spec, {name: _NoModel(name) for name in spec.models})
 
 

@@ -23,7 +23,6 @@ from icl_harness.runner.execution import Execution
 from icl_harness.runner.lists import check_names, parse_names, parse_shots
 from icl_harness.settings import (
     Option,
-    Settings,
     number,
     option_name,
     options_of,
@@ -31,13 +30,16 @@ from icl_harness.settings import (
     unknown,
     whole,
 )
+from icl_harness.tasks.columns import Columns
+from icl_harness.tasks.row_files import is_row_file, task_name
 
 OnOverflow = Literal["drop", "skip", "error"]
 MOST_DRAWS = 10_000
 
 
-class Spec(Settings):
-    """What is measured. All fields but `data` (where the rows lie) decide the numbers of a run.
+class Spec(Columns):
+    """What is measured. All fields but `data` (where the rows lie) decide the numbers of a run; so
+    does the name of a task's file, not its folder.
 
     `pool` and `queries` limit how many examples of the task are used: None for all, and the same
     ones in every mode. `worked` is the number of solved examples in the unsupervised format block,
@@ -157,6 +159,17 @@ class Spec(Settings):
         return {str(name): str(text) for name, text in value.items()}
 
     @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        """Refuse columns where no task is a file of rows, and two files of one name."""
+        check_names(tuple(map(task_name, self.tasks)), "task")
+        if self.columns() and not any(map(is_row_file, self.tasks)):
+            raise SpecError(
+                f"{option_name(next(iter(self.columns())))} is for a file of rows as the task, as "
+                "in icl run tickets.csv, and none is named. Leave it out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _refuse_idle_options(self) -> Self:
         """Refuse what would be accepted and do nothing."""
         self._refuse_idle_modes()
@@ -209,10 +222,13 @@ class Spec(Settings):
                 )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON holds it, without `data`: the rows' hashes say more than where
-        they lie. A key in the path of the server's URL is masked.
+        """Return the spec as JSON holds it, without `data` and the folders of files: the rows'
+        hashes say more than where they lie. A key in the path of the server's URL is masked.
         """
-        fields = self.model_dump(mode="json", exclude={"data"})
+        # Columns are left out where there are none, as they were before there were any.
+        unset = set(Columns.model_fields) - set(self.columns())
+        fields = self.model_dump(mode="json", exclude={"data", *unset})
+        fields["tasks"] = list(map(task_name, self.tasks))
         return {**fields, "base_url": masked(self.base_url) if self.base_url else self.base_url}
 
     @classmethod
@@ -237,7 +253,8 @@ class Spec(Settings):
 def default_folder(spec: Spec) -> Path:
     """Return `results/<tasks>-<models>-<hash>`, so that the same command finds its run again."""
     digest = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
-    name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*spec.tasks[:3], *spec.models[:2]))
+    tasks = tuple(map(task_name, spec.tasks))
+    name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*tasks[:3], *spec.models[:2]))
     return Path("results") / f"{name[:60]}-{digest}"
 
 

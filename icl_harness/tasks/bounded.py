@@ -19,7 +19,7 @@ def bounded_bytes(path: Path) -> bytes:
     """Return what a file holds. Raises `DataError` for one that unpacks to absurdly much;
     `OSError`, `EOFError` or `zlib.error` where it cannot be read.
     """
-    return _unzipped(path) if path.suffix == ".gz" else path.read_bytes()
+    return _unzipped(path) if path.suffix.lower() == ".gz" else path.read_bytes()
 
 
 def _unzipped(path: Path) -> bytes:

@@ -8,14 +8,18 @@ import contextlib
 import hashlib
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from icl_harness.errors import IclError, SpecError, nearest
+from icl_harness.tasks.columns import ColumnOptions, Columns
 from icl_harness.tasks.data_folder import at_work
 from icl_harness.tasks.rows import short
+from icl_harness.tasks.table_task import task_of_rows
+from icl_harness.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +68,44 @@ def task(
 ) -> Callable[[Callable[..., Any]], Family]: ...
 
 
+@overload
 def task(
-    build: Callable[..., Any] | None = None,
+    rows: Iterable[Any] | str | PathLike[str],
+    /,
+    *,
+    name: str = "",
+    **columns: Unpack[ColumnOptions],
+) -> Task: ...
+
+
+def task(
+    build: Any = None,
     /,
     *,
     subsets: tuple[str, ...] = (),
     groups: Mapping[str, tuple[str, ...]] | None = None,
     default: str | None = None,
     any_subset: bool = False,
-) -> Family | Callable[[Callable[..., Any]], Family]:
+    name: str = "",
+    **columns: Any,
+) -> Family | Task | Callable[[Callable[..., Any]], Family]:
     """Mark a function in tasks/ as the task of its name: `@task`, or `@task(subsets=("coarse",
     "fine"))`.
 
     With subsets the function takes one's name. The plain task name means the first, or `default`: a
     subset, a group of `groups`, or "all". `any_subset`: it takes other names than those listed,
     such as a file's, and raises an `IclError` for one that it does not know.
+
+    Of rows, `task(frame, input="message", target="depot")` makes a task without a task file: of a
+    DataFrame, a list of dicts or of Examples, or the path of a file of rows. `split`, `group`,
+    `answers` and `instruction` are as `icl run FILE` takes them; `name` is what tables call it.
     """
+    if build is not None and not callable(build):
+        return task_of_rows(build, Columns(**columns), name)
+    if columns or name:
+        raise SpecError(
+            f"task(): {next(iter(columns), 'name')} belongs to rows, as in task(frame)."
+        )
     if build is not None:
         return Family(build=build, doc=(build.__doc__ or "").strip())
     chosen = default or (subsets[0] if subsets else None)

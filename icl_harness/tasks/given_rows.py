@@ -12,7 +12,9 @@ from typing import Any
 
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, shown
+from icl_harness.tasks.row_files import PlacedRow
 from icl_harness.tasks.rows import MakeExample, build, checked
+from icl_harness.tasks.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,43 @@ class Given:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.items)
+
+
+def are_rows(value: Any) -> bool:
+    """Return whether a value of Python's is a table: a DataFrame, a data set of `datasets`, a list
+    of dicts or of Examples.
+    """
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return True
+    if hasattr(value, "column_names") and hasattr(value, "features"):
+        return True
+    is_list = isinstance(value, list | tuple) and len(value) > 0
+    return is_list and all(isinstance(item, Mapping | Example) for item in value)
+
+
+def given_table(value: Any, name: str) -> Table:
+    """Return the rows of a table of Python's with their places. Raises `DataError`."""
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame
+        _refuse_twice([str(column) for column in value.columns], name)
+        value = value.to_dict(orient="records")
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise DataError(
+            f"{name} is {shown(value)}; rows are a DataFrame, a data set, or a list of dicts or of"
+            " Examples."
+        )
+    rows: list[PlacedRow] = []
+    for number, item in enumerate(value):
+        where = f"{name}, row {number}"
+        if not isinstance(item, Mapping):
+            raise DataError(f"{where} is {shown(item)}; a row is a dict from column to value.")
+        rows.append((where, {str(column): cell for column, cell in item.items()}))
+    return Table(name, rows)
+
+
+def _refuse_twice(columns: list[str], name: str) -> None:
+    for place, column in enumerate(columns):
+        if column in columns[:place]:
+            raise DataError(f"{name} has two columns called {column!r}. Rename one.")
 
 
 def as_source(value: Any, name: str) -> Any:

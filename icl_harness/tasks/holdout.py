@@ -7,6 +7,7 @@ copy's one file, DIR/<local>, is split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -37,6 +38,26 @@ def holdout(
     """
     whole = Holdout(source=source, n_queries=queries, n_pool=pool, seed=seed, local=local)
     return Part(of=whole, queries=False), Part(of=whole, queries=True)
+
+
+def held_out(keys: Sequence[str], wanted: int, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Return the places of pool and queries, in the order in which they were drawn: at most
+    `wanted` queries. Equal keys (an input, a group) stay on one side, or the pool would contain a
+    query.
+    """
+    import numpy as np
+
+    groups: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    shuffled = list(groups.values())
+    order = np.random.default_rng(seed).permutation(len(shuffled))
+    pool: list[int] = []
+    queries: list[int] = []
+    for group in (shuffled[i] for i in order):
+        fits = len(queries) + len(group) <= wanted
+        (queries if fits else pool).extend(group)
+    return pool, queries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +102,8 @@ class Holdout:
         return None
 
     def _split(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
-        import numpy as np
-
-        wanted = self._n_queries(len(examples))
-        # Equal inputs stay on one side, or the pool would contain a query.
-        groups: dict[str, list[int]] = {}
-        for index, example in enumerate(examples):
-            groups.setdefault(normalised(example.input), []).append(index)
-        shuffled = list(groups.values())
-        order = np.random.default_rng(self.seed).permutation(len(shuffled))
-        queries: list[int] = []
-        pool: list[int] = []
-        for group in (shuffled[i] for i in order):
-            fits = len(queries) + len(group) <= wanted
-            (queries if fits else pool).extend(group)
+        keys = [normalised(example.input) for example in examples]
+        pool, queries = held_out(keys, self._n_queries(len(examples)), self.seed)
         pool = pool[: self.n_pool]
         return [examples[i] for i in sorted(pool)], [examples[i] for i in sorted(queries)]
 

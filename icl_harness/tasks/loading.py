@@ -15,13 +15,15 @@ import numpy as np
 
 from icl_harness.errors import DataError, IclError, SpecError, nearest
 from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
+from icl_harness.tasks.answer_kinds import labels_in_order
+from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.data_folder import at_work, given_folder
 from icl_harness.tasks.discovery import Family, authors_code, family_names, load_family
+from icl_harness.tasks.row_files import FORMS, is_row_file
+from icl_harness.tasks.rows import NO_VALUE
 from icl_harness.tasks.scoring import label_match
+from icl_harness.tasks.table_task import file_task
 from icl_harness.tasks.task import Task
-
-# What tables and programs write where there is no value. A label may be called so on purpose.
-NO_VALUE = {"nan", "NaN", "NAN", "null", "NULL", "<NA>", "NaT"}
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,25 @@ class Dataset:
     queries_hash: str
 
 
-def find_tasks(name: str, data: Path | None = None) -> list[Task]:
+def find_tasks(name: str, data: Path | None = None, columns: Columns = NONE_NAMED) -> list[Task]:
     """Return the tasks of "task", "task:subset" or "task:group", whose files may read rows in the
-    folder `data`. Raises `SpecError` with the nearest names.
+    folder `data`; of a file of rows, the task that its `columns` make. Raises `SpecError` with the
+    nearest names.
     """
+    if is_row_file(name):
+        return [file_task(Path(name), columns)]
     base, _, subset = name.partition(":")
     family = load_family(base, data)
     if family is None:
+        if Path(name).is_file():
+            raise SpecError(
+                f"{name} is no file of rows by its name, which ends in .jsonl, {FORMS}."
+            )
         raise SpecError(
             f"there is no task {base!r}.{nearest(base, family_names())} `icl tasks` lists all."
         )
     with at_work(base, data):
-        return [_build(family, base, chosen) for chosen in family.expand(base, subset)]
+        return [build_task(family, base, chosen) for chosen in family.expand(base, subset)]
 
 
 def list_tasks(data: Path | None = None) -> list[Task]:
@@ -63,19 +72,24 @@ def tasks_and_faults(data: Path | None = None) -> tuple[list[Task], list[str]]:
             family = load_family(name, data)
             if family is not None:
                 with at_work(name, data):
-                    tasks += [_build(family, name, subset) for subset in family.subsets or (None,)]
+                    tasks += [
+                        build_task(family, name, subset) for subset in family.subsets or (None,)
+                    ]
         except IclError as error:
             broken.append(str(error))
     return tasks, broken
 
 
-def _build(family: Family, base: str, subset: str | None) -> Task:
+def build_task(family: Family, base: str, subset: str | None = None) -> Task:
+    """Return the task that a function makes, for one of its subsets where it has some. Raises
+    `SpecError`.
+    """
     with authors_code(f"task {base}", ": its function failed", SpecError):
         built = family.build() if subset is None else family.build(subset)
     if not isinstance(built, Task):
         raise SpecError(f"task {base}: its function returns a {type(built).__name__}, not a Task.")
     full = base if subset is None or subset == family.default else f"{base}:{subset}"
-    return replace(built, name=full, doc=family.doc, source_hash=family.source_hash)
+    return replace(built, name=full, doc=built.doc or family.doc, source_hash=family.source_hash)
 
 
 def load_examples(
@@ -139,19 +153,13 @@ def with_labels_of_data(task: Task, data: Path | None) -> Task:
     with at_work(task.name, data):
         pool, queries = _rows(task, data)
     _check_targets(task, [*pool, *queries])
-    labels = tuple(sorted({example.target for example in (*pool, *queries)}, key=_label_order))
+    labels = labels_in_order([example.target for example in (*pool, *queries)])
     if len(labels) < 2:
         raise DataError(
             f"task {task.name}: all targets of its data are {labels[0]!r}. Labels need two at"
             " least: is `example` reading the right column?"
         )
     return replace(task, labels=labels, labels_from_data=False)
-
-
-def _label_order(label: str) -> tuple[int, int, str]:
-    """Order whole numbers by their value and before the rest."""
-    is_number = label.removeprefix("-").isdecimal()
-    return (0, int(label), label) if is_number else (1, 0, label)
 
 
 def _check_targets(task: Task, examples: Sequence[Example]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,20 @@ FORMS = ".csv, .tsv, .json, .parquet, or a text gzipped: .jsonl.gz"  # beside .j
 PlacedRow = tuple[str, dict[str, Any]]
 
 
+def is_row_file(name: str) -> bool:
+    """Return whether a name is a file's of rows, by its ending, and not that of a task with a
+    subset, which may be a file's: `tabular:houses.csv`.
+    """
+    if re.match(r"\w{2,}:", name):
+        return False
+    return name.lower().endswith((*SUFFIXES, *SHEETS))
+
+
+def task_name(name: str) -> str:
+    """Return what a task is called: a file of rows by its name, wherever it lies."""
+    return Path(name).name if is_row_file(name) else name
+
+
 def find_files(folder: Path, base: str) -> list[Path]:
     """Return the files of rows that are called `base` in a folder, whatever their format."""
     paths = [folder / f"{base}{suffix}" for suffix in SUFFIXES]
@@ -39,10 +54,7 @@ def instead_of(folder: Path, base: str) -> str:
     for suffix in SHEETS:
         sheet = folder / f"{base}{suffix}"
         if sheet.exists():
-            return (
-                f" {sheet.name} is a spreadsheet, which is not read: save the sheet as CSV, in "
-                f"Excel by File, Save As, CSV UTF-8, under the name {Path(base).name}.csv."
-            )
+            return f" {about_sheet(sheet)}"
     wanted = folder / base
     if wanted.is_dir():
         return f" {wanted} is a folder: its rows must stand in one file beside it."
@@ -58,10 +70,19 @@ def instead_of(folder: Path, base: str) -> str:
     return ""
 
 
+def about_sheet(sheet: Path) -> str:
+    """Return what to say of a spreadsheet."""
+    return (
+        f"{sheet.name} is a spreadsheet, which is not read: save the sheet as CSV, in Excel by "
+        f"File, Save As, CSV UTF-8, under the name {sheet.stem}.csv."
+    )
+
+
 def file_rows(path: Path) -> Iterator[PlacedRow]:
     """Yield (place, row) of a file. Raises `DataError` with file, line and column."""
     _check_regular(path)
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
     if suffix == ".parquet":
         return _parquet_rows(path)
     text = _text(path)

@@ -21,6 +21,9 @@ from icl_harness.tasks.data_folder import LOCAL_FOLDER, task_at_work
 from icl_harness.tasks.hub import Hub, hub_rows
 from icl_harness.tasks.row_files import FORMS, PlacedRow, file_rows, find_files, instead_of
 
+# What tables and programs write where there is no value. A label may be called so on purpose.
+NO_VALUE = {"nan", "NaN", "NAN", "null", "NULL", "<NA>", "NaT"}
+
 
 class LackingColumn(KeyError):
     """A row lacks a column that the task reads."""

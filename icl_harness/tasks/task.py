@@ -132,10 +132,12 @@ class Task:
     stop: Annotated[tuple[Text, ...], TEXTS] = ("\n",)
     leaks: Annotated[Literal["error", "drop"], Field(description="'error' or 'drop'")] = "error"
     learner: Annotated[Callable[..., Any] | None, A_FUNCTION] = None
-    # Set by the loader: the name in a spec, the file's docstring, the SHA-256 of its bytes.
+    # Set by the loader: the name in a spec, the file's docstring, the SHA-256 of its bytes; of a
+    # task without a file of its own, what was made of its rows.
     name: str = ""
     doc: str = ""
     source_hash: str = ""
+    table: Mapping[str, Any] | None = None
 
     @model_validator(mode="wrap")
     @classmethod

@@ -128,7 +128,7 @@ def test_a_task_that_forgets_its_labels_is_refused(toy: Path, scorer: str) -> No
 def test_the_help_and_the_docs_say_what_every_field_of_a_task_means() -> None:
     page = (ROOT / "docs/tasks.md").read_text()
     for name in vars(Task)["__dataclass_fields__"]:
-        if name not in ("name", "doc", "source_hash"):
+        if name not in ("name", "doc", "source_hash", "table"):
             assert f"`{name}" in (Task.__doc__ or ""), name
             assert f"`{name}" in page or name in ("variants", "learner"), name
     assert "holdout(" in (Task.__doc__ or "")
@@ -137,8 +137,12 @@ def test_the_help_and_the_docs_say_what_every_field_of_a_task_means() -> None:
 
 def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text(), re.DOTALL)[0]
-    (tmp_path / "block.py").write_text(block)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "file.py").write_text(blocks[0])
+    names = runpy.run_path("file.py")
+    assert len(names["same"].curves()) == len(names["done"].curves()) == 2
+    (tmp_path / "block.py").write_text(blocks[1])
     names = runpy.run_path("block.py")
     assert len(names["run"].curves()) == 2
 
