@@ -161,7 +161,13 @@ class Spec(Columns):
     @model_validator(mode="after")
     def _check_files(self) -> Self:
         """Refuse columns where no task is a file of rows, and two files of one name."""
-        check_names(tuple(map(task_name, self.tasks)), "task")
+        names = list(map(task_name, self.tasks))
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(
+                    f"two files are called {name}, as their tasks would be. Rename one, or run them"
+                    " apart."
+                )
         if self.columns() and not any(map(is_row_file, self.tasks)):
             raise SpecError(
                 f"{option_name(next(iter(self.columns())))} is for a file of rows as the task, as "

@@ -83,9 +83,11 @@ def _label_order(label: str) -> tuple[int, int, str]:
     return (0, int(label), label) if is_number else (1, 0, label)
 
 
-def said(kind: Answers, targets: Sequence[str]) -> str:
-    """Return what was found out about targets, to be said before anything is asked."""
-    n, rows = len(set(targets)), len(targets)
+def said(kind: Answers, targets: Sequence[str], rows: int) -> str:
+    """Return what was found out about the targets of so many rows, to be said before anything is
+    asked.
+    """
+    n = len(set(targets))
     if kind == "labels":
         labels = labels_in_order(targets)
         few = ", ".join(labels[:N_SHOWN]) + (", …" if n > N_SHOWN else "")

@@ -53,19 +53,17 @@ def are_rows(value: Any) -> bool:
     """Return whether a value of Python's is a table: a DataFrame, a data set of `datasets`, a list
     of dicts or of Examples.
     """
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        return True
-    if hasattr(value, "column_names") and hasattr(value, "features"):
-        return True
+    if hasattr(value, "columns") or hasattr(value, "column_names"):
+        return not isinstance(value, type)
     is_list = isinstance(value, list | tuple) and len(value) > 0
     return is_list and all(isinstance(item, Mapping | Example) for item in value)
 
 
 def given_table(value: Any, name: str) -> Table:
     """Return the rows of a table of Python's with their places. Raises `DataError`."""
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
         _refuse_twice([str(column) for column in value.columns], name)
-        value = value.to_dict(orient="records")
+    value = _records(value)
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise DataError(
             f"{name} is {shown(value)}; rows are a DataFrame, a data set, or a list of dicts or of"
@@ -80,6 +78,18 @@ def given_table(value: Any, name: str) -> Table:
     return Table(name, rows)
 
 
+def _records(value: Any) -> Any:
+    """Return the rows of a DataFrame of pandas or polars, or of an Arrow table, as dicts; anything
+    else as it is.
+    """
+    for method in ("to_dicts", "to_pylist"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return value.to_dict(orient="records")
+    return value
+
+
 def _refuse_twice(columns: list[str], name: str) -> None:
     for place, column in enumerate(columns):
         if column in columns[:place]:
@@ -90,8 +100,7 @@ def as_source(value: Any, name: str) -> Any:
     """Return a source of rows for a list, a DataFrame or a data set; anything else as it is."""
     if hasattr(value, "examples") or isinstance(value, str | bytes | Mapping):
         return value
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame
-        return Given(items=tuple(value.to_dict(orient="records")), name=name)
+    value = _records(value)
     return Given(items=tuple(value), name=name) if isinstance(value, Iterable) else value
 
 

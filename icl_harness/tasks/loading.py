@@ -7,6 +7,7 @@ the working directory first, then in the project (a wheel carries them in icl_ha
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +48,9 @@ def find_tasks(name: str, data: Path | None = None, columns: Columns = NONE_NAME
     base, _, subset = name.partition(":")
     family = load_family(base, data)
     if family is None:
-        if Path(name).is_file():
+        if "://" in name:
+            raise SpecError(f"{name} is an address. Download the file and name it.")
+        if os.path.isfile(name):
             raise SpecError(
                 f"{name} is no file of rows by its name, which ends in .jsonl, {FORMS}."
             )

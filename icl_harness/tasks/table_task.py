@@ -7,7 +7,8 @@ In: rows and `Columns`. Out: a `Task` whose `doc` says in one line what was foun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from icl_harness.errors import DataError, SpecError, nearest
 from icl_harness.examples import Example, shown
-from icl_harness.tasks.answer_kinds import check_kind, kind_of, labels_in_order, said
+from icl_harness.tasks.answer_kinds import N_SHOWN, check_kind, kind_of, labels_in_order, said
 from icl_harness.tasks.columns import Answers, Columns
 from icl_harness.tasks.given_rows import Given, are_rows, given_table
 from icl_harness.tasks.row_files import SHEETS, about_sheet, file_rows, is_row_file
@@ -39,7 +40,7 @@ def file_task(path: Path, columns: Columns) -> Task:
     """Return the task that a file of rows makes. Raises `SpecError` or `DataError`."""
     if path.suffix.lower() in SHEETS:
         raise DataError(f"{path}: {about_sheet(path)}")
-    if not path.is_file():
+    if path.is_dir() or not os.path.lexists(path):
         raise DataError(f"{path} {_why_missing(path)}")
     table = Table(path.name, list(file_rows(path)))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -84,7 +85,7 @@ def table_task(table: Table, columns: Columns, about: Mapping[str, Any]) -> Task
         "asked": asked,
         "answer": _title(chosen.target),
     }
-    noted = {**about, "input": chosen.input, "target": chosen.target}
+    noted = {**about, "input": list(chosen.input), "target": chosen.target}
     return _task(table.name, sides, columns, fields, noted)
 
 
@@ -120,7 +121,7 @@ def _task(
 ) -> Task:
     examples = [*sides.pool, *sides.queries]
     choices = examples[0].choices
-    targets = list(choices) + [example.target for example in examples]
+    targets = [*choices, *(example.target for example in examples)]
     column = noted.get("target")
     where = f"{name}, column {column!r}" if column else name
     kind: Answers = columns.answers or ("labels" if choices else kind_of(targets))
@@ -130,10 +131,13 @@ def _task(
         sides = sides._replace(pool=_in_lines(sides.pool), queries=_in_lines(sides.queries))
     _check_readable(kind, sides, where)
     longest = max(len(target.encode()) for target in targets)
-    n_pool, n_queries = len(sides.pool), len(sides.queries)
-    how = f"{n_pool:,} rows are the pool, {n_queries:,} are queries ({sides.how})"
-    found = said(kind, targets)
-    remedy = "" if columns.answers else f"; {_other(kind, targets)}"
+    what = f"column {column!r} holds" if column else "the targets are"
+    parts = [
+        f"{what} {said(kind, targets, len(examples))}",
+        *_about_sides(sides, noted.get("input", ())),
+    ]
+    if columns.answers is None:
+        parts.append(_other(kind, targets))
     table = {
         **noted,
         "answers": kind,
@@ -141,8 +145,16 @@ def _task(
         "fields": fields,
         "max_tokens": max(LEAST_TOKENS, longest + MARGIN),
     }
-    what = f"column {column!r} holds" if column else "the targets are"
-    return _built(name, f"{what} {found}; {how}{remedy}.", table, sides)
+    return _built(name, "; ".join(parts) + ".", table, sides)
+
+
+def _about_sides(sides: Sides, asked: Sequence[str]) -> Iterator[str]:
+    """Yield by what columns is asked, where there are columns, and which rows are asked."""
+    if asked:
+        more = ", …" if len(asked) > N_SHOWN else ""
+        yield f"asked by {', '.join(asked[:N_SHOWN])}{more}"
+    n_pool, n_queries = len(sides.pool), len(sides.queries)
+    yield f"{n_pool:,} rows are the pool, {n_queries:,} are queries ({sides.how})"
 
 
 def _check_readable(kind: Answers, sides: Sides, where: str) -> None:

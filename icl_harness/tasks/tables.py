@@ -92,7 +92,9 @@ def _inputs(wanted: Columns, target: str, known: Sequence[str]) -> tuple[str, ..
     if INPUT in known and target != INPUT:
         return (INPUT,)
     others = {target, wanted.split, wanted.group, ID}
-    return tuple(column for column in known if column not in others)
+    # Without a name: the row numbers that pandas writes, which may tell the target of sorted rows.
+    named = [column for column in known if column and not column.startswith("Unnamed: ")]
+    return tuple(column for column in named if column not in others)
 
 
 def _check_known(table: Table, option: str, column: str, known: Sequence[str]) -> None:

@@ -61,8 +61,8 @@ def test_a_file_runs_and_what_it_was_taken_for_is_said_before_anything_is_asked(
     code, out, err = icl("run", "tickets.csv", *COLUMNS, *MAJORITY)
     assert code == 0
     assert err.splitlines()[0].startswith(
-        "icl: tickets.csv: column 'depot' holds 2 labels in 30 rows (airport, harbour); 24 rows "
-        "are the pool, 6 are queries (held out by a fixed seed)"
+        "icl: tickets.csv: column 'depot' holds 2 labels in 30 rows (airport, harbour); asked "
+        "by message; 24 rows are the pool, 6 are queries (held out by a fixed seed)"
     )
     assert "tickets.csv · baseline/majority" in out
     [folder] = Path("results").iterdir()
@@ -173,8 +173,9 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "two files of one name": (
         ("run", "tickets.csv", "a/tickets.csv", *COLUMNS, *MAJORITY),
-        "task 'tickets.csv' is named twice",
+        "two files are called tickets.csv, as their tasks would be. Rename one",
     ),
+    "an address": (("run", "https://a.b/t.csv", *MAJORITY), "is an address. Download the file"),
     "no such file": (("run", "tikets.csv", *COLUMNS, *MAJORITY), "Nearest: tickets.csv"),
     "no such column": (
         ("plan", "tickets.csv", "--input", "massage", "--target", "depot", *MAJORITY),

@@ -95,11 +95,25 @@ def test_every_form_of_file_makes_the_same_task(name: str, tmp_path: Path) -> No
     assert (len(pool), len(queries)) == (24, 6)
 
 
+class Polars:
+    """What of a DataFrame of polars is used: it is not among the packages of the tests."""
+
+    columns = tuple(ROWS[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        raise AssertionError("columns are not rows")
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        return ROWS
+
+
 PYTHON: dict[str, Any] = {
     "a frame": FRAME,
     "dicts": ROWS,
     "a tuple of dicts": tuple(ROWS),
     "a data set": "datasets",
+    "an Arrow table": "pyarrow",
+    "polars": "polars",
     "categories": FRAME.astype({"depot": "category"}),
     "a frame whose index is not 0, 1, …": FRAME.set_index(FRAME.index + 5),
 }
@@ -112,6 +126,12 @@ def test_rows_of_python_make_the_same_task(form: str) -> None:
         import datasets
 
         rows = datasets.Dataset.from_list(ROWS)
+    elif form == "an Arrow table":
+        import pyarrow
+
+        rows = pyarrow.Table.from_pylist(ROWS)
+    elif form == "polars":
+        rows = Polars()
     made = task(rows, input="message", target="depot", name="mine")
     assert made.name == "mine"
     assert sides(made) == sides(task(FRAME, input="message", target="depot"))
@@ -124,6 +144,8 @@ def test_examples_make_a_task_and_their_choices_are_its_labels() -> None:
     rare = [Example(id=e.id, input=e.input, target="yes", choices=("no", "yes")) for e in examples]
     rare[0] = Example(id="0", input="word 0", target="no", choices=("no", "yes"))
     assert task(rare).labels == ("no", "yes")
+    assert task(rare).doc.startswith("the targets are 2 labels in 12 rows (no, yes); 10 rows are")
+    assert sides(task(rare, answers="free"))[0][0].choices == ()
 
 
 KINDS: dict[str, tuple[list[str], str]] = {
@@ -224,6 +246,14 @@ def test_several_inputs_stand_in_one_line() -> None:
     numbers = task([{"a": n, "b": n / 2, "y": "ab"[n % 2]} for n in range(10)], target="y")
     assert "A row holds a, b." in numbers.fields["instruction"]
     assert {"3, 1.5"} <= {example.input for example in everything(numbers)}
+
+
+def test_without_input_all_columns_are_but_those_that_number_rows() -> None:
+    rows = [{"": n, "Unnamed: 0": n, "id": n, "x": "q", "z": n, "y": n % 2} for n in range(10)]
+    assert {e.input for e in everything(task(rows, target="y"))} == {
+        f"x: q, z: {n}" for n in range(10)
+    }
+    assert "; asked by x, z;" in task(rows, target="y").doc
 
 
 def test_a_column_s_name_may_hold_commas() -> None:
