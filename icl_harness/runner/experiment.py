@@ -326,7 +326,7 @@ class Experiment:
         worked = len(worked_of(pool))
         if "supervised" in spec.modes and most > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a gold rationale, the shots of supervised "
+                f"{task.name} has {worked:,} problems with a rationale, the shots of supervised "
                 f"mode; --shots asks for {most:,}. Ask for at most {worked:,}, or for the other "
                 "modes in a run of their own."
             )
