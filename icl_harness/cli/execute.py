@@ -68,7 +68,8 @@ def run(
     ids, opened = named_models(model)
     how = {name: given.pop(name) for name in Execution.model_fields if name in given}
     spec = Spec.from_dict({"tasks": names, "models": ids, **given}, "run()")
-    default = free_folder(default_folder(spec), opened.values())
+    tables = [task.table for task in own_tasks.values() if task.table is not None]
+    default = free_folder(default_folder(spec, tables), opened.values())
     folder = default if out is None else Path(out)
     done = execute(spec, folder, Execution.model_validate(how), opened, watch, own_tasks)
     write_results(done, done.curves())

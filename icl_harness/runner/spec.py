@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -256,9 +256,12 @@ class Spec(Columns):
         return cls.from_dict({**_read_yaml(path), **overrides}, where)
 
 
-def default_folder(spec: Spec) -> Path:
-    """Return `results/<tasks>-<models>-<hash>`, so that the same command finds its run again."""
-    digest = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
+def default_folder(spec: Spec, tables: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Return `results/<tasks>-<models>-<hash>`, so that the same command finds its run again.
+    `tables`: those of tasks that are rows of Python, which have one name and may be others.
+    """
+    asked = [spec.as_dict(), *tables] if tables else spec.as_dict()
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:6]
     tasks = tuple(map(task_name, spec.tasks))
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*tasks[:3], *spec.models[:2]))
     return Path("results") / f"{name[:60]}-{digest}"

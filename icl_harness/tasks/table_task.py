@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import DataError, SpecError, nearest
-from icl_harness.examples import Example, shown
+from icl_harness.examples import Example, content_hash, shown
 from icl_harness.tasks.answer_kinds import N_SHOWN, check_kind, kind_of, labels_in_order, said
 from icl_harness.tasks.columns import Answers, Columns
 from icl_harness.tasks.given_rows import Given, are_rows, given_table
@@ -53,8 +53,13 @@ def _why_missing(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"does not exist: there is no folder {folder}."
-    files = [file.name for file in folder.iterdir() if is_row_file(file.name)]
-    return f"does not exist.{nearest(path.name, files)}"
+    files = [file.name for file in sorted(folder.iterdir()) if is_row_file(file.name)]
+    alike = [name for name in files if nearest(_stem(path.name), [_stem(name)])]
+    return f"does not exist. Nearest: {', '.join(alike[:3])}." if alike else "does not exist."
+
+
+def _stem(name: str) -> str:
+    return name.lower().partition(".")[0]
 
 
 def task_of_rows(given: Any, columns: Columns, name: str = "") -> Task:
@@ -74,6 +79,7 @@ def table_task(table: Table, columns: Columns, about: Mapping[str, Any]) -> Task
     """Return the task that columns of a table make; `about` is noted of the table."""
     chosen = choose(table, columns)
     examples = examples_of(table, chosen)
+    about = {"sha256": content_hash(examples), **about}  # a file's own stands before it
     if chosen.split is not None:
         words = texts_of(table, chosen.split)
         sides = named_sides(examples, words, table.name, chosen.split)
@@ -109,7 +115,7 @@ def _task_of_examples(examples: Sequence[Example], columns: Columns, name: str) 
     sides = held_out_sides(examples, name, "cluster" if clusters else None)
     instruction = columns.instruction or "Give the answer for the input."
     fields = {"instruction": instruction, "asked": "Input", "answer": "Answer"}
-    return _task(name, sides, columns, fields, {})
+    return _task(name, sides, columns, fields, {"sha256": content_hash(examples)})
 
 
 def _task(

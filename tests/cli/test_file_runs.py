@@ -151,6 +151,22 @@ def test_rows_of_python_are_scored_again_too(here: Path) -> None:
     assert rescore(done.path).n_changed == 0
 
 
+def test_rows_of_python_find_their_own_run_again_and_no_other() -> None:
+    def folder(rows: Any, **columns: str) -> Path:
+        return run(rows, "baseline/majority", shots=[0], draws=1, **columns).path
+
+    first = folder(FRAME, **NAMED)
+    assert folder(FRAME.copy(), **NAMED) == first
+    assert folder(ROWS, **NAMED) == first
+    others = [
+        folder(FRAME[:-2], **NAMED),
+        folder(FRAME, input="message,note", target="depot"),
+        folder(FRAME, answers="free", **NAMED),
+        folder(EXAMPLES),
+    ]
+    assert len({first, *others}) == 5
+
+
 def test_a_yaml_file_names_files_of_rows(icl: Icl) -> None:
     Path("other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     Path("grid.yaml").write_text(

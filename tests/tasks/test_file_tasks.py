@@ -444,6 +444,7 @@ def test_what_cannot_be_a_task_is_refused_in_one_line(case: str) -> None:
 FILES: dict[str, tuple[str, str]] = {
     "tickets.csv.bak": ("a,b\n", "ends in .jsonl, .csv"),
     "tickts.csv": ("", r"tickts\.csv does not exist. Nearest: tickets\.csv"),
+    "other.csv": ("", r"other\.csv does not exist\.$"),
     "no/folder.csv": ("", "there is no folder no"),
     "sheet.xlsx": ("PK", "sheet.xlsx is a spreadsheet.*save the sheet as CSV"),
     "pk.csv": ("PK\x03\x04", "spreadsheet or a zip archive"),
