@@ -150,6 +150,20 @@ def curve_notes(
         )
 
 
+def unpriced_notes(headers: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -> Iterator[str]:
+    """Yield which models of APIs have no price: what they cost is unknown, which is not nothing."""
+    answered = curves[curves["n_ok"] > 0]
+    unknown = set(answered["model"][answered["cost_usd"].isna()])
+    apis = set()
+    for header in headers:
+        apis |= {name for name, model in header["models"].items() if "sdk" in model}
+    for name in sorted(unknown & apis):
+        yield (
+            f"{name}: what it cost is unknown, no price is known; name one with --model-arg "
+            "priced_as=provider/model, or see the provider's bill"
+        )
+
+
 def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
     if row["n_failed"] and error == NO_SCORE:
         yield f"{row['n_failed']} scores are missing in what was imported"

@@ -181,6 +181,7 @@ def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
             f"${_usd(batch)} in batch{without}"
         )
         yield _answers(plan, pending)
+        yield from _usual_lengths(pending)
     if plan.spent_usd:
         yield f"${_usd(plan.spent_usd)} spent so far"
 
@@ -198,7 +199,19 @@ def _answers(plan: Plan, pending: Sequence[Planned]) -> str:
     rest = sum(row.usd_output or 0.0 for row in pending if row.usd_usual_low is None)
     low = _sum(thinking, "usd_usual_low")
     high = _sum(thinking, "usd_usual_high") + rest
-    return f"answers: usually ${_usd(low)} to ${_usd(high)}, as such models reason; {most}"
+    usual = f"about ${_usd(low)}" if low == high else f"usually ${_usd(low)} to ${_usd(high)}"
+    return f"answers: {usual}; {most}"
+
+
+def _usual_lengths(pending: Sequence[Planned]) -> Iterator[str]:
+    """Yield how long answers are taken to be, of each model and task, and who says so."""
+    known = [row for row in pending if row.usual_low_tokens is not None]
+    said = dict.fromkeys(
+        (row.model, row.usual_low_tokens, row.usual_high_tokens, row.usual_source) for row in known
+    )
+    for model, low, high, source in said:
+        tokens = f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}"
+        yield f"{model}: {tokens} tokens an answer, {source}"
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import unusual_format
-from icl_harness.cli.notes import bank_notes, common_errors, curve_notes, unfinished_note
+from icl_harness.cli.notes import (
+    bank_notes,
+    common_errors,
+    curve_notes,
+    unfinished_note,
+    unpriced_notes,
+)
 from icl_harness.cli.terminal import add_row, new_table, print_tables, tell
 from icl_harness.runner.banks import solved
 
@@ -26,6 +32,7 @@ def print_curves(runs: Sequence[Any], frame: pd.DataFrame, records: pd.DataFrame
     for one in runs:
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, common_errors(records))
+    notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], len(records))
     for note in notes:
         tell(note)

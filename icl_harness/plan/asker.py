@@ -92,6 +92,7 @@ class _Planner:
         self.rows: list[Planned] = []
         self.unpriced: list[str] = []
         self._experiment, self._folder, self._store = experiment, folder, store
+        self._measured = {} if store is None else store.answer_tokens()
         self._pricing: dict[int, Pricing] = {}
         self._fittings: dict[int, Fitting] = {}
         self._banks: set[str] = set()
@@ -159,7 +160,9 @@ class _Planner:
 
     def _pricing_of(self, model: Model) -> Pricing:
         if id(model) not in self._pricing:
-            self._pricing[id(model)] = Pricing.of(model, paced=not self._experiment.batch)
+            self._pricing[id(model)] = Pricing.of(
+                model, paced=not self._experiment.batch, measured=self._measured
+            )
         return self._pricing[id(model)]
 
     async def _plan_bank(self, line: Line, pricing: Pricing) -> None:

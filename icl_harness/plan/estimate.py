@@ -23,9 +23,10 @@ class Planned:
     the room for its answer. `window`: the model's context window; `window_source`: the user, the
     model itself or the price table. `usd_plain`, `usd_cached`, `usd_batch`: of the prompts, in
     three ways; `usd_output`: of the answers at most (half in batch); `usd_usual_low`,
-    `usd_usual_high`: with thoughts as long as is usual for the model's family, where it reasons.
-    `counted`: how the tokens came
-    about. `seconds`: at the rates given.
+    `usd_usual_high`: as long as the run's own answers were so far, or with thoughts as long as is
+    usual for the model's family, where it reasons; `usual_low_tokens`, `usual_high_tokens`: so many
+    tokens an answer; `usual_source`: where they come from. `counted`: how the tokens came about.
+    `seconds`: at the rates given.
     """
 
     task: str
@@ -50,6 +51,9 @@ class Planned:
     usd_output: float | None = None
     usd_usual_low: float | None = None
     usd_usual_high: float | None = None
+    usual_low_tokens: float | None = None
+    usual_high_tokens: float | None = None
+    usual_source: str = ""
     counted: str = ""
     seconds: float | None = None
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from icl_harness.models.api.limiter import Rates
+from icl_harness.models.api.usual import SOURCE
 from icl_harness.models.base import Model, Sampling
 from icl_harness.models.forecast import Count, Counter, Forecast
 from icl_harness.plan.estimate import Planned
 from icl_harness.runner.groups import Request
 from icl_harness.runner.schedule import Bundle
+from icl_harness.store.cells import AnswerTokens
 
 ROUNDING = 1e-6  # of a token
 
@@ -45,12 +47,15 @@ class Pricing:
     counter: Counter
     forecast: Forecast | None
     paced: bool  # whether the account's rates are what takes time; batches take theirs
+    measured: Mapping[tuple[str, str], AnswerTokens]  # by task and model: of the run so far
 
     @classmethod
-    def of(cls, model: Model, *, paced: bool) -> Pricing:
+    def of(
+        cls, model: Model, *, paced: bool, measured: Mapping[tuple[str, str], AnswerTokens]
+    ) -> Pricing:
         """Return that of a model."""
         counter, forecast = model.counter(), model.forecast()
-        return cls(model=model, counter=counter, forecast=forecast, paced=paced)
+        return cls(model=model, counter=counter, forecast=forecast, paced=paced, measured=measured)
 
     def with_empty_caches(self) -> Pricing:
         """Return the same for prompts that share no cache with those before."""
@@ -96,14 +101,31 @@ class Pricing:
         return replace(row, seconds=_seconds(self.forecast.rates, row.requests, tokens))
 
     def _with_usual(self, row: Planned, sampling: Sampling) -> Planned:
-        """Return a row with the dollars of answers as long as usual, where the model reasons."""
-        usual, room = self.model.usual_reasoning(), self.room(sampling)
-        if usual is None or row.usd_output is None or not room:
+        """Return a row with the dollars of answers as long as usual: as the run's own so far, else
+        as is usual where the model reasons.
+        """
+        room = self.room(sampling)
+        if row.usd_output is None or not room:
             return row
-        low, high = usual
+        mean = self.measured.get((row.task, row.model))
+        usual = self.model.usual_reasoning()
+        if mean is not None:
+            low = high = min(mean.tokens, room)
+            source = f"the mean of {mean.n:,} answers of this run"
+        elif usual is not None:
+            low, high = usual[0], min(room, usual[1] + sampling.max_tokens)
+            source = f"usual reasoning of this family, {SOURCE}"
+        else:
+            return row
         per_token = row.usd_output / room
-        most = min(room, high + sampling.max_tokens)
-        return replace(row, usd_usual_low=low * per_token, usd_usual_high=most * per_token)
+        return replace(
+            row,
+            usd_usual_low=low * per_token,
+            usd_usual_high=high * per_token,
+            usual_low_tokens=low,
+            usual_high_tokens=high,
+            usual_source=source,
+        )
 
     def fitting(self, part: Part, count: Count, window: int) -> int:
         """Return how many of a part's shots a window takes, reckoned by the tokens of a byte; -1

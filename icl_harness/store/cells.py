@@ -39,3 +39,21 @@ def cell_id(db: sqlite3.Connection, cell: Cell) -> int:
         return found
     insert = f"INSERT INTO cells ({', '.join(CELL)}) VALUES ({', '.join('?' * len(CELL))})"
     return int(db.execute(insert, astuple(cell)).lastrowid or 0)
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """How long answers were: the mean of their tokens, thoughts included, a request, of `n`."""
+
+    n: int
+    tokens: float
+
+
+def answer_tokens(db: sqlite3.Connection) -> dict[tuple[str, str], AnswerTokens]:
+    """Return by task and model how long the answers were, where their tokens are known."""
+    rows = db.execute(
+        "SELECT task, model, count(*), avg(completion_tokens * queries_per_request) "
+        "FROM records JOIN cells ON cells.id = records.cell "
+        "WHERE status = 'ok' AND completion_tokens IS NOT NULL GROUP BY task, model"
+    )
+    return {(task, model): AnswerTokens(n, mean) for task, model, n, mean in rows}

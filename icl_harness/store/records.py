@@ -32,7 +32,14 @@ from icl_harness.store.answers import (
     StoredRecord,
     add_records,
 )
-from icl_harness.store.cells import CELL, Cell, cell_id, find_cell
+from icl_harness.store.cells import (
+    CELL,
+    AnswerTokens,
+    Cell,
+    answer_tokens,
+    cell_id,
+    find_cell,
+)
 from icl_harness.store.database import database_errors, open_for_reading
 from icl_harness.store.folder import OpenRecords, check_records, locked, records_of
 from icl_harness.store.header import (
@@ -218,6 +225,11 @@ class RunStore:
         with database_errors(self.path):
             row = self._db.execute("SELECT total(cost_usd) FROM records").fetchone()
         return float(row[0])
+
+    def answer_tokens(self) -> dict[tuple[str, str], AnswerTokens]:
+        """Return by task and model how many tokens the answers so far took."""
+        with database_errors(self.path):
+            return answer_tokens(self._db)
 
     def answers_by_shots(self, cell: Cell) -> dict[int, int]:
         """Return shots used -> how many answers a cell has so far."""

@@ -388,3 +388,44 @@ class TestMaxCost:
             )
         assert code == 2
         assert f"${spent:.4f} are spent and" in err
+
+
+def test_a_plan_of_a_run_that_began_goes_by_the_tokens_of_its_own_answers(icl) -> None:
+    model = "openai/gpt-4.1-mini"
+    with LoopbackServer(reply, count=thirds) as server:
+        server.n_reasoning = 3
+        server.fail_next(*[None] * 3, *["invalid"] * 5)
+        options = ("--shots", "0", "--draws", "1", "--out", "out", "--model-arg", "max_retries=0")
+        assert call(icl, "run", server, model, *options)[0] == 1
+        table = planned(icl, server, model, *options)
+        _, out, _ = call(icl, "plan", server, model, *options)
+    ok = Run("out").records().query("status == 'ok'")
+    mean, n_left = ok["completion_tokens"].mean(), N_QUERIES - len(ok)
+    assert list(table["usual_low_tokens"]) == list(table["usual_high_tokens"]) == [mean]
+    usd = (
+        n_left
+        * mean
+        * find_price("openai", "gpt-4.1-mini").cost_usd(
+            Tokens(prompt=0, completion=10**6), batch=False
+        )
+        / 1e6
+    )
+    assert table["usd_usual_low"].sum() == pytest.approx(usd)
+    assert f"{mean:,.0f} tokens an answer, the mean of {len(ok)} answers of this run" in out
+
+
+def test_a_price_that_is_not_known_is_nowhere_a_price_of_nothing(icl) -> None:
+    with LoopbackServer(reply, count=thirds) as server:
+        options = ("--shots", "0", "--draws", "1", "--out", "out")
+        _, plan_out, _ = call(icl, "plan", server, "openai/nosuch", *options)
+        code, _, err = call(icl, "run", server, "openai/nosuch", *options, "--max-cost", "1")
+        assert (code, "no price is known for openai/nosuch" in err) == (2, True)
+        assert not server.bill
+        code, run_out, _ = call(icl, "run", server, "openai/nosuch", *options)
+        assert code == 0
+    _, curves_out, _ = icl("curves", "out")
+    assert pd.read_csv("out/curves.csv")["cost_usd"].isna().all()
+    assert Run("out").records()["cost_usd"].isna().all()
+    for said in (plan_out, run_out, curves_out):
+        assert "$" not in said
+        assert "no price is known" in said

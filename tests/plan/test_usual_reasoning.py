@@ -31,6 +31,9 @@ ROW = Planned(
         ("openai/gpt-5", {"reasoning_effort": "minimal"}, (0, 200)),
         ("openai/gpt-5", {"reasoning_tokens": "1000"}, (200, 1000)),
         ("openai/gpt-4.1", {}, None),
+        ("openai/gpt-5.1", {}, (0, 2500)),
+        ("anthropic/claude-opus-5", {}, (200, 6000)),
+        ("google/gemini-3-pro", {}, (200, 6000)),
         ("anthropic/claude-opus-5", {"effort": "low"}, (50, 800)),
         ("anthropic/claude-haiku-4-5", {}, None),
         ("google/gemini-2.5-flash", {}, (200, 2500)),
@@ -47,7 +50,10 @@ def test_the_usual_reasoning_follows_family_effort_and_room(
 def test_the_range_is_said_beside_the_most() -> None:
     row = replace(ROW, usd_usual_low=9.6, usd_usual_high=132.0)
     *_, line = plan_notes(Plan(rows=(row,)))
-    assert line.startswith("answers: usually $9.60 to $132.00, as such models reason; at most $433")
+    assert line.startswith("answers: usually $9.60 to $132.00; at most $433")
+    told = replace(row, usual_low_tokens=200, usual_high_tokens=2756, usual_source="by X")
+    *_, line = plan_notes(Plan(rows=(told,)))
+    assert line == "openai/gpt-5: 200–2,756 tokens an answer, by X"
     *_, line = plan_notes(Plan(rows=(ROW,)))
     assert line.startswith("answers: at most $433")
 

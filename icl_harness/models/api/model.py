@@ -31,6 +31,7 @@ from icl_harness.models.api.faults import Reply
 from icl_harness.models.api.foresight import Caching, Foresight
 from icl_harness.models.api.requests import Requests
 from icl_harness.models.api.terms import Terms
+from icl_harness.models.api.usual import usual_tokens
 from icl_harness.models.api.warming import warm
 from icl_harness.models.base import Answer, Capabilities, Model, Sampling, visible_stops
 from icl_harness.models.forecast import Counter, Forecast
@@ -38,13 +39,6 @@ from icl_harness.models.model_args import read_model_args
 from icl_harness.prompts.tree import Node, Query
 
 REASONING_TOKENS = 8192  # room beside the answer for models known to think first
-# What a thought takes by the effort asked for, roughly: providers say "a few hundred to tens of
-# thousands" (developers.openai.com/api/docs/guides/reasoning); problems of one step are at the low
-# end. For a plan's range alone.
-USUAL_REASONING = {
-    "none": (0, 0), "minimal": (0, 200), "low": (50, 800), "medium": (200, 2_500),
-    "high": (600, 6_000), "xhigh": (1_500, 12_000), "max": (1_500, 20_000),
-}  # fmt: skip
 C = TypeVar("C")  # the client of the SDK
 
 
@@ -125,8 +119,7 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
             return None
         named = ("reasoning_effort", "effort", "thinking_level")
         asked = [getattr(self.args, name, None) for name in named]
-        effort = next(filter(None, asked), "medium")
-        low, high = USUAL_REASONING.get(effort, USUAL_REASONING["medium"])
+        low, high = usual_tokens(self.name, next(filter(None, asked), None))
         return min(low, room), min(high, room)
 
     def takes_temperature(self) -> bool:
