@@ -175,6 +175,9 @@ def _shown_default(value: object) -> str:
     return f"{value:g}"
 
 
+TRUST = "trust_remote_code"
+
+
 def _given(value: object) -> bool:
     return value is not None and value is not False and value != () and value != []
 
@@ -203,6 +206,8 @@ def _read_spec(values: dict[str, Any]) -> Spec:
         spec = Spec.load(Path(files[0]), values)
         if spec.base_url and "base_url" not in values:
             _tell_of_server(files[0], spec)
+        if "model_args" not in values:
+            _refuse_code(files[0], spec)
         return spec
     if files:
         other = next(name for name in tasks if name != files[0])
@@ -230,6 +235,18 @@ def _tell_of_server(file: str, spec: Spec) -> None:
                 server = masked(spec.base_url or "")
                 _note(f"{file} names the server {server}: it is sent the prompts and {name}.")
                 break
+
+
+def _refuse_code(file: str, spec: Spec) -> None:
+    """Refuse a file that may be another's and has a model's own code run. Raises `SpecError`."""
+    given = spec.model_args.get(TRUST, "false")
+    if given.strip().lower() not in {"false", "no", "0"}:
+        others = [f"--model-arg {k}={v}" for k, v in spec.model_args.items() if k != TRUST]
+        more = f" (with {' '.join(others)}, as options replace those of a file)" if others else ""
+        raise SpecError(
+            f"{file} sets model_args {TRUST}: {given}, which runs code that comes with the model. "
+            f"Where you trust who wrote it, give --model-arg {TRUST}=true yourself{more}."
+        )
 
 
 def _refuse_stray(name: str) -> None:

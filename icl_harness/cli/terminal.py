@@ -85,7 +85,13 @@ def _print(table: Table, *, fold: bool) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console()
+    class PipeConsole(Console):
+        """A console whose reader may have read enough: its own would end the program with 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = PipeConsole()
     shown = console.width
     console.width = UNLIMITED
     width = Measurement.get(console, console.options, table).maximum

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import DataError
-from icl_harness.tasks.bounded import bounded_bytes
+from icl_harness.tasks.bounded import bounded_batches, bounded_bytes
 from icl_harness.tasks.csv_files import csv_rows
 
 TEXTS = (".jsonl", ".json", ".csv", ".tsv")
@@ -184,7 +184,7 @@ def _parquet_rows(path: Path) -> Iterator[PlacedRow]:
                 if isinstance(feature, datasets.ClassLabel)
             }
             number = 0
-            for batch in file.iter_batches():
+            for batch in bounded_batches(path, file):
                 for row in batch.to_pylist():
                     for column, known in names.items():
                         row[column] = class_name(known, row[column])

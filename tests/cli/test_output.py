@@ -32,8 +32,15 @@ def test_what_cannot_be_written_is_one_line_and_an_exit_code(icl, unbuffered: bo
     code, err = shell(f"{ICL} export out >&-", unbuffered=unbuffered)
     assert (code, err.count("\n")) == (2, 1)
     assert "standard output is closed" in err
-    for line in ("curves out --csv -", "export out"):
-        assert shell(f"{ICL} {line} | true", unbuffered=unbuffered) == (0, ""), line
+
+
+READ = ("--help", "tasks", "curves out", "compare out --by shots")
+
+
+@pytest.mark.parametrize("line", READ)
+def test_a_reader_who_has_read_enough_ends_a_command_well(icl, line: str) -> None:  # noqa: F811
+    icl(*GRID)
+    assert shell(f"{ICL} {line} | true", unbuffered=False) == (0, ""), line
 
 
 def test_a_disk_that_fills_up_is_noticed_without_buffers(icl) -> None:  # noqa: F811

@@ -8,6 +8,8 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from icl_harness.cli.app import main
@@ -71,3 +73,44 @@ def test_a_file_of_rows_is_read_whole(tmp_path: Path, size: int) -> None:
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows))
     assert bounded_bytes(tmp_path / "rows.jsonl") == rows
     assert bounded_bytes(tmp_path / "rows.jsonl.gz") == rows
+
+
+def write_parquet(path: Path, texts: pyarrow.Array, *, dictionary: bool = True) -> None:
+    labels = pyarrow.DictionaryArray.from_arrays([0] * len(texts), ["even"])
+    table = pyarrow.table({"id": pyarrow.nulls(len(texts)), "text": texts, "label": labels})
+    pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=dictionary)
+
+
+BOMBS: dict[str, Callable[[Path], None]] = {
+    "one text in every row": lambda path: write_parquet(
+        path, pyarrow.DictionaryArray.from_arrays([0] * 50_000, ["x" * 20_000])
+    ),
+    "zeros": lambda path: write_parquet(path, pyarrow.array(["0" * 8_000_000]), dictionary=False),
+    "zeros in many rows": lambda path: write_parquet(
+        path, pyarrow.array(["0" * 8_000] * 1_000), dictionary=False
+    ),
+    "nothing, very often": lambda path: write_parquet(
+        path, pyarrow.nulls(1_000_000, pyarrow.string())
+    ),
+}
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_parquet_bomb_is_refused_in_one_line(
+    bomb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bounded, "MOST_BYTES", 2_000_000)
+    path = Path("data/toy/train.parquet")
+    Path("data/toy/train.jsonl").unlink()
+    BOMBS[bomb](path)
+    assert path.stat().st_size < 40_000
+    with pyarrow.parquet.ParquetFile(path) as file, pytest.raises(DataError):
+        assert all(batch.nbytes < 3_000_000 for batch in bounded.bounded_batches(path, file))
+    monkeypatch.setattr(sys, "argv", ["icl", "run", "toy", "--model", "demo", "--data", "data"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (2, 1), err
+    if bomb != "nothing, very often":  # its first row lacks its text
+        assert "unpack to more than 2,000,000" in err
