@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from icl_harness.cli.execute import run
+    from icl_harness.cli.extend import extend
     from icl_harness.errors import IclError
     from icl_harness.examples import Example
     from icl_harness.models import open_model
@@ -69,6 +70,7 @@ _HOMES = {
     "accuracy": "tasks.metrics",
     "bertsch_rows": "tasks.published_rows",
     "data_folder": "tasks.data_folder",
+    "extend": "cli.extend",
     "exact_match": "tasks.scoring",
     "final_answer": "tasks.scoring",
     "final_match": "tasks.scoring",
@@ -115,6 +117,7 @@ __all__ = [
     "data_folder",
     "dialect_world",
     "exact_match",
+    "extend",
     "final_answer",
     "final_match",
     "first_line",

@@ -31,7 +31,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-WITHOUT_OUTPUT = ("run", "rescore")  # what they leave in the run folder is whole without it
+WITHOUT_OUTPUT = (
+    "run",
+    "extend",
+    "rescore",
+)  # what they leave in the run folder is whole without it
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)]
 OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Csv = Annotated[

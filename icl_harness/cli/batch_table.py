@@ -21,7 +21,7 @@ from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import BatchEntry, BatchStatus, Ledger
 from icl_harness.models.api.model import ApiModel
 from icl_harness.models.api.terms import Terms
-from icl_harness.store.header import servers
+from icl_harness.store.identity import servers
 from icl_harness.store.records import RunStore
 
 STATES = {"making": "not confirmed", "done": "in the records", "gone": "not at the provider"}

@@ -21,7 +21,7 @@ from icl_harness.errors import AccountError, ProviderError, StoreError
 from icl_harness.models import open_model
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import CacheEntry, Ledger
-from icl_harness.store.header import servers
+from icl_harness.store.identity import servers
 from icl_harness.store.records import RunStore
 
 HEADING = ("cache", "model", "shots", "tokens", "state")

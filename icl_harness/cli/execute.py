@@ -31,6 +31,7 @@ from icl_harness.runner.banks import check_banks
 from icl_harness.runner.concurrency import run_async
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.extending import refuse_shorter
 from icl_harness.runner.overflow import refuse_overflow
 from icl_harness.runner.provenance import spec_defaults
 from icl_harness.runner.spec import Spec, default_folder
@@ -83,9 +84,11 @@ def execute(
     models: Mapping[str, Model] | None = None,
     watch: Watch | None = None,
     tasks: Mapping[str, Task] | None = None,
+    *,
+    extends: bool = False,
 ) -> Run:
-    """Run `spec` into the folder `out`. Whatever is refused is refused before anything is
-    written.
+    """Run `spec` into the folder `out`, which may hold a smaller grid where it `extends` one.
+    Whatever is refused is refused before anything is written.
     """
     how.refuse_idle_for(spec.models, spec.scoring)
     terms = how.terms()
@@ -93,8 +96,9 @@ def execute(
         cache = how.disk_cache()
         experiment = Experiment(spec, models, workers, cache, terms, batch=how.batch, tasks=tasks)
         _say_what_was_found(experiment, how)
-        _refuse_early(experiment, out, how)
-        store = RunStore.create_or_resume(out, experiment.header(), spec_defaults())
+        _refuse_early(experiment, out, how, extends=extends)
+        header = experiment.header()
+        store = RunStore.create_or_resume(out, header, spec_defaults(), extends=extends)
         terms.ledger = terms.flights.ledger = Ledger(out)
         if terms.budget is not None:
             terms.budget.spent_usd = spent_usd(experiment, store)
@@ -121,11 +125,15 @@ def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
             print(for_stream(found, sys.stderr), file=sys.stderr)
 
 
-def _refuse_early(experiment: Experiment, out: Path, how: Execution) -> None:
+def _refuse_early(
+    experiment: Experiment, out: Path, how: Execution, *, extends: bool = False
+) -> None:
     """Refuse what cannot succeed, or would cost more than it may, before anything is written."""
     _refuse_what_cannot_be_asked(experiment)
+    if extends:
+        refuse_shorter(experiment, out)
     if how.max_cost is not None:
-        plan = run_async(make_plan(experiment, out, apis_only=True))
+        plan = run_async(make_plan(experiment, out, apis_only=True, extends=extends))
         for note in plan.notes:
             how.say(note)
         refuse_cost(plan, how.max_cost, batch=how.batch)

@@ -1,4 +1,4 @@
-"""Commands on run folders: `icl import`."""
+"""Commands on run folders: `icl import`, `icl extend`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from icl_harness.cli.options import Addition, ExtendCommand
 
 OfAll = Annotated[str | None, typer.Option(metavar="NAME", help="For all rows.")]
 NumberOfAll = Annotated[int | None, typer.Option(metavar="N", help="For all rows.")]
@@ -82,6 +84,36 @@ def import_(
     tell(f"{out}/  {written}")
 
 
+def extend(context: typer.Context) -> None:
+    """Ask what a larger grid adds to a run; what it holds stays. Stopped, the same command goes on.
+
+    icl extend RUN --draws 10 --queries 500 --shots 128,256
+    """
+    from icl_harness.analysis.curves import curves as table
+    from icl_harness.cli.execute import execute
+    from icl_harness.cli.progress import progress_bar
+    from icl_harness.cli.tables import print_curves
+    from icl_harness.cli.terminal import tell
+    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.results import write_results
+    from icl_harness.report.run import Run
+    from icl_harness.runner.extending import larger_spec
+
+    addition: Addition = context.obj
+    folder = addition.folder
+    spec = larger_spec(folder, Run(folder).header, addition.added)
+    with progress_bar() as watch:
+        done = execute(spec, folder, addition.how, watch=watch, extends=True)
+    records = done.records()
+    frame = table(records, metrics=chosen_metrics([done.header]))
+    files = write_results(done, frame)
+    print_curves([done], frame, records)
+    tell(f"{folder}/  {files}")
+    if frame["n_failed"].sum():
+        raise typer.Exit(1)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("import")(import_)
+    app.command(cls=ExtendCommand)(extend)

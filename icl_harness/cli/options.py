@@ -33,6 +33,7 @@ TASKS = typer.Argument(
     " same keys.",
     rich_help_panel="Arguments",
 )
+RUN = typer.Argument(metavar="RUN", help="Run folder.", rich_help_panel="Arguments")
 OUT = typer.Option(
     metavar="FOLDER",
     help="Run folder. [results/<named after what is measured>]",
@@ -55,8 +56,16 @@ class GridCommand(TyperCommand):
     stands for types of typer's that have no public name.
     """
 
+    def grid_params(self) -> list[Any]:
+        """Return the parameters that are read together into the context's `obj`."""
+        return grid_params()
+
+    def read(self, values: dict[str, Any]) -> Any:
+        """Return the `obj` of the values that were given."""
+        return read_grid(values)
+
     def get_params(self, ctx: Any) -> list[Any]:
-        return [*grid_params(), *super().get_params(ctx)]
+        return [*self.grid_params(), *super().get_params(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options in sections, each under its `rich_help_panel`."""
@@ -69,9 +78,9 @@ class GridCommand(TyperCommand):
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
-        names = [param.name for param in grid_params()]
+        names = [param.name for param in self.grid_params()]
         values = {name: ctx.params.pop(name) for name in names}
-        ctx.obj = read_grid({name: value for name, value in values.items() if _given(value)})
+        ctx.obj = self.read({name: value for name, value in values.items() if _given(value)})
         return super().invoke(ctx)
 
 
@@ -98,6 +107,30 @@ def column_params() -> list[Any]:
     return _params(list(_parameters(Columns, OF_A_FILE)))
 
 
+class Addition(NamedTuple):
+    """What a command line adds to a run."""
+
+    folder: Path
+    added: dict[str, Any]
+    how: Execution
+
+
+class ExtendCommand(GridCommand):
+    """A command with the options of a grid that can be added to a run; its context's `obj` is the
+    `Addition`.
+    """
+
+    def grid_params(self) -> list[Any]:
+        return addition_params()
+
+    def read(self, values: dict[str, Any]) -> Addition:
+        from icl_harness.runner.execution import Execution
+
+        how = {name: value for name, value in values.items() if name in Execution.model_fields}
+        added = {name: value for name, value in values.items() if name not in {*how, "run"}}
+        return Addition(Path(values["run"]), added, Execution(**how, say=_note))
+
+
 @cache
 def grid_params() -> list[Any]:
     """Return the arguments and options of a grid as typer makes them."""
@@ -113,6 +146,28 @@ def grid_params() -> list[Any]:
         *_parameters(Execution, CARRIED_OUT),
     ]
     return _params(parameters)
+
+
+@cache
+def addition_params() -> list[Any]:
+    """Return the arguments and options of what is added to a run."""
+    from icl_harness.runner.execution import Execution
+    from icl_harness.runner.extending import ELSEWHERE
+    from icl_harness.runner.spec import Spec
+    from icl_harness.store.extension import GROWING
+
+    wanted = {*GROWING, *ELSEWHERE}
+    measured = [one for one in _parameters(Spec, "What is added") if one.name in wanted]
+    for parameter in measured:
+        info = parameter.annotation.__metadata__[0]
+        info.help = (info.help or "").partition(" [")[0]  # the default is what the run has
+    return _params(
+        [
+            _parameter("run", Annotated[str, RUN], inspect.Parameter.empty),
+            *measured,
+            *_parameters(Execution, CARRIED_OUT),
+        ]
+    )
 
 
 def _params(parameters: list[inspect.Parameter]) -> list[Any]:

@@ -36,9 +36,11 @@ from icl_harness.store.header import RUN_FILE
 from icl_harness.store.records import Cell, RunStore
 
 
-async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = False) -> Plan:
+async def make_plan(
+    experiment: Experiment, folder: Path, *, apis_only: bool = False, extends: bool = False
+) -> Plan:
     """Return what is left to do of an experiment. `apis_only` leaves out what is not asked through
-    an API.
+    an API; `extends`: the folder may hold a smaller grid.
 
     Raises `SpecError` or `StoreError` where the run would, and `AccountError` for a key that is
     refused.
@@ -46,7 +48,7 @@ async def make_plan(experiment: Experiment, folder: Path, *, apis_only: bool = F
     with contextlib.ExitStack() as stack:
         store = None
         if (folder / RUN_FILE).exists():
-            store = RunStore.open(folder, experiment.header(), spec_defaults())
+            store = RunStore.open(folder, experiment.header(), spec_defaults(), extends=extends)
             stack.enter_context(contextlib.closing(store))
         planner = _Planner(experiment, folder, store)
         try:

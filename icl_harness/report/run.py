@@ -12,7 +12,7 @@ from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.runner.provenance import spec_defaults
-from icl_harness.store.header import servers
+from icl_harness.store.identity import servers
 from icl_harness.store.records import Cell, RunStore, StoredRecord
 
 if TYPE_CHECKING:

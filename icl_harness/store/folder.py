@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from icl_harness.errors import StoreError
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.store.database import database_errors, open_for_writing
-from icl_harness.store.header import RECORDS_FILE, RUN_FILE, claim, identities, read_header
+from icl_harness.store.extension import earlier_identities
+from icl_harness.store.header import RECORDS_FILE, RUN_FILE, claim, read_header
+from icl_harness.store.identity import identities
 from icl_harness.store.seal import WRITE_OUT_AT, log_of, seal, write_out
 
 
@@ -100,7 +102,7 @@ def records_of(path: Path, header: dict[str, Any]) -> Iterator[OpenRecords]:
         db = undo.enter_context(contextlib.closing(open_for_writing(file, is_new=is_new)))
         expected = identities(header)
         _check_cells(path, db, header)
-        check_identity(path, db, expected)
+        check_identity(path, db, expected, earlier_identities(header))
         with db:
             db.executemany("INSERT OR REPLACE INTO run VALUES (?,?)", expected.items())
         _forget_fetched(path, db)
@@ -111,11 +113,18 @@ def records_of(path: Path, header: dict[str, Any]) -> Iterator[OpenRecords]:
         yield records
 
 
-def check_identity(path: Path, db: sqlite3.Connection, expected: dict[str, str]) -> None:
-    """Raise `StoreError` where the records are another run's than run.json describes."""
+def check_identity(
+    path: Path,
+    db: sqlite3.Connection,
+    expected: dict[str, str],
+    earlier: Sequence[dict[str, str]] = (),
+) -> None:
+    """Raise `StoreError` where the records are another run's than run.json describes, now or
+    `earlier`, before it was extended.
+    """
     stored = dict(db.execute("SELECT key, value FROM run"))
     known = {key: stored[key] for key in expected if key in stored}
-    agrees = all(expected[key] == value for key, value in known.items())
+    agrees = any(known.items() <= hashes.items() for hashes in (expected, *earlier))
     if agrees and (known or (path / RUN_FILE).exists()):
         return
     if not (path / RUN_FILE).exists() and not db.execute("SELECT 1 FROM records").fetchone():
@@ -126,7 +135,7 @@ def check_identity(path: Path, db: sqlite3.Connection, expected: dict[str, str])
 def check_records(path: Path, db: sqlite3.Connection, header: dict[str, Any]) -> None:
     """Raise `StoreError` where the records are not those that run.json describes."""
     _check_cells(path, db, header)
-    check_identity(path, db, identities(header))
+    check_identity(path, db, identities(header), earlier_identities(header))
 
 
 def _check_cells(path: Path, db: sqlite3.Connection, header: dict[str, Any]) -> None:

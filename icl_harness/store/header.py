@@ -7,7 +7,6 @@ latter, and notes what it was in `rescored`. Runs of version 0.1 have one hash f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 from icl_harness.errors import StoreError
 from icl_harness.files import write_atomically
 from icl_harness.models.api.access import masked
+from icl_harness.store.extension import extending_options, grows, refuse_regrouping, with_growth
+from icl_harness.store.identity import servers
 
 RUN_FILE = "run.json"
 RECORDS_FILE = "records.db"
@@ -91,34 +92,6 @@ def write_header(path: Path, header: Mapping[str, Any]) -> None:
     write_atomically(path / RUN_FILE, text.encode())
 
 
-def identity(header: Mapping[str, Any]) -> str:
-    """Return the hash of what never changes in a run: its spec, data and weights."""
-    parts = [header.get("spec"), header.get("data"), header.get("weights")]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def identities(header: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hashes by which records know their run: `identity`, and `asked`, of how its models
-    are asked, which a run of version 0.1 does not say.
-    """
-    found = {"identity": identity(header)}
-    if "wording" in header:
-        parts = [header["wording"], servers(header)]
-        found["asked"] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return found
-
-
-def servers(header: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return where each model is asked, as the spec or the environment said; None for its
-    provider's own server.
-    """
-    found = {}
-    for name, model in header.get("models", {}).items():
-        url = model.get("base_url")
-        found[name] = masked(url) if url else None
-    return found
-
-
 def refuse_imported(path: Path, found: Mapping[str, Any], why: str) -> None:
     """Raise `StoreError` where a run was imported: its answers come from elsewhere."""
     if "imported" in found:
@@ -131,18 +104,21 @@ def check_same(
     found: Mapping[str, Any],
     header: Mapping[str, Any],
     spec_defaults: Mapping[str, Any] | None = None,
+    *,
+    extends: bool = False,
 ) -> None:
     """Raise `StoreError` naming the first difference of spec, data, wording, weights, servers or
     scoring; versions may differ, numbers of one run not.
 
-    `spec_defaults`: what options meant before they were there, for a run.json of then.
+    `spec_defaults`: what options meant before they were there, for a run.json of then. `extends`:
+    the spec may add draws, queries, shots, modes and variants to what is there.
     """
     refuse_imported(path, found, "icl run cannot go on with it")
     if "spec" in header:
         spec = {**(spec_defaults or {}), **found.get("spec", {})}
         if spec.get("base_url"):
             spec["base_url"] = masked(spec["base_url"])  # earlier versions did not
-        _refuse_another(path, "spec", spec, header["spec"])
+        _check_spec(path, spec, header["spec"], extends=extends)
     for key in _differing(found, header, "data"):
         raise StoreError(
             f"{path} holds a run on other data of {key}: its files have changed since. "
@@ -168,15 +144,35 @@ def check_same(
         )
 
 
+def _check_spec(
+    path: Path, old: Mapping[str, Any], new: Mapping[str, Any], *, extends: bool
+) -> None:
+    if extends:
+        refuse_regrouping(path, old, new)
+        _refuse_another(path, "spec", with_growth(old, new), new)
+    elif grows(old, new):
+        added = extending_options(old, new)
+        hint = f"`icl extend {quote(str(path))} {added}` adds what is new, or choose another --out."
+        _refuse_another(path, "spec", old, new, hint)
+    else:
+        _refuse_another(path, "spec", old, new)
+
+
 def _differing(found: Mapping[str, Any], header: Mapping[str, Any], part: str) -> list[str]:
     old, new = found.get(part, {}), header.get(part, {})
     return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
-def _refuse_another(path: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _refuse_another(
+    path: Path,
+    what: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    remedy: str = "Choose another --out, or ask for the same.",
+) -> None:
     for key in _differing({"": old}, {"": new}, ""):
         there, here = json.dumps(old.get(key)), json.dumps(new.get(key))
         raise StoreError(
             f"{path} holds a run of another {what}: {key} is {there} there and {here} here. "
-            "Choose another --out, or ask for the same."
+            f"{remedy}"
         )

@@ -41,6 +41,7 @@ from icl_harness.store.cells import (
     find_cell,
 )
 from icl_harness.store.database import database_errors, open_for_reading
+from icl_harness.store.extension import extended
 from icl_harness.store.folder import OpenRecords, check_records, locked, records_of
 from icl_harness.store.header import (
     RECORDS_FILE,
@@ -112,9 +113,11 @@ class RunStore:
         path: Path,
         header: dict[str, Any] | None = None,
         spec_defaults: Mapping[str, Any] | None = None,
+        *,
+        extends: bool = False,
     ) -> RunStore:
         """Open a run, finished or not, for reading. Raises `StoreError` where there is none, or not
-        `header`'s.
+        `header`'s, which may be a larger grid where it `extends` the run.
         """
         if not (path / RUN_FILE).is_file() or not (path / RECORDS_FILE).is_file():
             raise StoreError(
@@ -123,7 +126,7 @@ class RunStore:
             )
         found = read_header(path) or {}
         if header is not None:
-            check_same(path, found, header, spec_defaults)
+            check_same(path, found, header, spec_defaults, extends=extends)
         with database_errors(path):
             connection = open_for_reading(path / RECORDS_FILE)
             try:
@@ -135,9 +138,15 @@ class RunStore:
 
     @classmethod
     def create_or_resume(
-        cls, path: Path, header: dict[str, Any], spec_defaults: Mapping[str, Any] | None = None
+        cls,
+        path: Path,
+        header: dict[str, Any],
+        spec_defaults: Mapping[str, Any] | None = None,
+        *,
+        extends: bool = False,
     ) -> RunStore:
-        """Open a folder for a run whose `run.json` is `header`, or resume the same run.
+        """Open a folder for a run whose `run.json` is `header`, or resume the same run, or one that
+        it `extends`.
 
         Raises `StoreError` where the folder holds something else, another spec, or a run that is
         being written.
@@ -145,8 +154,11 @@ class RunStore:
         with locked(path) as undo:
             found = read_header(path)
             if found is not None:
-                check_same(path, found, header, spec_defaults)
+                check_same(path, found, header, spec_defaults, extends=extends)
                 check_complete(path)
+                if extends and found["spec"] != header["spec"]:
+                    found = extended(found, header)
+                    write_header(path, found)
             records = undo.enter_context(records_of(path, found or header))
             if found is None:
                 write_header(path, header)
