@@ -25,6 +25,7 @@ from icl_harness.analysis.influence import (
     statistics_of,
 )
 from icl_harness.analysis.stats import holm
+from icl_harness.analysis.totals import scores_of
 from icl_harness.errors import SpecError, nearest
 from icl_harness.prompts.variants import DEFAULT
 
@@ -85,8 +86,8 @@ def _rows(
     """Yield one row per point and pair that has partners; Holm's column is filled in when all are
     known.
     """
-    ok = records[(records["status"] == "ok") & records["score"].notna()]
-    ok = ok.assign(score=ok["score"].astype("float64"))
+    scored = records.assign(score=scores_of(records))
+    ok = scored[(scored["status"] == "ok") & scored["score"].notna()]
     for metric, answers in by_metric(ok, metrics):
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)

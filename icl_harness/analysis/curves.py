@@ -8,7 +8,7 @@ there is none. Left out: differences between curves (compare) and pictures (plot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,27 +16,31 @@ import numpy as np
 
 from icl_harness.analysis.influence import (
     by_metric,
-    is_binary,
+    labels_by_metric,
     metric_interval,
     positions,
     statistics_of,
 )
+from icl_harness.analysis.totals import of_points, scores_of, totals_of
 from icl_harness.files import write_atomically
 from icl_harness.store.cells import CELL
+from icl_harness.store.totals import MEANS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from icl_harness.tasks.metrics import Metric
 
+    Parts = Callable[[Sequence[str]], Iterable[pd.DataFrame]]
+
 POINT = [name for name in CELL if name != "draw"]  # what names a point of a curve
 INTERVAL = ["value", "ci_low", "ci_high"]
 COUNTS = [
     "n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_cut", "n_overflow"
 ]  # fmt: skip
-TOKENS = ["prompt", "cached", "cache_write", "completion", "reasoning"]
-MEANS = ["shots_used", *(f"{kind}_tokens" for kind in TOKENS)]
 COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
+OF_SCORES = ["query_id", "sample", "status", "score"]  # what an interval is made of
+OF_METRICS = [*OF_SCORES, "parsed", "target", "choices"]  # of metrics other than the mean score
 
 
 def curves(
@@ -55,36 +59,42 @@ def curves(
 
     if records.empty:
         return pd.DataFrame(columns=COLUMNS)
-    table = _numbered(with_metrics(records, metrics or {}))
-    groups = table.groupby(POINT, sort=True, dropna=False, observed=True)
-    ok = table[table["status"] == "ok"]
-    ok_groups = ok.groupby(POINT, sort=True, dropna=False, observed=True)
-    out = pd.DataFrame(
-        {
-            "n_queries": groups["query_id"].nunique(),
-            "n_draws": groups["draw"].nunique(),
-            "n_ok": groups["is_ok"].sum(),
-            "n_failed": groups["is_failed"].sum(),
-            "n_refused": groups["is_refused"].sum(),
-            "n_unparsed": groups["is_unparsed"].sum(),
-            "n_cut": groups["is_cut"].sum(),
-            "n_overflow": groups["is_overflow"].sum(),
-            "n_lost": groups["n_lost"].sum(),
-        }
-    )
-    means = ok_groups[MEANS].mean()
-    intervals = _intervals(ok, metrics or {}, level)
-    cost = _cost(groups)
-    out = out.join(means).join(intervals).join(cost)
+    named = with_metrics(records, metrics or {})
+    return curves_of_parts(totals_of(named), lambda names: [named], level, metrics)
+
+
+def curves_of_parts(
+    totals: pd.DataFrame,
+    parts: Parts,
+    level: float = 0.95,
+    metrics: Mapping[str, Metric] | None = None,
+) -> pd.DataFrame:
+    """Return the same table of records that are read in parts, so that they need not all be held:
+    `parts` yields all records of some points after those of others, with the columns it is given.
+
+    `totals` are what the records of each cell add up to (totals.py).
+    """
+    import pandas as pd
+
+    if totals.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level))
     return out.reset_index()[COLUMNS]
+
+
+def needed_columns(totals: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[str]:
+    """Return which columns of records, beside those of their cells, tables of values need."""
+    means = [metric.is_mean_score for metric, _ in by_metric(totals, metrics)]
+    return OF_SCORES if all(means) else OF_METRICS
 
 
 def with_metrics(records: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
     """Return the records under the names of these metrics."""
-    if not metrics:
-        return records
     names = {task: metric.name for task, metric in metrics.items()}
-    return records.assign(metric=records["task"].map(names).fillna(records["metric"]))
+    if all(names.get(task, metric) == metric for task, metric in _keys(records)):
+        return records
+    found = records["task"].astype(object).map(names)
+    return records.assign(metric=found.where(found.notna(), records["metric"].astype(object)))
 
 
 def unusual_format(row: Mapping[Any, Any]) -> list[str]:
@@ -95,59 +105,55 @@ def unusual_format(row: Mapping[Any, Any]) -> list[str]:
     return names
 
 
-def _numbered(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the records in a fixed order (sums must not depend on it), with numbers as floats and
-    flags by status.
-    """
+def _intervals(
+    parts: Parts, totals: pd.DataFrame, metrics: Mapping[str, Metric], level: float
+) -> pd.DataFrame:
+    """Return value, ci_low, ci_high and n_queries by point."""
     import pandas as pd
 
-    table = records.reset_index(drop=True)
-    sort_keys = [pd.factorize(table[key], sort=True)[0] for key in ("sample", "query_id", "draw")]
-    table = table.iloc[np.lexsort(sort_keys)].reset_index(drop=True)
-    numbers = {
-        name: pd.to_numeric(table[name]).astype("float64") for name in (*MEANS, "score", "cost_usd")
-    }
-    ok = table["status"] == "ok"
-    unparsed = ok & table["parsed"].isna()
-    numbers["score"] = numbers["score"].mask(unparsed & numbers["score"].isna(), 0.0)
-    flags = {
-        "is_ok": ok,
-        "is_failed": table["status"] == "failed",
-        "is_refused": table["status"] == "refused",
-        "is_overflow": table["status"] == "overflow",
-        "is_unparsed": unparsed,
-        "is_cut": table.get("cut", pd.Series(False, index=table.index)).astype(bool),
-        "is_priced": ok & numbers["cost_usd"].notna(),
-    }
-    return table.assign(**numbers, **flags)
-
-
-def _intervals(ok: pd.DataFrame, metrics: Mapping[str, Metric], level: float) -> pd.DataFrame:
-    """Return value, ci_low and ci_high by point."""
-    import pandas as pd
-
-    ok = ok[ok["score"].notna()].reset_index(drop=True)
-    draws, queries = (pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id"))
+    names = needed_columns(totals, metrics)
+    labels = {} if names == OF_SCORES else labels_by_metric(map(_answers, parts(names)))
+    fractional = _keys(totals[totals["n_fractional"] > 0])
     found: dict[Any, tuple[float, float, float]] = {}
-    for metric, answers in by_metric(ok, metrics):
-        statistics = statistics_of(answers, metric)
-        binary = is_binary(answers)
-        for point, rows in positions(answers, POINT):
-            at = answers.index.to_numpy()[rows]
-            interval = metric_interval(
-                metric, statistics.rows(rows), draws[at], queries[at], binary=binary, level=level
-            )
-            found[point] = (interval.value, interval.low, interval.high)
+    n_queries = []
+    for part in parts(names):
+        n_queries.append(_by_point(part)["query_id"].nunique())
+        ok = _answers(part)
+        draws, queries = (pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id"))
+        for metric, answers in by_metric(ok, metrics):
+            (key,) = _keys(answers)
+            statistics = statistics_of(answers, metric, labels.get(key))
+            binary = key not in fractional
+            for point, rows in positions(answers, POINT):
+                at = answers.index.to_numpy()[rows]
+                crossed = draws[at], queries[at]
+                interval = metric_interval(
+                    metric, statistics.rows(rows), *crossed, binary=binary, level=level
+                )
+                found[point] = (interval.value, interval.low, interval.high)
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
-    return pd.DataFrame(list(found.values()), index=index, columns=INTERVAL, dtype="float64")
+    values = pd.DataFrame(list(found.values()), index=index, columns=INTERVAL, dtype="float64")
+    counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
+    return counted.join(values)
 
 
-def _cost(groups: Any) -> pd.Series[float]:
-    """Return the sum of all known costs by cell; missing where an ok record's is not known, or none
-    is.
-    """
-    known: pd.Series[float] = groups["cost_usd"].sum(min_count=1).rename("cost_usd")
-    return known.where(groups["is_priced"].sum() == groups["is_ok"].sum())
+def _keys(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
+    """Return the (task, metric) that occur."""
+    return set(rows[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _answers(part: pd.DataFrame) -> pd.DataFrame:
+    """Return the records that have a score, in a fixed order: sums must not depend on it."""
+    import pandas as pd
+
+    table = part.assign(score=scores_of(part))
+    table = table[(table["status"] == "ok") & table["score"].notna()]
+    keys = [pd.factorize(table[key], sort=True)[0] for key in ("sample", "query_id", "draw")]
+    return table.iloc[np.lexsort(keys)].reset_index(drop=True)
+
+
+def _by_point(records: pd.DataFrame) -> Any:
+    return records.groupby(POINT, sort=True, dropna=False, observed=True)
 
 
 def write_csv(table: pd.DataFrame, path: Path | str | TextIO) -> None:

@@ -9,8 +9,10 @@ mean the pseudo-values are the scores themselves, so the numbers of accuracy sta
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +48,7 @@ def by_metric(
     """Yield each task's metric and answers. A task that `metrics` lack has the library's metric of
     the records' name, else the mean score under that name.
     """
-    for pair, of_task in answers.groupby(["task", "metric"], dropna=False):
+    for pair, of_task in answers.groupby(["task", "metric"], dropna=False, observed=True):
         task, name = (str(part) for part in pair)
         mean_score = Metric(name=name, range=(-math.inf, math.inf))
         yield metrics.get(task) or METRICS.get(name) or mean_score, of_task
@@ -63,9 +65,12 @@ def is_binary(answers: pd.DataFrame) -> bool:
     return bool(answers["score"].isin((0.0, 1.0)).all())
 
 
-def statistics_of(answers: pd.DataFrame, metric: Metric) -> Statistics:
-    """Return the statistics of all `answers` to a task. Raises `SpecError` where they lack the
-    target that the metric needs, or where its function fails.
+def statistics_of(
+    answers: pd.DataFrame, metric: Metric, labels: tuple[str, ...] | None = None
+) -> Statistics:
+    """Return the statistics of `answers` to a task: all there are, or some of those that have
+    `labels`. Raises `SpecError` where they lack the target that the metric needs, or where its
+    function fails.
     """
     if metric.statistic is None:
         scores, code = np.unique(answers["score"].to_numpy(dtype=float), return_inverse=True)
@@ -79,7 +84,8 @@ def statistics_of(answers: pd.DataFrame, metric: Metric) -> Statistics:
     parsed = [None if value != value else value for value in answers["parsed"]]
     keys = list(zip(parsed, answers["target"], answers["score"], strict=True))
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    labels = _labels(answers)
+    if labels is None:
+        labels = tuple(sorted(_labels(answers)))
     distinct = [
         ScoredAnswer(parsed=parsed, target=target, score=float(score), labels=labels)
         for parsed, target, score in number
@@ -88,12 +94,23 @@ def statistics_of(answers: pd.DataFrame, metric: Metric) -> Statistics:
     return Statistics(_matrix(metric, distinct), code)
 
 
-def _labels(answers: pd.DataFrame) -> tuple[str, ...]:
-    found = {*answers["target"], *answers["parsed"].dropna()}
-    if "choices" in answers:
-        for choices in answers["choices"].dropna().unique():
-            found.update(choices)
-    return tuple(sorted(found))
+def labels_by_metric(
+    parts: Iterable[pd.DataFrame],
+) -> dict[tuple[Any, ...], tuple[str, ...]]:
+    """Return (task, metric) -> the labels of all answers to it, which come in parts."""
+    found: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for part in parts:
+        for key, answers in part.groupby(["task", "metric"], dropna=False, observed=True):
+            found[key].update(_labels(answers))
+    return {key: tuple(sorted(labels)) for key, labels in found.items()}
+
+
+def _labels(answers: pd.DataFrame) -> set[str]:
+    found = set(answers["parsed"].dropna().unique())
+    for name in {"target", "choices"} & set(answers):
+        values = answers[name].dropna().unique()
+        found.update(values if name == "target" else chain.from_iterable(values))
+    return found
 
 
 def _matrix(metric: Metric, answers: Iterable[ScoredAnswer]) -> Floats:

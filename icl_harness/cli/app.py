@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, cast
 
@@ -20,6 +21,7 @@ from icl_harness.printable import VisibleBytes, for_stream, visible
 if TYPE_CHECKING:
     import pandas as pd
 
+    from icl_harness.report.records import Records
     from icl_harness.report.run import Run
     from icl_harness.runner.spec import Spec
 
@@ -52,22 +54,20 @@ CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")
 @app.command(cls=GridCommand)
 def run(context: typer.Context) -> None:
     """Run a grid, or resume it. Records, curves.csv and curves.png are left in the run folder."""
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.execute import execute
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import HELD, tell
-    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.records import Records
     from icl_harness.report.results import write_results
 
     grid: Grid = context.obj
     spec, folder = grid.spec, grid.folder
     with progress_bar() as watch:
         done = execute(spec, folder, grid.how, watch=watch)
-    records = done.records()
-    frame = table(records, metrics=chosen_metrics([done.header]))
+    frame = done.curves()
     files = write_results(done, frame)
-    print_curves([done], frame, records)
+    print_curves([done], frame, Records([done.path]))
     hints = [f"icl export {shlex.quote(str(folder))}"]
     differing = _comparable(spec)
     if differing is not None:
@@ -168,7 +168,6 @@ def compare(
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.analysis.compare import compare as paired
     from icl_harness.cli.tables import difference_tables
     from icl_harness.cli.terminal import print_tables
     from icl_harness.report.metric_choice import chosen_metrics
@@ -176,7 +175,7 @@ def compare(
 
     found, records = load_runs(runs)
     metrics = chosen_metrics([one.header for one in found], metric)
-    frame = paired(records, by=by, metrics=metrics)
+    frame = records.compare(by, metrics)
     if csv is not None:
         _write_table(frame, csv)
     elif frame.empty:
@@ -185,17 +184,24 @@ def compare(
         print_tables(difference_tables(frame))
 
 
-def _curves(
-    folders: list[Path], metric: str | None
-) -> tuple[list[Run], pd.DataFrame, pd.DataFrame]:
+def _curves(folders: list[Path], metric: str | None) -> tuple[list[Run], Records, pd.DataFrame]:
     """Return runs, their records and their curves."""
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import load_runs
 
     found, records = load_runs(folders)
     metrics = chosen_metrics([one.header for one in found], metric)
-    return found, records, table(records, metrics=metrics)
+    return found, records, records.curves(metrics)
+
+
+def _write_parts(parts: Iterable[str], csv: Path) -> None:
+    if str(csv) == "-":
+        for part in parts:
+            sys.stdout.write(part)
+        return
+    with written_atomically(csv) as file:
+        for part in parts:
+            file.write(part.encode())
 
 
 def _write_table(frame: pd.DataFrame, csv: Path) -> None:
@@ -267,20 +273,18 @@ def rescore(run_folder: OneRun) -> None:
     """Score the stored answers again, with the task file as it is now: another scorer, another
     metric. Asks no model. curves.csv and curves.png are written anew.
     """
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import tell
-    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.records import Records
     from icl_harness.report.results import write_results
     from icl_harness.report.run import Run
     from icl_harness.runner.rescoring import rescore as score_again
 
     found = score_again(run_folder)
     done = Run(run_folder)
-    records = done.records()
-    frame = table(records, metrics=chosen_metrics([done.header]))
+    frame = done.curves()
     files = write_results(done, frame)
-    print_curves([done], frame, records)
+    print_curves([done], frame, Records([done.path]))
     for note in found.notes:
         tell(note)
     tell(f"{found.n_scored:,} answers scored again, {found.n_changed:,} scores changed")
@@ -329,19 +333,20 @@ def check(
     """Print the answers that could not be parsed, and those that look misread, by kind: so that one
     sees what the scorer missed. Changes no score.
     """
-    from icl_harness.cli.check import check_lines
+    from icl_harness.cli.check import check_lines, csv_parts
     from icl_harness.cli.notes import imported_note
     from icl_harness.report.doubtful import doubtful
+    from icl_harness.report.records import Records
     from icl_harness.report.run import Run
 
     done = Run(run_folder)
     found = doubtful(done)
     if csv is not None:
-        _write_table(found, csv)
+        _write_parts(csv_parts(found), csv)
         return
-    records = done.records()
-    n_answers = int((records["status"] == "ok").sum())
-    if not records["answer"].notna().any() and "imported" in done.header:
+    records = Records([done.path])
+    n_answers = int(records.totals()["n_ok"].sum())
+    if "imported" in done.header and not records.has_answers():
         typer.echo(f"{run_folder}: {n_answers:,} scores. {imported_note(done.header)}")
         return
     for line in check_lines(run_folder, found, n_answers, examples):

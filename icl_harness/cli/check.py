@@ -3,43 +3,70 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from icl_harness.report.doubtful import KINDS
+from icl_harness.report.doubtful import COLUMNS, KINDS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+ROWS = 10_000  # of a table held at once
 LONGEST = 160  # letters of an answer; its end says most, so its middle is left out
 
 
-def check_lines(folder: Path, found: pd.DataFrame, n_answers: int, n_shown: int) -> Iterator[str]:
+class _Kind:
+    """The answers of one kind: how many there are, and some of them."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.examples: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+
+    def add(self, row: Mapping[str, Any], n_shown: int) -> None:
+        """Count an answer. The same one to the same query at many shot counts is one example."""
+        self.n += 1
+        if len(self.examples) < n_shown:
+            self.examples.setdefault((row["task"], row["query_id"], row["answer"]), row)
+
+
+def check_lines(
+    folder: Path, found: Iterable[Mapping[str, Any]], n_answers: int, n_shown: int
+) -> Iterator[str]:
     """Yield how many answers there are of each kind, and some of each with what shows them whole.
 
     Kinds of answers that could not be parsed come first.
     """
-    n_unparsed = int(found["parsed"].isna().sum())
+    kinds = {name: _Kind() for name in KINDS}
+    first, n_unparsed = None, 0
+    for row in found:
+        first = first or row
+        n_unparsed += row["parsed"] is None
+        kinds[row["kind"]].add(row, n_shown)
     yield f"{folder}: {n_answers:,} answers, {n_unparsed:,} unparsed (they count as wrong)"
-    for kind, meaning in KINDS.items():
-        rows = found[found["kind"] == kind]
-        if rows.empty:
-            continue
-        yield ""
-        yield f"{kind}: {len(rows):,} ({len(rows) / n_answers:.1%}): {meaning}"
-        # The same answer to the same query at many shot counts is one example.
-        some = rows.drop_duplicates(["task", "query_id", "answer"]).head(n_shown)
-        for row in some.to_dict("records"):
+    for name, kind in kinds.items():
+        if kind.n:
+            yield ""
+            yield f"{name}: {kind.n:,} ({kind.n / n_answers:.1%}): {KINDS[name]}"
+        for row in kind.examples.values():
             yield f"  {row['task']} {row['query_id']}, {row['shots']} shots: {_answer(row)}"
-    if not found.empty:
-        first = found.iloc[0]
+    if first is not None:
         query = shlex.quote(str(first["query_id"]))
         yield ""
         yield (
             f"One whole, with its prompt: icl show {shlex.quote(str(folder))} --query {query} "
             f"--shots {first['shots']}"
         )
+
+
+def csv_parts(found: Iterator[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the answers as CSV, some at a time."""
+    import pandas as pd
+
+    from icl_harness.analysis.curves import csv_text
+
+    yield ",".join(COLUMNS) + "\n"
+    while rows := list(islice(found, ROWS)):
+        text = csv_text(pd.DataFrame(rows, columns=list(COLUMNS)))
+        yield text.partition("\n")[2]
 
 
 def _answer(row: Mapping[Any, Any]) -> str:

@@ -61,12 +61,11 @@ def import_(
 
     icl import FILE.csv --columns task=dataset,shots=k,draw=seed,query=item,score=correct --out RUN
     """
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import tell
     from icl_harness.report.imports.columns import parse_columns
     from icl_harness.report.imports.folder import chosen_metric, import_results
-    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.records import Records
     from icl_harness.report.results import write_results
 
     given = {
@@ -77,10 +76,9 @@ def import_(
     named = parse_columns(columns or [])
     of = chosen_metric(metric, limits)
     done = import_results(files, out, named, typed, of, percent=percent)
-    records = done.records()
-    frame = table(records, metrics=chosen_metrics([done.header]))
+    frame = done.curves()
     written = write_results(done, frame)
-    print_curves([done], frame, records)
+    print_curves([done], frame, Records([done.path]))
     tell(f"{out}/  {written}")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HALF_A_CENT = 0.005  # dollars; less is shown as nothing
+LONGEST_ERROR = 200
 
 
 def imported_note(header: Mapping[str, Any]) -> str:
@@ -116,13 +117,6 @@ def _banks(banks: Sequence[Bank]) -> str:
     return f"{len(banks)} banks, {each}, {n_attempts:,} attempts{cost}"
 
 
-def common_errors(records: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the commonest error of the requests that failed, by point of a curve (`POINT`)."""
-    failed = records[records["status"] == "failed"]
-    groups = failed.groupby(POINT, sort=False)["error"] if len(failed) else ()
-    return {point: " ".join(str(errors.mode().iloc[0]).split())[:200] for point, errors in groups}
-
-
 def curve_notes(
     curves: pd.DataFrame, errors: Mapping[tuple[Any, ...], str] | None = None
 ) -> Iterator[str]:
@@ -168,7 +162,7 @@ def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
     if row["n_failed"] and error == NO_SCORE:
         yield f"{row['n_failed']} scores are missing in what was imported"
     elif row["n_failed"]:
-        why = f" ({error})" if error else ""
+        why = f" ({' '.join(error.split())[:LONGEST_ERROR]})" if error else ""
         failed = f"{row['n_failed']} requests failed{why} and are missing"
         yield f"{failed}; the same command sends them again"
     if row["n_refused"]:

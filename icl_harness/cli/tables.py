@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.analysis.curves import unusual_format
 from icl_harness.cli.notes import (
     bank_notes,
-    common_errors,
     curve_notes,
     unfinished_note,
     unpriced_notes,
@@ -22,8 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from icl_harness.report.records import Records
+    from icl_harness.report.run import Run
 
-def print_curves(runs: Sequence[Any], frame: pd.DataFrame, records: pd.DataFrame) -> None:
+
+def print_curves(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> None:
     """Print the table of runs that are read together, and what its reader must know."""
     if frame.empty:
         tell("no answers yet")
@@ -31,9 +33,9 @@ def print_curves(runs: Sequence[Any], frame: pd.DataFrame, records: pd.DataFrame
     notes: list[str] = []
     for one in runs:
         notes += bank_notes(one.path, one.header)
-    notes += curve_notes(frame, common_errors(records))
+    notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
     notes += unpriced_notes([one.header for one in runs], frame)
-    notes += unfinished_note([one.header for one in runs], len(records))
+    notes += unfinished_note([one.header for one in runs], records.count())
     for note in notes:
         tell(note)
 

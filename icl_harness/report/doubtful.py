@@ -1,20 +1,22 @@
 """What a scorer may have missed: a run's unparsed and doubtful answers, by kind.
 
-In: a run's records. Out: a table of answers with their kind. Unparsed answers count as wrong; the
-kind says what a reader sees at once in them. Doubtful ones are wrong although the gold answer
-stands in them, or right although more than one choice does. No score is changed.
+In: a run's records. Out: answers with their kind, as they are read. Unparsed answers count as
+wrong; the kind says what a reader sees at once in them. Doubtful ones are wrong although the gold
+answer stands in them, or right although more than one choice does. No score is changed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from icl_harness.report.run import Run
-
-if TYPE_CHECKING:
-    import pandas as pd
+from icl_harness.store.record_rows import COLUMNS as RECORD
+from icl_harness.store.records import RunStore
 
 # in the order in which they are shown
 KINDS = {
@@ -32,7 +34,11 @@ KINDS = {
     "wrong, cut off": "read as a wrong answer, and the limit on tokens had ended it",
     "right, others in it": "read as the right answer, although other choices stand in it",
 }
-COLUMNS = ("kind", "task", "model", "mode", "variant", "shots", "draw", "query_id", "answer")
+COLUMNS = (
+    "kind", "task", "model", "mode", "variant", "shots", "draw", "query_id", "answer", "parsed",
+    "target", "score",
+)  # fmt: skip
+OF_KIND = ("answer", "parsed", "target", "score", "cut", "whole_answer")  # what it follows from
 _DENIAL = re.compile(
     r"\b(?:not|no|nor|neither|never|cannot|hardly|isnt|non)\b|n['’]t\b|\bfar from\b|\bnon-", re.I
 )
@@ -45,16 +51,25 @@ _NUMBER = re.compile(r"\d[\d,.]*")
 _SAID = 3  # letters of a choice that may stand in a text in another case
 
 
-def doubtful(done: Run) -> pd.DataFrame:
-    """Return the unparsed and doubtful answers of a run: their kind, cell, query, answer, what was
-    read and the gold answer.
+def doubtful(done: Run) -> Iterator[dict[str, Any]]:
+    """Yield the unparsed and doubtful answers of a run as they are read: their kind, cell, query,
+    answer, what was read and the gold answer (`COLUMNS`).
     """
-    records = done.records()
-    answered = records[(records["status"] == "ok") & records["answer"].notna()]
-    kinds = [kind_of(row) for row in answered.to_dict("records")]
-    found = answered.assign(kind=kinds)
-    columns = [*COLUMNS, "parsed", "target", "score"]
-    return found.loc[found["kind"] != "", columns].reset_index(drop=True)
+    read = functools.lru_cache(maxsize=1)(json.loads)
+    kinds = functools.lru_cache(maxsize=10_000)(_kind)  # models say the same again and again
+    with contextlib.closing(RunStore.open(done.path)) as store:
+        for values in store.rows():
+            row = dict(zip(RECORD, values, strict=True))
+            if row["status"] != "ok" or row["answer"] is None:
+                continue
+            choices = () if row["choices"] is None else tuple(read(row["choices"]))
+            kind = kinds(choices, *(row[name] for name in OF_KIND))
+            if kind:
+                yield {"kind": kind, **{name: row[name] for name in COLUMNS[1:]}}
+
+
+def _kind(choices: tuple[str, ...], *values: Any) -> str:
+    return kind_of({"choices": choices, **dict(zip(OF_KIND, values, strict=True))})
 
 
 def kind_of(row: Mapping[Any, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.report.metric_choice import chosen_metrics
+from icl_harness.report.records import Records
 from icl_harness.runner.provenance import spec_defaults
 from icl_harness.store.identity import servers
 from icl_harness.store.records import Cell, RunStore, StoredRecord
@@ -46,15 +47,11 @@ class Run:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
         `metric` takes the place of the tasks' own.
         """
-        from icl_harness.analysis.curves import curves
-
-        return curves(self.records(), metrics=chosen_metrics([self.header], metric))
+        return Records([self.path]).curves(chosen_metrics([self.header], metric))
 
     def compare(self, by: str = "mode", metric: str | Metric | None = None) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`."""
-        from icl_harness.analysis.compare import compare
-
-        return compare(self.records(), by=by, metrics=chosen_metrics([self.header], metric))
+        return Records([self.path]).compare(by, chosen_metrics([self.header], metric))
 
     def plot(self, metric: str | Metric | None = None) -> Figure:
         """Return the picture of the curves."""
@@ -70,32 +67,32 @@ class Run:
         return f"Run({str(self.path)!r})"
 
 
-def load_runs(folders: Sequence[Path]) -> tuple[list[Run], pd.DataFrame]:
-    """Return runs and their records in one table. Raises `StoreError` where they cannot be
-    joined.
+def load_runs(folders: Sequence[Path]) -> tuple[list[Run], Records]:
+    """Return runs and their records together. Raises `StoreError` where they cannot be joined.
 
     Runs of a task must share its data, its pool and the seed, or a draw of one is not that draw of
     the other; a curve must come from one way of asking; and no cell may be counted twice.
     """
-    import pandas as pd
-
     runs = [Run(folder) for folder in dict.fromkeys(map(Path.resolve, folders))]
-    frames = [run.records() for run in runs]
-    for i, one in enumerate(runs):
-        for j in range(i):
-            _check_joinable(one, frames[i], runs[j], frames[j])
-    return runs, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    records = Records([run.path for run in runs])
+    if len(runs) > 1:
+        cells = records.totals()
+        of_run = [cells[cells["run"] == i] for i in range(len(runs))]
+        for i, one in enumerate(runs):
+            for j in range(i):
+                _check_joinable(one, of_run[i], runs[j], of_run[j])
+    return runs, records
 
 
 CURVE = ["task", "model", "mode", "variant", "format", "queries_per_request"]
 FREE = {"tasks", "models", "modes", "variants", "shots", "draws", "on_overflow", "bank"}
 
 
-def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.DataFrame) -> None:
+def _check_joinable(one: Run, cells: pd.DataFrame, other: Run, other_cells: pd.DataFrame) -> None:
     where = f"{other.path.name} and {one.path.name} cannot be put together"
     mine, theirs = one.header, other.header
     _check_draws(mine, theirs, where)
-    if not _keys(frame, CURVE) & _keys(other_frame, CURVE):
+    if not _keys(cells, CURVE) & _keys(other_cells, CURVE):
         return
     for run, header, beside in ((one, mine, theirs), (other, theirs, mine)):
         if "wording" not in header and "wording" in beside:
@@ -109,7 +106,7 @@ def _check_joinable(one: Run, frame: pd.DataFrame, other: Run, other_frame: pd.D
             f"{where}: they hold the same curve, asked in different ways ({', '.join(differing)})."
         )
     cell = [*CURVE, "shots", "draw"]
-    if _keys(frame, cell) & _keys(other_frame, cell):
+    if _keys(cells, cell) & _keys(other_cells, cell):
         raise StoreError(f"{where}: both hold the same cells, which would be counted twice.")
 
 
@@ -149,8 +146,8 @@ def _hashes(header: dict[str, Any], part: str) -> dict[str, str]:
     return dict(header.get(part) or header.get("prompts", {}))
 
 
-def _keys(frame: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:
-    return set(frame[columns].drop_duplicates().itertuples(index=False, name=None))
+def _keys(cells: pd.DataFrame, columns: list[str]) -> set[tuple[Any, ...]]:
+    return set(cells[columns].drop_duplicates().itertuples(index=False, name=None))
 
 
 def find_record(folder: Path, query_id: str, wanted: dict[str, Any]) -> tuple[StoredRecord, int]:

@@ -86,7 +86,11 @@ class CellAsker:
     def pending(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests of which the store lacks an answer."""
         done = self.store.done(self.cell)
-        return [request for request in requests if set(request.keys) - done.keys()]
+        pending = []
+        for request in requests:
+            if any(key not in done for key in request.keys):
+                pending.append(request)
+        return pending
 
     async def send(self, bundle: Bundle, k: int, requests: Sequence[Request]) -> Request | None:
         """Send requests with `k` shots, at temperature 0 identical ones once; store the answers.

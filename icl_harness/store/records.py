@@ -40,6 +40,7 @@ from icl_harness.store.cells import (
     cell_id,
     find_cell,
 )
+from icl_harness.store.columns import read_columns
 from icl_harness.store.database import database_errors, open_for_reading
 from icl_harness.store.extension import extended
 from icl_harness.store.folder import OpenRecords, check_records, locked, records_of
@@ -61,6 +62,7 @@ from icl_harness.store.scores import (
     rescorings,
     scored_texts,
 )
+from icl_harness.store.totals import read_totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +76,7 @@ __all__ = [
     "RunStore",
     "StoredAnswer",
     "StoredRecord",
+    "read_together",
 ]
 
 ANSWERED = f"""
@@ -281,6 +284,20 @@ class RunStore:
         with database_errors(self.path):
             return table(self._db, with_shots=shot_ids)
 
+    def totals(self) -> pd.DataFrame:
+        """Return what the records of each cell add up to (totals.py), in the order of the grid."""
+        with database_errors(self.path):
+            return read_totals(self._db)
+
+    def errors(self, cell: int) -> dict[str, int]:
+        """Return the errors of a cell's failed requests, by its number, with how many had each."""
+        find = (
+            "SELECT error, count(*) FROM records "
+            "WHERE cell = ? AND status = 'failed' AND error IS NOT NULL GROUP BY error"
+        )
+        with database_errors(self.path):
+            return dict(self._db.execute(find, (cell,)).fetchall())
+
     def rows(self, *, shot_ids: bool = False) -> Iterator[tuple[Any, ...]]:
         """Yield the records as tuples of `COLUMNS` (record_rows.py), in bounded memory."""
         with database_errors(self.path):
@@ -327,6 +344,11 @@ class RunStore:
         """Return the number of records."""
         return int(self._db.execute("SELECT count(*) FROM records").fetchone()[0])
 
+    def has_answers(self) -> bool:
+        """Return whether the text of any answer is stored."""
+        find = "SELECT EXISTS (SELECT 1 FROM records WHERE answer IS NOT NULL)"
+        return bool(self._db.execute(find).fetchone()[0])
+
     def find(self, query_id: str, **wanted: Any) -> Iterator[StoredRecord]:
         """Yield every cell's record of a query with its whole prompt; `wanted` are values of the
         cell's fields.
@@ -354,3 +376,18 @@ class RunStore:
         """Return the ids of all queries that the records hold."""
         find = "SELECT DISTINCT query_id FROM records ORDER BY query_id"
         return [row[0] for row in self._db.execute(find)]
+
+
+def read_together(
+    stores: Sequence[RunStore], cells: pd.DataFrame, names: Sequence[str]
+) -> pd.DataFrame:
+    """Return columns of the records of some cells (columns.py); a cell's `run` is the place of its
+    store in `stores`.
+    """
+    sources = []
+    for i, store in enumerate(stores):
+        of_run = cells[cells["run"] == i]
+        if len(of_run):
+            sources.append((store._db, of_run))
+    with database_errors(stores[0].path):
+        return read_columns(sources, names)

@@ -100,7 +100,7 @@ def test_every_unparsed_answer_has_a_kind_and_the_table_holds_all(
     records = icl_harness.Run("a run").records()
     unparsed = records[records["parsed"].isna()]
     assert (found["parsed"] == "").sum() == len(unparsed) > 0
-    assert len(found) == len(doubtful(icl_harness.Run("a run")))
+    assert len(found) == len(list(doubtful(icl_harness.Run("a run"))))
 
 
 def test_the_command_that_it_ends_with_works_when_typed(checked: Callable[..., str]) -> None:

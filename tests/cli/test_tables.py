@@ -3,8 +3,8 @@
 import pandas as pd
 
 from icl_harness.analysis.compare import compare
-from icl_harness.analysis.curves import curves
-from icl_harness.cli.notes import bank_notes, common_errors, curve_notes, unfinished_note
+from icl_harness.analysis.curves import POINT, curves
+from icl_harness.cli.notes import bank_notes, curve_notes, unfinished_note
 from icl_harness.cli.tables import difference_tables
 from icl_harness.cli.terminal import print_rows
 from icl_harness.store.bank import Attempt, Bank, mark_kept, write_bank
@@ -13,7 +13,9 @@ from tests.analysis.test_curves import missing, record
 
 def notes(*rows) -> list[str]:
     records = pd.DataFrame(list(rows))
-    return list(curve_notes(curves(records), common_errors(records)))
+    failed = records[records["status"] == "failed"]
+    errors = {point: rows["error"].mode().iloc[0] for point, rows in failed.groupby(POINT)}
+    return list(curve_notes(curves(records), errors))
 
 
 def with_error(row, error):

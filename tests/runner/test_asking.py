@@ -438,7 +438,7 @@ class TestChat:
     def test_a_chat_and_its_text_are_compared_on_the_same_draws_and_queries(self) -> None:
         go(Chatty(right), out="a", format="chat")
         go(Chatty(lambda p: " odd"), out="b")
-        records = load_runs([Path("a"), Path("b")])[1]
+        records = load_runs([Path("a"), Path("b")])[1].table()
         found = compare(records, by="format")
         assert found[["a", "b"]].drop_duplicates().values.tolist() == [["chat", "text"]]
         assert found["b_minus_a"].tolist() == [-0.5, -0.5, -0.5]
@@ -540,7 +540,7 @@ class TestGroups:
     def test_with_and_without_groups_are_compared(self) -> None:
         go(ScriptedModel(right), out="one")
         go(ScriptedModel(answer_all), out="five", queries_per_request=5)
-        found = compare(load_runs([Path("one"), Path("five")])[1], by="queries_per_request")
+        found = compare(load_runs([Path("one"), Path("five")])[1].table(), by="queries_per_request")
         assert found[["a", "b"]].drop_duplicates().values.tolist() == [[1, 5]]
         assert (found["n_pairs"] == 2 * N_QUERIES).all()
 

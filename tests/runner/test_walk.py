@@ -593,7 +593,7 @@ class TestRefusals:
 @pytest.mark.usefixtures("toy")
 class TestPuttingRunsTogether:
     def load(self, *names: str):
-        return load_runs([Path(name) for name in names])[1]
+        return load_runs([Path(name) for name in names])[1].table()
 
     @pytest.mark.slow
     def test_other_models_and_shots_go_together(self) -> None:

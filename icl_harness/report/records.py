@@ -1,0 +1,126 @@
+"""The records of one or more runs, as tables are made of them: read in parts, not all at once.
+
+In: run folders. Out: their curves, paired differences, commonest errors. Left out: which runs may
+be put together (joining.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl_harness.store.records import RunStore, read_together
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from icl_harness.tasks.metrics import Metric
+
+PART = 50_000  # records; a part holds whole points, so it may hold more
+
+
+class Records:
+    """The records of run folders, read anew at every call."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = list(folders)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[list[RunStore]]:
+        with contextlib.ExitStack() as stack:
+            stores = [RunStore.open(folder) for folder in self.folders]
+            for store in stores:
+                stack.enter_context(contextlib.closing(store))
+            yield stores
+
+    def table(self) -> pd.DataFrame:
+        """Return all records with all columns in one table. It may be large."""
+        import pandas as pd
+
+        with self._opened() as stores:
+            found = [store.records() for store in stores]
+        return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
+
+    def totals(self) -> pd.DataFrame:
+        """Return a row for each cell: its fields, what its records add up to, and the number of its
+        `run`.
+        """
+        with self._opened() as stores:
+            return _totals(stores)
+
+    def count(self) -> int:
+        """Return the number of records."""
+        with self._opened() as stores:
+            return sum(store.count() for store in stores)
+
+    def has_answers(self) -> bool:
+        """Return whether the text of any answer is stored."""
+        with self._opened() as stores:
+            return any(store.has_answers() for store in stores)
+
+    def curves(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+        """Return the table of curves."""
+        from icl_harness.analysis.curves import curves_of_parts, with_metrics
+
+        with self._opened() as stores:
+            totals = with_metrics(_totals(stores), metrics)
+            points = _in_parts(totals)
+
+            def parts(names: Sequence[str]) -> Iterator[pd.DataFrame]:
+                for cells in points:
+                    yield read_together(stores, cells, names)
+
+            return curves_of_parts(totals, parts, metrics=metrics)
+
+    def compare(self, by: str, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+        """Return the table of paired differences between the values of `by`."""
+        from icl_harness.analysis.compare import compare
+        from icl_harness.analysis.curves import needed_columns, with_metrics
+
+        with self._opened() as stores:
+            cells = with_metrics(_totals(stores), metrics)
+            records = read_together(stores, cells, needed_columns(cells, metrics))
+        return compare(records, by=by, metrics=metrics)
+
+    def common_errors(self) -> dict[tuple[Any, ...], str]:
+        """Return the commonest error of the requests that failed, by point of a curve."""
+        from icl_harness.analysis.curves import POINT
+
+        found = {}
+        with self._opened() as stores:
+            totals = _totals(stores)
+            failed = totals[totals["n_failed"] > 0]
+            for point, cells in failed.groupby(POINT, sort=False):
+                counts = Counter[str]()
+                for run, cell in zip(cells["run"], cells["id"], strict=True):
+                    counts.update(stores[int(run)].errors(int(cell)))
+                if counts:
+                    found[point] = min(counts, key=lambda error: (-counts[error], error))
+        return found
+
+
+def _totals(stores: Sequence[RunStore]) -> pd.DataFrame:
+    import pandas as pd
+
+    found = [store.totals().assign(run=i) for i, store in enumerate(stores)]
+    return pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
+
+
+def _in_parts(totals: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the cells in parts: the cells of a point together, few of them where they are large,
+    so that no part has many more records than `PART`.
+    """
+    from icl_harness.analysis.curves import POINT
+
+    parts: list[list[int]] = []
+    n_records = PART
+    for rows in totals.groupby(POINT, sort=False, dropna=False).indices.values():
+        if n_records >= PART:
+            parts.append([])
+            n_records = 0
+        parts[-1].extend(rows)
+        n_records += int(totals["n_records"].to_numpy()[rows].sum())
+    return [totals.iloc[rows] for rows in parts]

@@ -1,0 +1,134 @@
+"""Records as columns for tables: only those that are wanted, in little memory.
+
+In: a database, its cells, names of columns. Out: a DataFrame with a row per record, in which each
+text stands once (categoricals). Left out: what the model wrote (record_rows.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_harness.store.answers import USAGE
+from icl_harness.store.cells import CELL
+from icl_harness.store.nodes import text_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Codes = dict[str | None, int]
+
+CHUNK = 2000  # rows; more are slower, as they leave the processor's cache
+WHOLE = {"sample", "shots_used", "n_lost", "node"}
+FLAGS = {"reused", "cut"}
+REAL = {"score", "gold_nll", *USAGE, "latency_s"}
+OF_QUERY = {"target", "choices", "cluster"}
+# An answer that could not be read is wrong, whether or not its record says so.
+SCORE = "coalesce(r.score, CASE WHEN r.status = 'ok' AND r.parsed IS NULL THEN 0.0 END)"
+
+
+def read_columns(
+    sources: Sequence[tuple[sqlite3.Connection, pd.DataFrame]], names: Sequence[str]
+) -> pd.DataFrame:
+    """Return the fields of cells and the columns `names` of their records, cell by cell.
+
+    `sources` are databases with cells of theirs, which have the column `id` and the cells' fields
+    (totals.py). `choices` are tuples.
+    """
+    import pandas as pd
+
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    known: dict[str, Codes] = {name: {None: -1} for name in names}
+    sizes = []
+    for db, cells in sources:
+        choices = functools.cache(functools.partial(_choices, db))
+        for cell in cells.itertuples():
+            n_rows = 0
+            for rows in _chunks(db, cell, names):
+                n_rows += len(rows)
+                for name, values in zip(names, zip(*rows, strict=True), strict=True):
+                    found = map(choices, values) if name == "choices" else values
+                    parts[name].append(_array(name, tuple(found), known[name]))
+            sizes.append(n_rows)
+    every = pd.concat([cells for _, cells in sources])
+    of_cells = {name: _repeated(every[name], sizes) for name in CELL}
+    columns = {name: _column(name, found, known[name]) for name, found in parts.items()}
+    return pd.DataFrame({**of_cells, **columns}, copy=False)
+
+
+def _choices(db: sqlite3.Connection, key: int | None) -> tuple[str, ...] | None:
+    return None if key is None else tuple(json.loads(text_of(db, key)))
+
+
+def _chunks(
+    db: sqlite3.Connection, cell: Any, names: Sequence[str]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a cell, some at a time."""
+    wanted = ", ".join(_expression(name) for name in names)
+    join, where = "", [cell.id]
+    if OF_QUERY & set(names):
+        join = "LEFT JOIN queries q ON q.task = ? AND q.variant = ? AND q.query_id = r.query_id"
+        where = [cell.task, cell.variant, cell.id]
+    find = f"SELECT {wanted} FROM records r {join} WHERE r.cell = ? ORDER BY r.query_id, r.sample"
+    found = db.execute(find, where)
+    yield from iter(functools.partial(found.fetchmany, CHUNK), [])
+
+
+def _expression(name: str) -> str:
+    if name == "score":
+        return SCORE
+    return f"q.{name}" if name in OF_QUERY else f"r.{name}"
+
+
+def _array(name: str, values: Sequence[Any], known: Codes) -> NDArray[Any]:
+    """Return values of a column as numbers; texts by their code, which new ones get."""
+    if name == "choices":
+        found = np.empty(len(values), dtype=object)
+        found[:] = values
+        return found
+    if name in WHOLE:
+        return np.array(values, dtype=np.int64)
+    if name in FLAGS:
+        return np.array(values, dtype=bool)
+    if name in REAL:
+        return np.array(values, dtype=np.float64)  # None becomes NaN
+    try:
+        return np.fromiter(map(known.__getitem__, values), np.int32, len(values))
+    except KeyError:
+        for value in values:
+            known.setdefault(value, len(known) - 1)
+    return np.fromiter(map(known.__getitem__, values), np.int32, len(values))
+
+
+def _column(name: str, found: list[NDArray[Any]], known: Codes) -> Any:
+    values = np.concatenate(found) if found else np.empty(0, dtype=np.int32)
+    if name in WHOLE | FLAGS | REAL or name == "choices":
+        return values
+    return _categorical(values, [text for text in known if text is not None])
+
+
+def _repeated(column: pd.Series[Any], sizes: Sequence[int]) -> Any:
+    """Return each cell's value once a record."""
+    if column.dtype.kind in "iu":
+        return np.repeat(column.to_numpy(), sizes)
+    names = list(dict.fromkeys(column))
+    codes = np.array([names.index(value) for value in column], dtype=np.int32)
+    return _categorical(np.repeat(codes, sizes), names)
+
+
+def _categorical(codes: NDArray[np.int32], names: Sequence[str]) -> pd.Categorical[str]:
+    """Return texts by their codes in `names` as a categorical whose order is that of the texts."""
+    import pandas as pd
+
+    order = sorted(range(len(names)), key=lambda code: names[code])
+    place = np.empty(len(names) + 1, dtype=np.int32)
+    place[order] = np.arange(len(names))
+    place[-1] = -1
+    categories = pd.Index([names[code] for code in order])
+    return pd.Categorical.from_codes(place[codes], categories=categories)
