@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from icl_harness.tasks import dialect_world
     from icl_harness.tasks.data_folder import data_folder
     from icl_harness.tasks.discovery import task
+    from icl_harness.tasks.flores import flores, flores_language
     from icl_harness.tasks.holdout import holdout
-    from icl_harness.tasks.metrics import Metric, ScoredAnswer, accuracy, macro_f1
+    from icl_harness.tasks.metrics import (
+        Metric,
+        ScoredAnswer,
+        accuracy,
+        chrf,
+        macro_f1,
+        r2,
+        rmse,
+        rouge_l,
+    )
     from icl_harness.tasks.published_rows import bertsch_rows
     from icl_harness.tasks.rows import Row, hub, rows
     from icl_harness.tasks.scoring import (
@@ -43,6 +53,10 @@ if TYPE_CHECKING:
         number_match,
         parse_number,
     )
+    from icl_harness.tasks.scoring.boxed import boxed_answer
+    from icl_harness.tasks.scoring.closeness import number_close
+    from icl_harness.tasks.scoring.texts import chrf_match, rouge_match
+    from icl_harness.tasks.tabular import table
     from icl_harness.tasks.task import Task
     from icl_harness.tasks.worked_examples import bbh_worked
 
@@ -68,25 +82,36 @@ _HOMES = {
     "UNPARSED": "tasks.scoring",
     "Usage": "models.base",
     "accuracy": "tasks.metrics",
+    "bbh_worked": "tasks.worked_examples",
     "bertsch_rows": "tasks.published_rows",
+    "boxed_answer": "tasks.scoring.boxed",
+    "chrf": "tasks.metrics",
+    "chrf_match": "tasks.scoring.texts",
     "data_folder": "tasks.data_folder",
     "extend": "cli.extend",
     "exact_match": "tasks.scoring",
     "final_answer": "tasks.scoring",
     "final_match": "tasks.scoring",
     "first_line": "tasks.scoring",
+    "flores": "tasks.flores",
+    "flores_language": "tasks.flores",
     "holdout": "tasks.holdout",
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
     "latex_match": "tasks.scoring",
     "macro_f1": "tasks.metrics",
+    "number_close": "tasks.scoring.closeness",
     "number_match": "tasks.scoring",
     "open_model": "models",
     "parse_number": "tasks.scoring",
+    "r2": "tasks.metrics",
+    "rmse": "tasks.metrics",
+    "rouge_l": "tasks.metrics",
+    "rouge_match": "tasks.scoring.texts",
     "rows": "tasks.rows",
     "run": "cli.execute",
+    "table": "tasks.tabular",
     "task": "tasks.discovery",
-    "bbh_worked": "tasks.worked_examples",
 }
 _MODULES = {"dialect_world": "tasks.dialect_world"}
 
@@ -114,6 +139,9 @@ __all__ = [
     "accuracy",
     "bbh_worked",
     "bertsch_rows",
+    "boxed_answer",
+    "chrf",
+    "chrf_match",
     "data_folder",
     "dialect_world",
     "exact_match",
@@ -121,16 +149,24 @@ __all__ = [
     "final_answer",
     "final_match",
     "first_line",
+    "flores",
+    "flores_language",
     "holdout",
     "hub",
     "label_match",
     "latex_match",
     "macro_f1",
+    "number_close",
     "number_match",
     "open_model",
     "parse_number",
+    "r2",
+    "rmse",
+    "rouge_l",
+    "rouge_match",
     "rows",
     "run",
+    "table",
     "task",
 ]
 

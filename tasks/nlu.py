@@ -17,6 +17,7 @@ utterances = partial(
     "xingkunliuxtracta/nlu_evaluation_data",
     split="train",
     revision="refs/convert/parquet",
+    data_dir="default",
     local="nlu_evaluation/all",
 )
 

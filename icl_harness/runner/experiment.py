@@ -332,12 +332,12 @@ class Experiment:
             )
         if "unsupervised" in spec.modes and spec.worked > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a gold rationale; --worked asks for "
+                f"{task.name} has {worked:,} problems with a rationale; --worked asks for "
                 f"{spec.worked}. Ask for at most {worked:,}."
             )
         if worked < len(pool) and spec.bank_shots > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a gold rationale; --bank-shots asks for "
+                f"{task.name} has {worked:,} problems with a rationale; --bank-shots asks for "
                 f"{spec.bank_shots:,}. Ask for at most {worked:,}."
             )
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl_harness.errors import SpecError, nearest
+from icl_harness.tasks.scoring.closeness import number_of
+from icl_harness.tasks.scoring.texts import chrf_of_counts, ngram_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,13 +124,63 @@ def _mean_f1(counts: NDArray[np.float64]) -> float:
     return float((2 * hits[there] / (predicted + true)[there]).mean())
 
 
+def _ngram_counts(answer: ScoredAnswer) -> list[float]:
+    return ngram_counts(answer.parsed or "", answer.target)
+
+
+def _errors(answer: ScoredAnswer) -> list[float]:
+    """Return the squared error (0 where nothing could be read), whether nothing could be read, this
+    times target and squared target, target and squared target. Raises `ValueError`.
+    """
+    target = _number(answer.target)
+    lost = float(answer.parsed is None)
+    error = 0.0 if answer.parsed is None else _number(answer.parsed) - target
+    return [error**2, lost, lost * target, lost * target**2, target, target**2]
+
+
+def _number(text: str) -> float:
+    number = number_of(text)
+    if number is None:
+        raise ValueError(f"{text!r} is no number")
+    return float(number)
+
+
+def _squared_error(mean: NDArray[np.float64]) -> float:
+    """Return the mean squared error; an answer that could not be read counts as the mean of the
+    targets, as one that knows nothing.
+    """
+    error, lost, lost_target, lost_square, target, _ = mean
+    return float(error + lost_square - 2 * target * lost_target + target**2 * lost)
+
+
+def _rmse(mean: NDArray[np.float64]) -> float:
+    return math.sqrt(max(0.0, _squared_error(mean)))
+
+
+def _r2(mean: NDArray[np.float64]) -> float:
+    """Return the share of the targets' variance that the answers explain; no number where the
+    targets are all the same.
+    """
+    *_, target, square = mean
+    variance = float(square - target**2)
+    return 1 - _squared_error(mean) / variance if variance > 0 else math.nan
+
+
 accuracy = Metric(name="accuracy")
 # The mean over labels of their F1, as scikit-learn's f1_score(average="macro") has it by default:
 # over the labels that occur as a target or as an answer. An answer that could not be parsed is a
 # prediction of no label: it costs its target recall, and is no label of its own.
 macro_f1 = Metric(name="macro_f1", statistic=_label_counts, aggregate=_mean_f1)
 
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (accuracy, macro_f1)}
+# Of a whole corpus, as sacrebleu has it: from the n-grams of all answers together.
+chrf = Metric(name="chrF2++", statistic=_ngram_counts, aggregate=chrf_of_counts)
+rouge_l = Metric(name="rougeL")  # the mean over answers
+rmse = Metric(name="rmse", statistic=_errors, aggregate=_rmse, range=(0.0, math.inf))
+r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric for metric in (accuracy, macro_f1, chrf, rmse, r2)
+}
 
 
 def find_metric(name: str, others: Sequence[Metric] = ()) -> Metric:

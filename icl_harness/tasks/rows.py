@@ -73,12 +73,13 @@ class Rows:
     hub: Hub | None = None
     first: int | None = None
     only: frozenset[int] | None = None
+    ids: str | None = None  # what begins a row's place: the split unless given
 
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
         """Read all rows and build their examples. Raises `DataError`."""
         found, whole = self._read(task, data)
         chosen = self._chosen(found, whole)
-        examples = [build(make, raw, n, self.split, where) for n, (where, raw) in chosen]
+        examples = [build(make, raw, n, self._ids, where) for n, (where, raw) in chosen]
         kept = [example for example in examples if example is not None]
         if not kept:
             which = "rows that become examples" if examples else "rows"
@@ -94,7 +95,11 @@ class Rows:
                 f"rows({self.split!r}, 'parcels/{self.split}')."
             )
         for number, (_, raw) in self._chosen(*self._read(task, data)):
-            yield numbered(raw, number, self.split)
+            yield numbered(raw, number, self._ids)
+
+    @property
+    def _ids(self) -> str:
+        return self.ids or self.split
 
     def _chosen(self, found: Iterable[PlacedRow], whole: str) -> Iterator[tuple[int, PlacedRow]]:
         """Yield the rows that are taken, under their numbers. Raises `DataError` where there are
@@ -152,10 +157,12 @@ def hub(
     local: str | None = None,
     first: int | None = None,
     only: Collection[int] | None = None,
+    ids: str | None = None,
 ) -> Rows:
     """Rows of a hub data set, or of DIR/<local>.* when a data folder is given (`local`:
     "<task>/<split>"). Several configs are read one after the other. `first` takes so many rows,
-    `only` those with these numbers, counted from 0.
+    `only` those with these numbers, counted from 0. `ids` begins the ids of rows without one: the
+    split unless given.
     """
     return Rows(
         split=split,
@@ -163,14 +170,16 @@ def hub(
         hub=Hub(id=id, config=config, revision=revision, data_dir=data_dir),
         first=first,
         only=None if only is None else frozenset(only),
+        ids=ids,
     )
 
 
-def rows(split: str, local: str | None = None) -> Rows:
+def rows(split: str, local: str | None = None, *, first: int | None = None) -> Rows:
     """Rows of one's own: DIR/<task>/<split>.jsonl, .json, .csv, .tsv or .parquet; DIR is the data
-    folder, or ./data where none is given. A task's code may also go through them, row by row.
+    folder, or ./data where none is given. `first` takes so many of them. A task's code may also go
+    through them, row by row.
     """
-    return Rows(split=split, local=local)
+    return Rows(split=split, local=local, first=first)
 
 
 def numbered(raw: dict[str, Any], number: int, split: str) -> Row:

@@ -81,7 +81,8 @@ def test_an_unknown_metric_is_one_line_with_the_nearest(icl: Call) -> None:
         code, out, err = icl(command[0], "out", *command[1:], "--metric", "macrof1")
         assert (code, out) == (2, "")
         assert err == (
-            "icl: there is no metric 'macrof1'. Nearest: macro_f1. Known: accuracy, macro_f1.\n"
+            "icl: there is no metric 'macrof1'. Nearest: macro_f1. Known: accuracy, macro_f1, "
+            "chrF2++, rmse, r2.\n"
         )
 
 

@@ -339,8 +339,9 @@ def test_dialects_variants_share_their_inputs_and_draws_hear_all_dialects() -> N
 def test_every_task_is_listed_with_what_a_reader_needs() -> None:
     listed = list_tasks()
     assert {t.name.partition(":")[0] for t in listed} >= {
-        "banking77", "bbh", "clinc150", "dialects", "gsm8k", "linear_classification", "nlu",
-        "sentiment", "sequential_parity", "sst2", "trec",
+        "banking77", "bbh", "clinc150", "dialects", "gpqa", "gsm8k", "linear_classification",
+        "math", "nlu", "sentiment", "sequential_parity", "sst2", "summarization",
+        "tabular_classification", "tabular_regression", "translation", "trec",
     }  # fmt: skip
     assert len({t.name for t in listed}) == len(listed)
     for task in listed:

@@ -116,7 +116,7 @@ def test_attempts_for_a_bank_follow_the_worked_examples(shared_data: Path) -> No
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"shots": "0,4"}, "has 3 problems with a gold rationale.* --shots asks for 4"),
+        ({"shots": "0,4"}, "has 3 problems with a rationale.* --shots asks for 4"),
         ({"modes": "unsupervised", "worked": 4}, "3 problems .* --worked asks for 4"),
         ({"modes": "reinforced", "bank_shots": 5}, "3 problems .* --bank-shots asks for 5"),
     ],
