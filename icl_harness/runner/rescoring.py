@@ -224,7 +224,7 @@ def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
                         f"{file.name}: {n} attempts would earn another reward now; a new run would "
                         f"show other shots in {line}"
                     )
-    except DataError as error:
+    except (DataError, SpecError) as error:  # rows of Python, a file of other columns
         yield f"the banks were not compared with the new scorer, as their data are missing: {error}"
 
 

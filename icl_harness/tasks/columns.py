@@ -29,13 +29,14 @@ class Columns(Settings):
     split: Annotated[
         str | None,
         text(),
-        Option("COLUMN", "Which rows are train, which test.", "a fifth is held out"),
+        Option("COLUMN", "Which rows are train, which test.", "split, else a fifth is held out"),
     ] = None
     group: Annotated[
         str | None, text(), Option("COLUMN", "Rows that stay on one side: a user's, say.")
     ] = None
     answers: Annotated[
-        Answers | None, Option("KIND", "labels, number or free.", "found out, and said")
+        Answers | None,
+        Option("KIND", "Of the targets: labels, number or free.", "found out, and said"),
     ] = None
     instruction: Annotated[
         str | None,

@@ -13,11 +13,10 @@ from typing import NamedTuple
 from icl_harness.errors import DataError
 from icl_harness.examples import Example, normalised
 from icl_harness.tasks.holdout import held_out
+from icl_harness.tasks.tables import POOL_WORDS, QUERY_WORDS
 
 SHARE = 5  # a fifth of the rows is held out
 MOST_QUERIES = 1000
-POOL_WORDS = ("train", "training", "pool")
-QUERY_WORDS = ("test", "testing", "validation", "valid", "val", "dev", "eval")  # the first is taken
 
 
 class Sides(NamedTuple):

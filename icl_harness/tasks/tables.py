@@ -18,7 +18,10 @@ from icl_harness.tasks.columns import Columns
 from icl_harness.tasks.row_files import PlacedRow
 from icl_harness.tasks.rows import NO_VALUE, is_missing
 
-INPUT, TARGET, ID = "input", "target", "id"  # the columns that need not be named
+# The columns that need not be named
+INPUT, TARGET, SPLIT, ID = "input", "target", "split", "id"
+POOL_WORDS = ("train", "training", "pool")
+QUERY_WORDS = ("test", "testing", "validation", "valid", "val", "dev", "eval")  # the first is taken
 
 
 class Table(NamedTuple):
@@ -58,7 +61,9 @@ def choose(table: Table, wanted: Columns) -> Chosen:
             _check_known(table, option, column, known)
             if column == target:
                 raise SpecError(f"{table.name}: {option} and --target both name {column!r}.")
-    inputs = _inputs(wanted, target, known)
+    usual = _usual_split(table, target, wanted)
+    split = wanted.split or (usual if wanted.group is None else None)  # groups are held out
+    inputs = _inputs(wanted, (target, usual, wanted.split, wanted.group, ID), known)
     for column in inputs:
         _check_known(table, "--input", column, known)
     if target in inputs:
@@ -69,7 +74,16 @@ def choose(table: Table, wanted: Columns) -> Chosen:
         )
     if not inputs:
         raise SpecError(f"{table.name} has no column beside {target!r} that could be the --input.")
-    return Chosen(input=inputs, target=target, split=wanted.split, group=wanted.group)
+    return Chosen(input=inputs, target=target, split=split, group=wanted.group)
+
+
+def _usual_split(table: Table, target: str, wanted: Columns) -> str | None:
+    """Return the column called `split`, where it says which rows are train and which test."""
+    if SPLIT in (target, *(wanted.input or ())):
+        return None
+    words = {str(row.get(SPLIT)).strip().casefold() for _, row in table.rows}
+    has_both = words & set(POOL_WORDS) and words & set(QUERY_WORDS)
+    return SPLIT if has_both else None
 
 
 def _target(table: Table, wanted: Columns, known: Sequence[str]) -> str:
@@ -84,14 +98,13 @@ def _target(table: Table, wanted: Columns, known: Sequence[str]) -> str:
     )
 
 
-def _inputs(wanted: Columns, target: str, known: Sequence[str]) -> tuple[str, ...]:
+def _inputs(wanted: Columns, others: Sequence[str | None], known: Sequence[str]) -> tuple[str, ...]:
     if wanted.input is not None:
         whole = ",".join(wanted.input)  # a name may hold commas
         is_one = whole in known and not set(wanted.input) <= set(known)
         return (whole,) if is_one else tuple(dict.fromkeys(wanted.input))
-    if INPUT in known and target != INPUT:
+    if INPUT in known and INPUT not in others:
         return (INPUT,)
-    others = {target, wanted.split, wanted.group, ID}
     # Without a name: the row numbers that pandas writes, which may tell the target of sorted rows.
     named = [column for column in known if column and not column.startswith("Unnamed: ")]
     return tuple(column for column in named if column not in others)

@@ -145,10 +145,18 @@ def test_a_run_is_scored_again_without_its_file(
     assert len(run("tickets.csv", "baseline/majority", **given).records()) == len(before)
 
 
-def test_rows_of_python_are_scored_again_too(here: Path) -> None:
-    tickets = task(FRAME, input="message", target="depot", name="mine")
-    done = run(tickets, "baseline/majority", shots=[0, 2], draws=1, out="out")
-    assert rescore(done.path).n_changed == 0
+@pytest.mark.parametrize("given", ["rows", "a file", "a file of other columns"])
+def test_a_run_with_a_bank_is_scored_again_whatever_became_of_its_rows(given: str) -> None:
+    rows = "tickets.csv" if "file" in given else FRAME
+    options: dict[str, Any] = {"modes": ["reinforced"], "bank_samples": 1, "shots": [0, 2]}
+    done = run(rows, right, draws=1, out="out", say=lambda line: None, **options, **NAMED)
+    if "other" in given:
+        FRAME.rename(columns={"depot": "goal"}).to_csv("tickets.csv", index=False)
+    found = rescore(done.path)
+    assert (found.n_scored, found.n_changed) == (12, 0)
+    assert found.notes[0].startswith("the rewards of the banks")
+    missing = "as their data are missing" in found.notes[-1]
+    assert missing == (given != "a file")
 
 
 def test_rows_of_python_find_their_own_run_again_and_no_other() -> None:

@@ -292,6 +292,34 @@ def test_a_split_column_says_which_rows_are_asked(case: str) -> None:
     assert ("left out" in made.doc) == bool(n_left)
 
 
+@pytest.mark.parametrize(
+    ("words", "options", "is_taken"),
+    [
+        (["train"] * 6 + ["test"] * 4, {}, True),
+        (["train"] * 10, {}, False),
+        (["left", "right"] * 5, {}, False),
+        (["train"] * 6 + ["test"] * 4, {"input": "split"}, False),
+        (["train"] * 6 + ["test"] * 4, {"target": "split"}, False),
+    ],
+)
+def test_a_column_called_split_is_taken_where_it_says_train_and_test(
+    words: list[str], options: dict[str, Any], is_taken: bool
+) -> None:
+    rows = [{"x": f"q {n}", "target": n % 2, "split": word} for n, word in enumerate(words)]
+    for row, letter in zip(rows, "abcdefghij", strict=True):
+        row["split"] = f"{row['split']} {letter}" if options.get("input") else row["split"]
+    made = task(rows, **options)
+    assert ("as split says" in made.doc) == is_taken
+    assert ("asked by x;" in made.doc) == is_taken
+
+
+def test_a_group_that_is_named_is_held_out_whatever_a_column_called_split_says() -> None:
+    rows = some(split=lambda n: ("train", "test")[n % 2], g=lambda n: n % 3)
+    made = task(rows, target="label", group="g")
+    assert "asked by text; " in made.doc
+    assert "held out by a fixed seed, by g" in made.doc
+
+
 def test_pool_rows_of_a_split_that_are_queries_are_left_out_and_counted() -> None:
     words = ["train"] * 5 + ["test"] * 5
     rows = [{"x": f"q {n % 8}", "y": "ab"[n % 2], "s": word} for n, word in enumerate(words)]
