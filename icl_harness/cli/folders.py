@@ -87,12 +87,11 @@ def extend(context: typer.Context) -> None:
 
     icl extend RUN --draws 10 --queries 500 --shots 128,256
     """
-    from icl_harness.analysis.curves import curves as table
     from icl_harness.cli.execute import execute
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import tell
-    from icl_harness.report.metric_choice import chosen_metrics
+    from icl_harness.report.records import Records
     from icl_harness.report.results import write_results
     from icl_harness.report.run import Run
     from icl_harness.runner.extending import larger_spec
@@ -102,10 +101,9 @@ def extend(context: typer.Context) -> None:
     spec = larger_spec(folder, Run(folder).header, addition.added)
     with progress_bar() as watch:
         done = execute(spec, folder, addition.how, watch=watch, extends=True)
-    records = done.records()
-    frame = table(records, metrics=chosen_metrics([done.header]))
+    frame = done.curves()
     files = write_results(done, frame)
-    print_curves([done], frame, records)
+    print_curves([done], frame, Records([done.path]))
     tell(f"{folder}/  {files}")
     if frame["n_failed"].sum():
         raise typer.Exit(1)
