@@ -19,7 +19,8 @@ _SPACE = r"[ \t]{0,8}"  # bounded, as long runs of it would take quadratic time
 # The number that begins an answer's line: "1: x", "1. x", "(1) x", "**1**: x", "Answer 1: x",
 # "### 1) x", "Answer to query 1: x", "1 - x".
 _WORD = (
-    r"(?P<word>(?:(?:the )?answer|query|question|problem|a|q|no\.?|item|input)"
+    r"(?P<word>(?:(?:the )?answer|query|question|problem|a|q|no\.?|item|input"
+    r"|问题|問題|题目|答案|回答)"
     r"(?: (?:to|for|of))?(?: (?:the )?(?:query|question|problem|number))?"
     rf"{_SPACE}#?{_SPACE}[*_]*)?"
 )
@@ -62,7 +63,8 @@ def parse_answers(reply: str, n: int) -> list[str | None]:
     readings = [*_by_lines(behind, n), _by_table(behind, n)]
     best = max(readings, key=_n_found)  # of equals the first
     inline = _inline(behind, n)
-    return inline if _n_found(inline) > _n_found(best) else best
+    best = max(best, inline, key=_n_found)
+    return best if _n_found(best) else _by_spaces(behind, n)
 
 
 def _n_found(answers: Sequence[str | None]) -> int:
@@ -117,6 +119,15 @@ def _by_table(reply: str, n: int) -> list[str | None]:
         for row in rows:
             answers[int(row["number"]) - 1] = row["answer"].strip()
     return answers
+
+
+def _by_spaces(reply: str, n: int) -> list[str | None]:
+    """Read "1 x" lines, which count only where they are all there is: from 1 to n, in order."""
+    lines = [line.split(maxsplit=1) for line in reply.split("\n") if line.strip()]
+    numbers = [line[0] for line in lines if len(line) == 2]
+    if numbers != [str(number) for number in range(1, n + 1)] or len(lines) != n:
+        return [None] * n
+    return [line[1].strip() for line in lines]
 
 
 def _inline(reply: str, n: int) -> list[str | None]:

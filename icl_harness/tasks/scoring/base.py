@@ -22,6 +22,7 @@ class Score:
 
 Scorer = Callable[[str, Example], Score]
 UNPARSED = Score(None, 0.0)
+MOST_CHARACTERS = 100_000  # of an answer, its thoughts left out
 
 # "The final answer is X", "**Final answer:** X", "Answer: X", "#### X", or the heading "### Final
 # Answer".
@@ -31,6 +32,7 @@ _MARKS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_LINE_END = re.compile(r"<br ?/?>|\r\n?")
 _END_OF_TURN = re.compile(
     r"</s>|<\|(?:end|eot|im_end|im_start|endoftext|end_of_text|eot_id|return)[^|>]{0,20}\|>"
     r"|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
@@ -38,10 +40,16 @@ _END_OF_TURN = re.compile(
 
 
 def spoken(answer: str) -> str:
-    """Return what of a text is the answer: without thoughts, up to a token that ends the turn."""
+    """Return what of a text is the answer: without thoughts, up to a token that ends the turn; of
+    an endless one its first and last `MOST_CHARACTERS` / 2.
+    """
     text = without_thoughts(answer)[0].lstrip()
     ended = _END_OF_TURN.search(text)
-    return text[: ended.start()] if ended else text
+    text = text[: ended.start()] if ended else text
+    if len(text) > MOST_CHARACTERS:
+        half = MOST_CHARACTERS // 2
+        text = f"{text[:half]}\n{text[-half:]}"
+    return _LINE_END.sub("\n", text)
 
 
 def first_line(answer: str) -> str:

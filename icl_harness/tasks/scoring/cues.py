@@ -62,6 +62,8 @@ _MARKED = re.compile(
 _HEADING = re.compile(
     rf"(?:^|[.!?;\n{{,]|\s-\s)\W{{0,3}}(?P<name>[^\W\d][^:=.!?;\n]{{0,40}}?)[\s\"']{{0,2}}[:=]{_FILL}"
 )
+# A mark does not reach beyond these: "The sentiment is positive, although the tone is negative".
+_CONCESSION = re.compile(r"\b(?:although|though|whereas|while|despite|even if)\b", re.IGNORECASE)
 # What stands behind these headings is about the answer, not the answer.
 _ASIDE = re.compile(
     r"\b"
@@ -134,7 +136,7 @@ _RIGHT_AFTER = re.compile(
 def cue_of(before: str, after: str) -> Cue:
     """Return how clearly a mention is marked, by what stands before and after it."""
     opens = len(before) < REACH and _OPENS.fullmatch(before)
-    before = before[-REACH:]
+    before = _CONCESSION.split(before[-REACH:])[-1]
     if _MARKED.search(before) or _EAST_ASIAN.search(before):
         return Cue.MARKED
     heading = _HEADING.search(before)

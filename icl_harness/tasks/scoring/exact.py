@@ -156,6 +156,8 @@ def _free(answer: str, example: Example) -> Score:
 def _compare_brackets(said: str, target: str, is_marked: bool) -> Score:
     lines = [line for line in said.split("\n") if line.strip()]
     rows = [bracket_row(line, is_marked) for line in lines]
+    if len(rows) > 1 and all(len(row) == 1 for row in rows):  # one bracket a line
+        rows = ["".join(rows)]
     if len(rows) > 1 and not is_marked:  # a line of its own: the last, else the first
         alone = [row for row in (rows[-1], rows[0]) if row]
         rows = [row for row, line in zip(rows, lines, strict=True) if not re.search(r"\w", line)]
@@ -172,7 +174,8 @@ def _compare_lists(said: str, example: Example) -> Score:
     if as_said.value == 1.0:
         return as_said
     words = list_words(said)
-    if not words:
+    is_hedged = re.search(r"\bor\b", words) and not re.search(r"\bor\b", example.target)
+    if not words or is_hedged:
         return UNPARSED
     return Score(words, float(_key(words) == _key(list_words(example.target))))
 

@@ -31,7 +31,7 @@ _MARK = re.compile(
     rf"\bfinal[\s_*-]{{1,4}}{_NAME}{_ABOUT}[\"'*_`)\]\s]{{0,6}}(?:{_IS}|(?=[\s*_\n]*[-$€£\\]?\d)|\s[–—-]\s|$)"
     rf"|\b{_NAME}\b{_ABOUT}[\"'*_`)\]]{{0,4}}\s{{0,3}}(?:would |will |must |should )?{_IS}"
     rf"|^[#*_\s]{{1,12}}{_NAME}[*_:\s]{{0,6}}$"
-    r"|(?:最终)?(?:答案|答え|正解|정답)\s?(?:是|为|為|は|은|[:：])"
+    r"|(?:最终)?(?:答案|答え|答|正解|정답)\s?(?:是|为|為|は|은|[:：])"
     r"|^[ \t*]*(?:A|Ans)\s?[.:]|^\s*####(?!#)|<(?:final_?)?answer>",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -44,7 +44,7 @@ _IS_ANSWER = re.compile(
 _CORRECTION = re.compile(
     r"\b(?:wait|no|actually|correction|sorry|oops|hmm|scratch that|I mean|rather|make that)\b"
     r"[\s,.:;!–—-]+(?:(?:wait|no|it|that|this|the|answer|should|must|is|be|it's|that's|I|mean|make"
-    r"|actually|rather|sorry|correct|right|one|maybe|possibly|perhaps|alternatively|about)\b[\s,.:;!–—-]*)*"
+    r"|actually|rather|sorry|correct|right|one|maybe|possibly|perhaps|alternatively|about)\b[\s,.:;!–—-]*){0,12}"
     r"(?=[*_`$€£\\]{0,4}[-−]?[$€£]?\d)",
     re.IGNORECASE,
 )
@@ -65,7 +65,7 @@ _NOT_BELIEVED = re.compile(
 )
 _SUPPOSED = re.compile(
     r"\b(?:if|whether|unless|suppose|assuming|assume|until|wrong|incorrect|mistaken|tempting"
-    r"|previous|intermediate|partial|initial|estimated|their|check(?:ing)?|verify(?:ing)?|X)"
+    r"|previous|intermediate|partial|initial|estimated|their|(?<!after )(?:check|verify)(?:ing)?|X)"
     r"\s(?:(?:that|if)\s)?(?:(?:the|our|my)\s)?(?:final\s|correct\s)?$",
     re.IGNORECASE,
 )

@@ -22,8 +22,8 @@ _LISTED = re.compile(
     r"(?:[\s,;/|&+\"'_()\[\].?<>{}-]|[:=]?\s?\d[\d.]{0,5}%?(?!\w)|和|或|或者|\b"
     + any_of(
         """or, and, nor, to, vs, versus, und, oder, ou, o, y, et, och, eller, either, both, maybe,
-        perhaps, possibly, even, then, than, option, choice, label, an?, the, it, is, not, also,
-        but"""
+        perhaps, possibly, even, then, than, somewhat, partly, partially, half, option, choice,
+        label, an?, the, it, is, not, also, but"""
     )
     + r"\b)*",
     re.IGNORECASE,

@@ -118,7 +118,7 @@ def whole(text: str, labels: Sequence[str]) -> str | None:
         return None
     folded = tuple(comparable(word) for word in words)
     found = forms.by_words.get(folded) or forms.by_squeezed.get("".join(folded)) or ()
-    if len(words) == 1 and not re.search(r"\w[+#%]", text):
+    if len(words) == 1 and not re.search(r"\w[+#%]|±", text):
         found = found or _whole_short(words[0], forms)
     return found[0] if len(found) == 1 else None
 

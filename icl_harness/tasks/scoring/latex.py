@@ -2,24 +2,31 @@ r"""Mathematical answers: are answer and target the same expression, set, interv
 
 `\dfrac12`, .5 and `\frac{1}{2}` are one answer, as are `\{1,2\}` and `\{2,1\}`. What is equal is
 math-verify's to say (https://github.com/huggingface/Math-Verify); where it reads no expression, as
-in "Evelyn", the words are compared.
+in "Evelyn", the words are compared. Expressions that it cannot compare within the limits of
+latex_worker.py (`9^{9^{9^9}}`) are unparsed, from whichever thread they are scored.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from functools import lru_cache
-from typing import Any
 
+from icl_harness.errors import DataError
 from icl_harness.examples import Example
 from icl_harness.tasks.scoring.base import UNPARSED, Score, plain, spoken
 from icl_harness.tasks.scoring.final_claims import claims, first_problem
 
 _LONGEST = 1000  # characters of an expression; longer ones take sympy minutes
-_SECONDS = 5  # for one expression
 _OR = re.compile(r"\bor\b")
-_MATHS = re.compile(r"\$|\\\(|\\\[")
+_LOCK = threading.Lock()  # one comparison at a time
+Worker = subprocess.Popen[str]
 
 
 def latex_match(answer: str, example: Example) -> Score:
@@ -33,7 +40,8 @@ def latex_match(answer: str, example: Example) -> Score:
         return UNPARSED
     if _OR.search(said) and not _OR.search(example.target):
         return UNPARSED  # two answers are none
-    return Score(said, float(_same(example.target, said)))
+    is_same = _is_same(example.target, said)
+    return UNPARSED if is_same is None else Score(said, float(is_same))
 
 
 def _final_expression(answer: str) -> str | None:
@@ -48,29 +56,59 @@ def _final_expression(answer: str) -> str | None:
     return lines[0].strip().rstrip(" .") or None if lines else None
 
 
-def _same(target: str, said: str) -> bool:
-    from math_verify import verify
-
-    gold, found = _parsed(target), _parsed(said)
-    if gold and found and bool(verify(list(gold), list(found), timeout_seconds=_limit())):
-        return True
-    return _words(target) == _words(said)
-
-
 @lru_cache(maxsize=10_000)
-def _parsed(text: str) -> tuple[Any, ...]:
-    """Return math-verify's readings of an expression; none where it has none."""
-    from math_verify import parse
-
-    marked = text if _MATHS.search(text) else f"\\boxed{{{text}}}"
-    return tuple(parse(marked, parsing_timeout=_limit()))
-
-
-def _limit() -> int:
-    """Return the seconds that math-verify may take; 0, no limit, off the main thread, as it uses
-    signals.
+def _is_same(target: str, said: str) -> bool | None:
+    """Return whether two expressions are equal; None where the worker found no verdict within its
+    limits.
     """
-    return _SECONDS if threading.current_thread() is threading.main_thread() else 0
+    if _words(target) == _words(said):
+        return True
+    with _LOCK:
+        worker = _worker(os.getpid())
+        verdict = _ask(worker, json.dumps([target, said]))
+        if not verdict:
+            _worker.cache_clear()
+            _end(worker)
+    return None if not verdict else bool(json.loads(verdict))
+
+
+@lru_cache(maxsize=1)
+def _worker(_: int) -> Worker:
+    """Start the process that compares: one for each process that asks, by its id."""
+    path = os.pathsep.join(sys.path)  # so that it imports what this process imports
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "icl_harness.tasks.scoring.latex_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    )
+    atexit.register(_end, worker)
+    if not _ask(worker, json.dumps(["1", "1"])):
+        raise DataError("math-verify cannot be started: latex_match compares no expressions.")
+    return worker
+
+
+def _ask(worker: Worker, request: str) -> str:
+    """Return the worker's line; "" where it has ended."""
+    stdin, stdout = worker.stdin, worker.stdout
+    if stdin is None or stdout is None:
+        return ""
+    try:
+        stdin.write(request + "\n")
+        stdin.flush()
+        return stdout.readline()
+    except (OSError, ValueError):  # its pipes are closed
+        return ""
+
+
+def _end(worker: Worker) -> None:
+    for pipe in (worker.stdin, worker.stdout):
+        with contextlib.suppress(OSError, AttributeError):
+            pipe.close()
+    worker.wait()
+    atexit.unregister(_end)
 
 
 def _words(text: str) -> str:

@@ -11,12 +11,13 @@ import re
 from icl_harness.tasks.scoring.base import plain
 
 _ENUMERATOR = re.compile(
-    r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*[-*•]\s", re.MULTILINE
+    r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*(?:[-*•]|\(?[A-Za-z]\)|\d{1,3}\s?[-–])\s",
+    re.MULTILINE,
 )
 _SEPARATOR = re.compile(r"->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s)")
 _QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\$")
 _LEADS = re.compile(
-    r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are)\b"
+    r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are|排序[后後]?|排列|顺序|結果|结果)\b"
     r"[^:\n]{0,40}:|.{0,80}?\b(?:order|list|sorted|words|alphabetically)\b.{0,40}?\b(?:is|are)\b:?)\s",
     re.IGNORECASE,
 )
@@ -31,7 +32,7 @@ def list_words(text: str) -> str:
     """Return the words of a list, parted by single spaces: one a line, numbered, between commas,
     semicolons or arrows, in brackets or quotes, with "and" before the last.
     """
-    text = _JSON_KEY.sub(" ", text)
+    text = _JSON_KEY.sub(" ", text.replace("：", ": "))
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and lines[0].rstrip(" *_").endswith(":"):
         lines = lines[1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from math import gcd
 
 from icl_harness.tasks.scoring.number_words import words_to_digits
 
@@ -25,7 +26,8 @@ _DASH_SIGN = re.compile(
     re.IGNORECASE,
 )
 _MINUS_WORD = re.compile(
-    r"(?:\bnegative|(?:^|(?<=[=:(*$])|(?<=\b(?:is|or|be|of|to)\s)|(?<=\b(?:are|and|was)\s))"
+    r"(?:\bnegative|(?:^|(?<=[=:(*$])|(?<=\b(?:is|or|be|of|to)\s)|(?<=\b(?:are|and|was)\s)"
+    r"|(?<=\babout\s)|(?<=\bexactly\s)|(?<=\bapproximately\s))"
     r"(?P<dress>\W{0,3})\bminus)\s+(?=[$€£¥₹]?\s?\.?\d)",
     re.IGNORECASE,
 )
@@ -38,6 +40,7 @@ _FRACTION = re.compile(
 _FONT = re.compile(
     r"\\(?:text|math)[a-z]{0,10}(?![a-z])|\\(?:mbox|hbox|left|right|bf|quad|qquad)\b"
 )
+_CURRENCY = "(?:Rs|INR|USD|EUR|GBP|CAD|AUD|NZD|SGD|HKD|JPY|CNY|RMB|CHF|SEK|NOK|DKK|KRW|ZAR|BRL|MXN)"
 _SYMBOLS = {
     r"\\(?:times|cdot|ast)\b": "*",
     r"\\div\b": "÷",
@@ -54,12 +57,14 @@ _SYMBOLS = {
     r"\^\s*\{\s*([-+]?\d+)\s*\}": r"^\1",
     r"(?<=\d)\*\*(?=\d)": "^",
     r"[{}`]|__": " ",
-    r"\b(?:US|AU|CA|HK|NZ|[ACS])(?=\$)": "",
-    r"(?<!\w)(?:(?:Rs|INR|USD|EUR|GBP|CAD|AUD)\b\.?)\s?(?=-?\d)": "$",
+    r"\b(?:US|AU|CA|HK|NZ|[ACRS])(?=\$)": "",
+    rf"(?<!\w){_CURRENCY}\.?\s?(?=-?\d)": "$",
     r"\$+": "$",
     r"-\s?\(\s?(?=[\d.,]+\s?\))": "(-",
 }  # fmt: skip
 _REPLACED = [(re.compile(pattern), by) for pattern, by in _SYMBOLS.items()]
+_EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_DRESSED_SIGN = re.compile(r"(?:\\(?:text|math)[a-z]{0,10}\s?)?\{\s?([-\u2010-\u2015\u2212])\s?\}")
 _STRUCK = re.compile(
     r"~~[^~\n]{0,200}~~|<(s|del|strike)>[^<\n]{0,200}</\1>|\\cancel\{[^{}]{0,200}\}"
 )
@@ -72,11 +77,19 @@ _EUROPEAN = re.compile(
 _MONEY_COMMA = re.compile(
     r"(?<![\d.,])(\d+),(\d\d)(?=\s?(?:[€£$]|euros?\b|EUR\b))|(?<=[€£])(\s?\d+),(\d\d)(?![\d,])"
 )
+# "18 / 20", "a score of 18/20": a score, or a calculation not worked out, while 3 / 4 is
+# a number.
+_QUOTIENT = re.compile(
+    r"(?P<score>\b(?:scored?|grade|rating|marks?)\b[^.\d\n]{0,20})?"
+    r"(?<![\d.,/])(?P<above>\d{1,9})(?P<over>\s?/\s?)(?P<below>\d{1,9})(?![\d/]|[.,]\d)",
+    re.IGNORECASE,
+)
 
 
 def plain_numbers(text: str) -> str:
     """Return the text with its numbers in plain digits."""
     text = _STRUCK.sub(" ", _TAG.sub(" ", text))
+    text = _DRESSED_SIGN.sub(r"\1", text)
     text = text if text.isascii() else _plain_characters(text)
     text = _GROUPED.sub(",", text)
     if "\\" in text:
@@ -84,6 +97,7 @@ def plain_numbers(text: str) -> str:
         text = _FRACTION.sub(_as_fraction, text)
     for pattern, by in _REPLACED:
         text = pattern.sub(by, text)
+    text = _QUOTIENT.sub(_as_quotient, text)
     text = _EUROPEAN.sub(_as_decimal, text)
     text = _MONEY_COMMA.sub(lambda m: f"{m[1] or m[3]}.{m[2] or m[4]}", text)
     text = words_to_digits(re.sub(r"\s+", " ", text))  # long runs of spaces would be slow below
@@ -91,6 +105,9 @@ def plain_numbers(text: str) -> str:
 
 
 def _plain_characters(text: str) -> str:
+    for scale, exponent in (("万|萬", "e4"), ("亿|億", "e8")):
+        text = re.sub(rf"(?<=\d)\s?(?:{scale})(?!\d)", exponent, text)
+    text = re.sub(rf"(?<=[{_EAST_ASIAN}])(?=[-$€¥£]?\d)|(?<=\d)(?=[{_EAST_ASIAN}])", " ", text)
     text = _VULGAR.sub(_as_vulgar, text)
     text = _SUPERSCRIPT.sub(lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]", "", text).translate(_HYPHENS)  # cm², footnotes
@@ -111,6 +128,15 @@ def _as_fraction(match: re.Match[str]) -> str:
     is_negative = above.startswith("-") != below.startswith("-")
     sign = "-" if is_negative else ""
     return f"{match[1]} {sign}{above.lstrip('+-')}/{below.lstrip('+-')} "
+
+
+def _as_quotient(match: re.Match[str]) -> str:
+    """Return a quotient as a calculation where it is no fraction."""
+    above, below = int(match["above"]), int(match["below"])
+    is_spaced = match["over"] == " / "
+    if not match["score"] and not (is_spaced and gcd(above, below) > 1):
+        return match[0]
+    return f"{match['score'] or ''}{above} ÷ {below}"
 
 
 def _as_decimal(match: re.Match[str]) -> str:

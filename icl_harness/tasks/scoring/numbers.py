@@ -30,6 +30,15 @@ _END_OF_SENTENCE = re.compile(
 )
 _EQUATION = re.compile(r"(?:[^A-Za-z]|\b[A-Za-z]\b)*(?:[A-Za-z]+\W*)?")  # and a unit at its end
 _CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in total|altogether)\b.*\.\W*$", re.I)
+# "Total = $72", "So the total cost is 48 + 24 = 72".
+_TOTAL = re.compile(
+    r"\W*(?:(?:so|therefore|thus|hence)\b,? )?(?:(?:the|her|his|their|your|my|our) )?"
+    r"(?:grand |final |overall )?(?:total|sum|result)(?: (?!of\b|for\b)[^\W\d]+){0,3}"
+    r"\W{0,3}(?:=|:|\bis\b|\bare\b)",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"^\W*[^\W\d]{3,}(?: [^\W\d]+){0,3}\s?=(?=\s?[-$€£]{0,2}\d)")  # "Price = $12"
+_TAKEN_BACK = re.compile(r"\b(?:wrong|incorrect|false|mistaken?|or|maybe|perhaps|guess)\b", re.I)
 _NO_CLAIM = re.compile(
     r"^\W*(?:let|if|suppose|assum\w+|first|to find|given|since)\b"
     r"|\b(?:hope|guess|wonder|might|maybe|perhaps)\b",
@@ -126,18 +135,29 @@ def _unmarked(text: str) -> Fraction | None:
     lines = [line.strip() for line in text.split("\n") if re.search(r"\w", line)]
     if not lines:
         return None
+    lines = [_without_remark(line) for line in lines]
     found = {only_number(line) for line in (lines[0], lines[-1])} - {None}
     if len(lines) == 1 and not found:
         return _of_one_sentence(lines[0])
-    if not found and _CONCLUSION.match(lines[-1]):
+    if not found and (_CONCLUSION.match(lines[-1]) or _TOTAL.match(lines[-1])):
         return _of_one_sentence(lines[-1])
     return found.pop() if len(found) == 1 else None
+
+
+def _without_remark(line: str) -> str:
+    """Return the number of "72. Correct." and the like, whose remark names and denies none."""
+    number = _first_sentence(line)
+    remark = line[len(number) :]
+    if only_number(number) is None or re.search(r"\d", _plain(remark)):
+        return line
+    return line if DENIAL.search(remark) or _TAKEN_BACK.search(remark) else number
 
 
 def _of_one_sentence(line: str) -> Fraction | None:
     """Return the number of a line that is one sentence with one number: "It is 72."."""
     if _first_sentence(line) != line or _NO_CLAIM.search(line):
         return None
+    line = _NAMED.sub("", _TOTAL.sub("", line))
     if "=" in line and not _EQUATION.fullmatch(_plain(line)):
         return None  # one step of a solution
     return lone_number(line)

@@ -10,9 +10,10 @@ import re
 
 from icl_harness.tasks.scoring.label_forms import Mention
 
-# What makes a word or a name of a letter: "A-rated", "A's", "C++", "C#", "U.S.", "3%".
-_PART_AFTER = re.compile(r"['-]\w|[+#%]|\.\w\b(?!\))|\d|,\d{3}")
-_PART_BEFORE = re.compile(r"(?:[\w]['-]|\w\.|[#$€£&])$")
+# What makes a word or a name of a letter: "A-rated", "A's", "C++", "C#", "U.S.", "3%",
+# "1/10", "±1".
+_PART_AFTER = re.compile(r"['-]\w|[+#%]|\.\w\b(?!\))|\d|,\d{3}|\s?/\s?\d")
+_PART_BEFORE = re.compile(r"(?:[\w]['-]|\w\.|[#$€£&±]|\+/-|\d\s?/\s?)$")
 _ENCLOSED = re.compile(r"[(\[{<\"']\s?$"), re.compile(r"\s?[)\]}>\"']")
 _CALLED = re.compile(
     r"\b(?:option|choice|answer|letter|choose|chose|pick|select|statement|label|class)\s*[\"'(\[:]*\s*$",
