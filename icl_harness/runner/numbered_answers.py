@@ -44,6 +44,7 @@ _HEADING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _FENCED = re.compile(r"\A\s*(?:[^\n{\[]*\n)??\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE = re.compile(r"^```\w*[ \t]*$", re.MULTILINE)
 _ANSWER_KEYS = ("answer", "final_answer", "label", "output", "result", "prediction", "response")
 _NUMBER_KEYS = ("query", "number", "id", "index", "n", "question", "problem", "#", "no")
 
@@ -59,7 +60,7 @@ def parse_answers(reply: str, n: int) -> list[str | None]:
     answers = _from_json(spoken, n)
     if answers is not None:
         return answers
-    behind = spoken[_last_heading(spoken, n) :]
+    behind = _FENCE.sub("", spoken[_last_heading(spoken, n) :])
     readings = [*_by_lines(behind, n), _by_table(behind, n)]
     best = max(readings, key=_n_found)  # of equals the first
     inline = _inline(behind, n)
@@ -122,9 +123,9 @@ def _by_table(reply: str, n: int) -> list[str | None]:
 
 
 def _by_spaces(reply: str, n: int) -> list[str | None]:
-    """Read "1 x" lines, which count only where they are all there is: from 1 to n, in order."""
+    """Read "1 x" and "#1 x" lines, where they are all there is: from 1 to n, in order."""
     lines = [line.split(maxsplit=1) for line in reply.split("\n") if line.strip()]
-    numbers = [line[0] for line in lines if len(line) == 2]
+    numbers = [line[0].removeprefix("#") for line in lines if len(line) == 2]
     if numbers != [str(number) for number in range(1, n + 1)] or len(lines) != n:
         return [None] * n
     return [line[1].strip() for line in lines]

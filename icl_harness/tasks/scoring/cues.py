@@ -37,7 +37,8 @@ _NAMES = any_of(
     cevap, yanıt, jawaban(?:nya)?, [dđ]áp án, الإجابة, الجواب, उत्तर, απάντηση, răspuns, válasz"""
 )
 _IS = any_of(
-    "is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, это, adalah"
+    """is, are, was, be, being, as, est, es, é, è, ist, lautet, wäre, är, er, on, jest, je, это,
+    adalah"""
 )
 _COPULA = rf"(?:(?<![^\W_]){_IS}(?![^\W_])|[:=]|->| -|là|هي|है)"
 _ADVERB = any_of(
@@ -79,8 +80,8 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 _EAST_ASIAN = re.compile(
-    r"(?:答案|答え|回答|解答|正解|选项|選項|选择|選擇|应该是|應該是|应选|應選|故选|故選|选|選|정답|정답|답)"
-    rf"\s*(?:应该|應該)?(?:是|为|為|は|은|는|[:,])?{_OPENING}$"
+    r"(?:答案|答え|回答|解答|正解|选项|選項|选择|選擇|应该是|應該是|应选|應選|故选|故選|选|選|정답|정답|답|उत्तर)"
+    rf"\s*(?:应该|應該|应|應)?(?:是|为|為|は|은|는|[:,])?{_OPENING}$"
 )
 _CONCLUDING = any_of(
     r"""so, therefore, thus, hence, ergo, overall, consequently, accordingly, conclu\w+,
@@ -112,7 +113,8 @@ _BEGINNING = any_of(
     """very, mostly, slightly, somewhat, strongly, clearly, definitely, probably, likely, most
     likely, overall, mainly, rather, quite, extremely, fairly, highly, mildly, moderately,
     generally, i think, it's, it is, this is, option, choice, letter, the, sure, okay, ok,
-    certainly, well, hmm, looks, seems, answer, label, class, category"""
+    certainly, well, hmm, opción, opção, opzione, letra, lettera, lettre, alternativa, la, looks,
+    seems, answer, label, class, category"""
 )
 _OPENS = re.compile(rf"\W*(?:(?:\d{{1,2}}[.):]|{_BEGINNING})\W{{1,4}}){{0,4}}", re.IGNORECASE)
 _BE = any_of(

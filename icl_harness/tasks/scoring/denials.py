@@ -119,7 +119,9 @@ _DENIED_AFTER = re.compile(
     r"|\s?(?:ではない|じゃない|ではありません|이 아|가 아|아님)",
     re.IGNORECASE,
 )
-_OR_NOT = re.compile(r"[\s\"')]{0,3}(?:,?\s*)or\s+(?:it'?s\s+|it is\s+|is\s+)?not\b", re.IGNORECASE)
+_OR_NOT = re.compile(
+    r"[\s\"')]{0,3}(?:,?\s*)or\s+(?:it'?s\s+|it is\s+|is\s+)?(?:not|none|neither)\b", re.IGNORECASE
+)
 
 
 def denial_before(before: str) -> Denial:

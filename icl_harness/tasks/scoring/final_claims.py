@@ -32,6 +32,7 @@ _MARK = re.compile(
     rf"|\b{_NAME}\b{_ABOUT}[\"'*_`)\]]{{0,4}}\s{{0,3}}(?:would |will |must |should )?{_IS}"
     rf"|^[#*_\s]{{1,12}}{_NAME}[*_:\s]{{0,6}}$"
     r"|(?:最终)?(?:答案|答え|答|正解|정답)\s?(?:是|为|為|は|은|[:：])"
+    rf"|^\W{{0,4}}{_NAME}\s[–—-]\s"
     r"|^[ \t*]*(?:A|Ans)\s?[.:]|^\s*####(?!#)|<(?:final_?)?answer>",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -82,7 +83,7 @@ _NEXT_PROBLEM = re.compile(
     r"|^[ \t]*(?:-{3,}|={3,}|<\|(?:user|im_start)\|?>|\[INST\])"
     r"|^[ \t#*]*(?:question|problem|exercise|example)\s\#?\d{1,3}[*_ \t]*$"
     r"|^\#{1,6}\s(?:question|problem|exercise|example)[ \t]*$"
-    r"|(?<=[.!?])\s(?:question|problem|q):"
+    r"|(?<=[.!?])\s(?:question|problem|q):|\s#{2,3} ?(?:instruction|question|problem|input|user)\b"
     r"|(?<=\n\n)(?:find|calculate|compute|evaluate|solve|simplify)\s",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -92,6 +93,7 @@ _QUESTION = re.compile(
     r"|[Ww]hat (?:is|are|was|will|would|percent\w*))\b[^?\n]{3,300}\?"
 )
 _ONE_LINE = re.compile(r"\s*[^\n]{0,60}?\d[^\n]{0,60}\n")
+_NUMBER_LINE = re.compile(r"\W{0,8}\d[\d,.]{0,20}\W{0,4}?\n")
 _CHECKING = re.compile(r"\b(?:wait|check|verify|hold on|actually|let me|hmm|let's|recall)\b", re.I)
 
 
@@ -101,6 +103,9 @@ def first_problem(text: str) -> str:
     line = _ONE_LINE.match(text)
     if line and not _NEXT_PROBLEM.match(text) and _NEXT_PROBLEM.match(text[line.end() :].lstrip()):
         starts = [line.end() - 1]
+    number = _NUMBER_LINE.match(text)
+    if number:
+        starts.append(number.end() - 1)
     for pattern in (_MARK, _BOX):
         marks = pattern.finditer(text)
         starts += [m.end() for m in marks if re.search(r"\d", text[m.end() : m.end() + 200])][:1]

@@ -19,7 +19,8 @@ from icl_harness.tasks.scoring.wording import any_of
 
 # What stands between the members of a list: "a, b or c", "a/b", "either a or maybe b".
 _LISTED = re.compile(
-    r"(?:[\s,;/|&+\"'_()\[\].?<>{}-]|[:=]?\s?\d[\d.]{0,5}%?(?!\w)|和|或|或者|\b"
+    r"(?:[\s,;/|&+\"'_()\[\].?<>{}-]|[:=]?\s?\d[\d.]{0,5}%?(?!\w)|和|或|或者"
+    r"|\bor\s+(?:slightly|mildly|weakly|leaning|rather|borderline|more)\b|\b"
     + any_of(
         """or, and, nor, to, vs, versus, und, oder, ou, o, y, et, och, eller, either, both, maybe,
         perhaps, possibly, even, then, than, somewhat, partly, partially, half, option, choice,
@@ -28,6 +29,7 @@ _LISTED = re.compile(
     + r"\b)*",
     re.IGNORECASE,
 )
+_OWN_WORDS = re.compile(r"[)\].:,*]{1,4} ?(?:both|neither|either)\b", re.I)  # "D) Both A and B"
 _OR = re.compile(r"\b(?:or|nor|oder|ou)\b|/|或", re.IGNORECASE)
 _BUT = re.compile(r"\bbut\b", re.IGNORECASE)
 _AND_WORD = re.compile(r"\b(?:and|und|et)\b|&", re.IGNORECASE)
@@ -104,6 +106,8 @@ def _joined(line: str, left: Judged, right: Judged) -> bool:
     more than the second one joins none: "a (b would be wrong)".
     """
     between = _between(line, left, right)
+    if left.mention.is_short and _OWN_WORDS.match(between):
+        return False
     is_aside = between.rstrip().endswith("(") and re.match(r"\s\w", line[right.mention.end :])
     return _LISTED.fullmatch(between) is not None and not is_aside
 

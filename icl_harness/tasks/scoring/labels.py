@@ -51,7 +51,9 @@ NEXT_PROBLEM = re.compile(
     r"|query|example|task|tweet|q)\W{0,3}\d{0,3}\W{0,3}:|-{3,}\s*$|user:|human:)",
     re.IGNORECASE,
 )
-_RUN_ON = re.compile(r"\s(?:Question|Problem|Input|Sentence|Message|Review|Premise|Q):\s")
+_RUN_ON = re.compile(
+    r"\s#{2,3} ?\w+:?\s|\s(?:Question|Problem|Input|Sentence|Message|Review|Premise|Q):\s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
     if not lines:
         return None
     reading = read_line(lines[0], labels)
-    if reading.label is not None and reading.cue >= Cue.OPENS:
+    if reading.label is not None and reading.cue >= Cue.OPENS and not _is_listing(lines, labels):
         return reading.label
     leads_on = lines[0].endswith(":") or not re.search(r"\w", lines[0])
     for line in lines[1:]:
@@ -101,6 +103,15 @@ def read_label(answer: str, labels: Sequence[str]) -> str | None:
             return later.label
         leads_on = not later.is_about_labels and (line.endswith(":") or not re.search(r"\w", line))
     return reading.label
+
+
+def _is_listing(lines: Sequence[str], labels: Sequence[str]) -> bool:
+    """Return whether the first lines go through the options: "A: no", "B: yes"."""
+    found = []
+    for line in lines[:2]:
+        letter = re.match(r"\W{0,3}(\w)\W{0,2}[:.)]\s*\w", line)
+        found.append(letter and whole(letter[1], labels))
+    return len(found) > 1 and None not in found and found[0] != found[1]
 
 
 def read_line(line: str, labels: Sequence[str]) -> Reading:

@@ -11,11 +11,11 @@ import re
 from icl_harness.tasks.scoring.base import plain
 
 _ENUMERATOR = re.compile(
-    r"(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*(?:[-*•]|\(?[A-Za-z]\)|\d{1,3}\s?[-–])\s",
+    r"[①-⑳]|(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*(?:[-*•]|\(?[A-Za-z]\)|\d{1,3}\s?[-–])\s",
     re.MULTILINE,
 )
 _SEPARATOR = re.compile(r"->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s)")
-_QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\$")
+_QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\\ |\$")
 _LEADS = re.compile(
     r"^(?:[^:\n]{0,120}?\b(?:order|list|sorted|words|alphabetically|follows|answer|sequence|is|are|排序[后後]?|排列|顺序|結果|结果)\b"
     r"[^:\n]{0,40}:|.{0,80}?\b(?:order|list|sorted|words|alphabetically)\b.{0,40}?\b(?:is|are)\b:?)\s",

@@ -29,6 +29,7 @@ _ANOTHER = re.compile(
 )
 _REASON = re.compile(r"(?<=\w),?\s(?:because|since|as|i\.e\.)\s")
 _INEQUALITY = re.compile(r"[\w)]\s*[<>≥≤]=?\s?[-$]?\w|≠")
+_BOUND = re.compile(r"\s*[<>≥≤]=?\s?[-$€£]?\d[\d.,]*(?!\S*\s?>)")  # ">72", while <72> is 72
 DENIAL = re.compile(
     r"\b(?:not|cannot|never|neither|unknown|undefined|undetermined|impossible|unclear|infinit\w+)\b"
     r"|n['’]t\b",
@@ -99,7 +100,7 @@ def said_number(plain: str, may_lead: bool = True) -> Fraction | None:
     numbers = list(numbers_in(side))
     if not numbers or NOT_RATIONAL in side:
         return None
-    if _INEQUALITY.search(side) or _ALGEBRA.search(_masked(side, numbers)):
+    if _INEQUALITY.search(side) or _BOUND.match(side) or _ALGEBRA.search(_masked(side, numbers)):
         return None
     if DENIAL.search(side[: numbers[0].start]):
         return None

@@ -29,7 +29,8 @@ NUMBER = re.compile(
     (?:\^(?P<power>-?\d{{1,3}})(?!\d))?
     (?:\s?[x×*·]\s?10\^(?P<ten>-?\d{{1,3}})(?!\d))?         # 3 * 10^4
     (?:(?P<mixed>\s\d+)?\s?/\s?(?P<below>\d+))?
-    (?![,.:/]?\d)(?!\^|∞|\s∞|[yznijqruvw](?!\w))            # 3,5 and 5:30 and 1.2.3 and 2y are none
+    (?![,.:/]?\d)(?!\^|∞|\s∞|[yznijqruvw](?!\w)|x(?!\w|\s?[\d(]))
+    # 3,5 and 5:30 and 1.2.3 and 2y are none
     (?:\s?(?P<scale>thousand|million|billion|trillion|hundred|lakh|crore)s?\b
       |\s?(?P<short>[kKMB]|bn|mn)(?![\w]))?
     (?P<ordinal>(?:st|nd|rd|th)\b)?""",

@@ -19,7 +19,7 @@ from icl_harness.examples import Example
 from icl_harness.tasks.scoring.base import UNPARSED, Score, spoken
 from icl_harness.tasks.scoring.final_claims import claims, first_problem
 from icl_harness.tasks.scoring.number_choice import DENIAL, said_number
-from icl_harness.tasks.scoring.number_forms import NUMBER, as_number, join_parts, shown
+from icl_harness.tasks.scoring.number_forms import NUMBER, as_number, join_parts, numbers_in, shown
 from icl_harness.tasks.scoring.number_text import NOT_RATIONAL, plain_numbers
 
 LONGEST = 4000  # characters of a sentence that are read
@@ -33,7 +33,7 @@ _CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in total|altogether)\b.
 # "Total = $72", "So the total cost is 48 + 24 = 72".
 _TOTAL = re.compile(
     r"\W*(?:(?:so|therefore|thus|hence)\b,? )?(?:(?:the|her|his|their|your|my|our) )?"
-    r"(?:grand |final |overall )?(?:total|sum|result)(?: (?!of\b|for\b)[^\W\d]+){0,3}"
+    r"(?:grand |final |overall )?(?:total|sum|result|final)(?: (?!of\b|for\b)[^\W\d]+){0,3}"
     r"\W{0,3}(?:=|:|\bis\b|\bare\b)",
     re.IGNORECASE,
 )
@@ -107,7 +107,10 @@ def lone_number(text: str) -> Fraction | None:
 
 def only_number(text: str) -> Fraction | None:
     """Return the number of a text that holds no other letters or digits."""
-    plain = re.sub(r"\*\*|[\"'“”<>\[\]();:!?≈~`*_]", " ", _plain(text)).strip()
+    plain = _plain(text)
+    if re.search(r"\d[?!;:] ?\d", plain):
+        return None  # "72? 73?"
+    plain = re.sub(r"\*\*|[\"'“”<>\[\]();:!?≈~`*_]", " ", plain).strip()
     plain = plain.rstrip(".").rstrip("% $")
     match = NUMBER.fullmatch(re.sub(r"^=\s*", "", plain))
     number = as_number(match) if match else None
@@ -135,17 +138,25 @@ def _unmarked(text: str) -> Fraction | None:
     lines = [line.strip() for line in text.split("\n") if re.search(r"\w", line)]
     if not lines:
         return None
-    lines = [_without_remark(line) for line in lines]
-    found = {only_number(line) for line in (lines[0], lines[-1])} - {None}
+    first, last = _without_remark(lines[0]), _without_remark(lines[-1])
+    found = {only_number(first), only_number(last)} - {None}
     if len(lines) == 1 and not found:
-        return _of_one_sentence(lines[0])
-    if not found and (_CONCLUSION.match(lines[-1]) or _TOTAL.match(lines[-1])):
-        return _of_one_sentence(lines[-1])
+        return _of_one_sentence(first)
+    if not found and (_CONCLUSION.match(last) or _TOTAL.match(last)):
+        return _of_one_sentence(last)
     return found.pop() if len(found) == 1 else None
+
+
+def _ends_in_result(line: str) -> bool:
+    """Return whether an equation's last side names one number: "… = 72, so she sold 72"."""
+    sides = _plain(line).split("=")
+    last_side = sides[-1]
+    return len(sides) == 2 and len({number.value for number in numbers_in(last_side)}) == 1
 
 
 def _without_remark(line: str) -> str:
     """Return the number of "72. Correct." and the like, whose remark names and denies none."""
+    line = re.sub(r"(?<=[.!?])[*_]+$", "", line)
     number = _first_sentence(line)
     remark = line[len(number) :]
     if only_number(number) is None or re.search(r"\d", _plain(remark)):
@@ -158,6 +169,6 @@ def _of_one_sentence(line: str) -> Fraction | None:
     if _first_sentence(line) != line or _NO_CLAIM.search(line):
         return None
     line = _NAMED.sub("", _TOTAL.sub("", line))
-    if "=" in line and not _EQUATION.fullmatch(_plain(line)):
+    if "=" in line and not _EQUATION.fullmatch(_plain(line)) and not _ends_in_result(line):
         return None  # one step of a solution
     return lone_number(line)

@@ -12,11 +12,11 @@ from icl_harness.tasks.scoring.label_forms import Mention
 
 # What makes a word or a name of a letter: "A-rated", "A's", "C++", "C#", "U.S.", "3%",
 # "1/10", "±1".
-_PART_AFTER = re.compile(r"['-]\w|[+#%]|\.\w\b(?!\))|\d|,\d{3}|\s?/\s?\d")
+_PART_AFTER = re.compile(r"['-]\w|[+#%]|\.\w\b(?!\))|\d|,\d{3}|\s?/\s?[-+]?\d")
 _PART_BEFORE = re.compile(r"(?:[\w]['-]|\w\.|[#$€£&±]|\+/-|\d\s?/\s?)$")
 _ENCLOSED = re.compile(r"[(\[{<\"']\s?$"), re.compile(r"\s?[)\]}>\"']")
 _CALLED = re.compile(
-    r"\b(?:option|choice|answer|letter|choose|chose|pick|select|statement|label|class)\s*[\"'(\[:]*\s*$",
+    r"\b(?:option|choice|answer|letter|choose|chose|pick|select|statement|label|class|opci[oó]n|op[cç][aã]o|opzione|let(?:ra|tera|tre)|alternativa)\s*[\"'(\[:]*\s*$",
     re.IGNORECASE,
 )
 _ENDS = re.compile(r"\s*(?:$|[)\]}>.,:;!?|/\"'=]|- |-> |\n|\W{0,2}$)|[\u3040-\u9fff\uac00-\ud7af]")
