@@ -42,12 +42,12 @@ KINDS: dict[str, tuple[Scorer, Example]] = {
 }
 PIECES = [
     "72", "-", "–", "The answer is ", "Answer: ", "\\boxed{", "}", "positive", "not ", " or ",
-    "(A)", "\n", "####", "<think>", "</think>", "\ud800", "\x00", "½", "9^", "1,", "{", "[", "\\frac", "$",
-    "**", "1: ", "|", "apple ", "] ", "，", "答案：", "<br>", "Question: ",
+    "(A)", "\n", "####", "<think>", "</think>", "\ud800", "\x00", "½", "9^", "1,", "{", "[", "\\frac",
+    "$", "**", "1: ", "|", "apple ", "] ", "，", "答案：", "<br>", "Question: ",
 ]  # fmt: skip
 RUNS = [
     "1,", "(", " ", "\\boxed{", "not ", "9 ", "A ", "positive ", "The answer is 7. ", "wait ", "\n",
-    "A\n", "\n1: ", "| 1 | a |\n", "<think>", "**", "9^", "1 000 ", "中", "\u00a0", "<", 
+    "A\n", "\n1: ", "| 1 | a |\n", "<think>", "**", "9^", "1 000 ", "中", "\u00a0", "<",
     "\\frac{1}", "How many ", "{\"answer\": ", "1 = ",
 ]  # fmt: skip
 ENDLESS = 1_000_000  # characters
