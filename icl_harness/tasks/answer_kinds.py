@@ -83,9 +83,9 @@ def _label_order(label: str) -> tuple[int, int, str]:
     return (0, int(label), label) if is_number else (1, 0, label)
 
 
-def said(kind: Answers, targets: Sequence[str], rows: int) -> str:
+def said(kind: Answers, targets: Sequence[str], rows: int, *, by_distance: bool) -> str:
     """Return what was found out about the targets of so many rows, to be said before anything is
-    asked.
+    asked. `by_distance`: how near a number is counts.
     """
     n = len(set(targets))
     if kind == "labels":
@@ -94,5 +94,6 @@ def said(kind: Answers, targets: Sequence[str], rows: int) -> str:
         return f"{n} labels in {rows:,} rows ({few})"
     values = f"{n:,} different ones in {rows:,} rows"
     if kind == "number":
-        return f"numbers ({values}), right where equal"
+        how = "measured by R²" if by_distance else "right where equal"
+        return f"numbers ({values}), {how}"
     return f"free answers ({values}), right where equal but for case and punctuation"

@@ -19,8 +19,10 @@ from icl_harness.examples import Example, content_hash, shown
 from icl_harness.tasks.answer_kinds import N_SHOWN, check_kind, kind_of, labels_in_order, said
 from icl_harness.tasks.columns import Answers, Columns
 from icl_harness.tasks.given_rows import Given, are_rows, given_table
+from icl_harness.tasks.metrics import accuracy, r2
 from icl_harness.tasks.row_files import SHEETS, about_sheet, file_rows, is_row_file
 from icl_harness.tasks.scoring import Scorer, exact_match, label_match, number_match
+from icl_harness.tasks.scoring.closeness import number_close
 from icl_harness.tasks.scoring.numbers import only_number
 from icl_harness.tasks.sides import Sides, held_out_sides, named_sides
 from icl_harness.tasks.tables import Chosen, Table, are_numbers, choose, examples_of, texts_of
@@ -130,16 +132,19 @@ def _task(
     targets = [*choices, *(example.target for example in examples)]
     column = noted.get("target")
     where = f"{name}, column {column!r}" if column else name
-    kind: Answers = columns.answers or ("labels" if choices else kind_of(targets))
+    kind: Answers
+    kind = columns.answers or ("labels" if choices else kind_of(targets))
     check_kind(kind, targets, where)
     if kind != "labels":
         fields = {**fields, "reply": _reply(kind, fields["answer"])}
         sides = sides._replace(pool=_in_lines(sides.pool), queries=_in_lines(sides.queries))
     _check_readable(kind, sides, where)
     longest = max(len(target.encode()) for target in targets)
+    by_distance = kind == "number" and _are_of_quantities(noted.get("input", ()), examples)
     what = f"column {column!r} holds" if column else "the targets are"
+    found = said(kind, targets, len(examples), by_distance=by_distance)
     parts = [
-        f"{what} {said(kind, targets, len(examples))}",
+        f"{what} {found}",
         *_about_sides(sides, noted.get("input", ())),
     ]
     if columns.answers is None:
@@ -147,11 +152,19 @@ def _task(
     table = {
         **noted,
         "answers": kind,
+        "metric": r2.name if by_distance else accuracy.name,
         "labels": labels_in_order(targets) if kind == "labels" else (),
         "fields": fields,
         "max_tokens": max(LEAST_TOKENS, longest + MARGIN),
     }
     return _built(name, "; ".join(parts) + ".", table, sides)
+
+
+def _are_of_quantities(columns: Sequence[str], examples: Sequence[Example]) -> bool:
+    """Return whether what is asked is a row of several columns, or numbers: then a number is to be
+    predicted, and else it is the answer to a question.
+    """
+    return len(columns) > 1 or are_numbers([[example.input for example in examples]])
 
 
 def _about_sides(sides: Sides, asked: Sequence[str]) -> Iterator[str]:
@@ -196,13 +209,16 @@ def remembered_task(name: str, table: Mapping[str, Any]) -> Task:
 
 def _built(name: str, doc: str, table: Mapping[str, Any], sides: Sides) -> Task:
     kind: Answers = table["answers"]
+    by_distance = table["metric"] == r2.name
     return Task(
         pool=Given(items=tuple(sides.pool), name="pool"),
         queries=Given(items=tuple(sides.queries), name="queries"),
         prompts=TEMPLATES[kind],
         fields=table["fields"],
         labels=tuple(table["labels"]),
-        scorer=SCORERS[kind],
+        scorer=number_close if by_distance else SCORERS[kind],
+        metric=r2 if by_distance else accuracy,
+        chance=0.0 if by_distance else None,  # of the mean of all
         max_tokens=table["max_tokens"],
         leaks="drop",
         table=table,

@@ -124,11 +124,13 @@ def test_a_run_goes_on_with_the_same_rows_and_columns_alone(icl: Icl) -> None:
         assert err.count("\n") == 2  # what it was taken for, and the refusal
 
 
-@pytest.mark.parametrize("answers", ["labels", "free"])
+@pytest.mark.parametrize("answers", ["labels", "free", "number"])
 def test_a_run_is_scored_again_without_its_file(
     answers: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"input": "message", "target": "depot", "answers": answers}
+    if answers == "number":
+        given |= {"input": "message,depot", "target": "note"}
     given |= {"shots": [0, 2], "draws": 1, "out": here / "out"}
     done = run("tickets.csv", "baseline/majority", **given)
     before, header = done.records(), done.header

@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_harness import Example, IclError, Task, exact_match, label_match, number_match, task
+from icl_harness import (
+    Example,
+    IclError,
+    Task,
+    exact_match,
+    label_match,
+    number_close,
+    number_match,
+    task,
+)
 from icl_harness.examples import normalised
 from icl_harness.tasks.answer_kinds import kind_of
 from icl_harness.tasks.columns import Columns
@@ -199,6 +208,27 @@ def test_the_kind_decides_scorer_and_prompts_and_is_said(
     assert "\n" not in made.doc
     for example in everything(made):
         assert scorer(example.target, example).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "by_distance"),
+    [
+        ({"a": 1, "b": "x"}, True),
+        ({"a": 1, "b": 2}, True),
+        ({"a": None}, True),
+        ({"a": "how much is"}, False),
+    ],
+)
+def test_numbers_are_measured_by_distance_where_a_row_or_numbers_ask(
+    asked: dict[str, Any], by_distance: bool
+) -> None:
+    rows = [{**asked, "target": n + 0.5} for n in range(30)]
+    for n, row in enumerate(rows):
+        row["a"] = f"{asked['a']} {n}?" if isinstance(asked["a"], str) else n
+    made = task(rows)
+    metric, scorer = ("r2", number_close) if by_distance else ("accuracy", number_match)
+    assert (made.metric.name, made.scorer) == (metric, scorer)
+    assert ("measured by R²" if by_distance else "right where equal") in made.doc
 
 
 @pytest.mark.parametrize("kind", ["labels", "free", "number"])
