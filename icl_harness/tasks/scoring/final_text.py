@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from icl_harness.tasks.scoring.base import first_line, spoken
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM
 from icl_harness.tasks.scoring.wording import any_of
 
@@ -46,6 +47,14 @@ _ITEM = re.compile(r"\s*(?:[-*•]|\(?\d{1,3}[.):])\s*\S")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 MOST_WORDS = 3  # of an item of a list
 MOST_LINES = 200  # of a list
+
+
+def final_answer(answer: str) -> str | None:
+    """Return the line that the last mark of an answer marks; None where there is no mark, or
+    nothing after it.
+    """
+    marked = final_text(spoken(answer))
+    return None if marked is None else first_line(marked) or None
 
 
 def final_text(answer: str, is_list: bool = False) -> str | None:

@@ -42,8 +42,8 @@ KINDS: dict[str, tuple[Scorer, Example]] = {
 }
 PIECES = [
     "72", "-", "–", "The answer is ", "Answer: ", "\\boxed{", "}", "positive", "not ", " or ",
-    "(A)", "\n", "####", "<think>", "</think>", "\ud800", "\x00", "½", "9^", "1,", "{", "[", "\\frac",
-    "$", "**", "1: ", "|", "apple ", "] ", "，", "答案：", "<br>", "Question: ",
+    "(A)", "\n", "####", "<think>", "</think>", "\ud800", "\x00", "½", "9^", "1,", "{", "[",
+    "\\frac", "$", "**", "1: ", "|", "apple ", "] ", "，", "答案：", "<br>", "Question: ",
 ]  # fmt: skip
 RUNS = [
     "1,", "(", " ", "\\boxed{", "not ", "9 ", "A ", "positive ", "The answer is 7. ", "wait ", "\n",
