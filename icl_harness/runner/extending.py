@@ -40,7 +40,7 @@ def larger_spec(folder: Path, header: Mapping[str, Any], added: Mapping[str, Any
                 f"{option_name(name)} cannot be added to a run: {', '.join(GROWING)} can. Run it "
                 f"into a folder of its own; icl curves {folder} OTHER shows both."
             )
-    old = Spec.from_dict({**header["spec"], "data": header.get("data_dir")}, f"{folder}: run.json")
+    old = Spec.of_run(header, f"{folder}: run.json")
     values = {**old.model_dump(), **added}
     values["shots"] = sorted({*old.shots, *parse_shots(added.get("shots"))})
     for name in LISTS:

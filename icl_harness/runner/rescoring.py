@@ -135,10 +135,7 @@ class _NoModel(ScriptedModel):
 
 def _experiment(header: Mapping[str, Any]) -> Experiment:
     """Return a run's experiment as its run.json describes it, without its models."""
-    files = header.get("files", {})
-    names = [files.get(name, name) for name in header["spec"]["tasks"]]
-    given = {**header["spec"], "tasks": names, "data": header.get("data_dir")}
-    spec = Spec.from_dict(given, "run.json")
+    spec = Spec.of_run(header, "run.json")
     return Experiment(spec, {name: _NoModel(name) for name in spec.models})
 
 

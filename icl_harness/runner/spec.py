@@ -248,6 +248,14 @@ class Spec(Columns):
             raise SpecError(f"{where}: {error}") from error
 
     @classmethod
+    def of_run(cls, header: Mapping[str, Any], where: str) -> Spec:
+        """Return the spec of a `run.json`, with the places where its rows were."""
+        files = header.get("files", {})
+        names = [files.get(name, name) for name in header["spec"]["tasks"]]
+        given = {**header["spec"], "tasks": names, "data": header.get("data_dir")}
+        return cls.from_dict(given, where)
+
+    @classmethod
     def load(cls, path: Path, overrides: Mapping[str, Any]) -> Spec:
         """Read a spec from YAML; `overrides` (from the command line) win. Raises `SpecError`."""
         where = str(path)

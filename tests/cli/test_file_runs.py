@@ -177,6 +177,18 @@ def test_rows_of_python_find_their_own_run_again_and_no_other() -> None:
     assert len({first, *others}) == 5
 
 
+def test_a_run_of_a_file_is_extended(icl: Icl, here: Path) -> None:
+    (here / "deep").mkdir()
+    Path("tickets.csv").rename("deep/tickets.csv")
+    assert icl("run", "deep/tickets.csv", *COLUMNS, *MAJORITY, "--out", "out")[0] == 0
+    code, out, err = icl("extend", "out", "--draws", "2")
+    assert code == 0, err
+    assert len(icl_harness.Run("out").records()) == 2 * 2 * 6
+    Path("deep/tickets.csv").unlink()
+    code, out, err = icl("extend", "out", "--draws", "3")
+    assert (code, out, err) == (2, "", "icl: deep/tickets.csv does not exist.\n")
+
+
 def test_a_yaml_file_names_files_of_rows(icl: Icl) -> None:
     Path("other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     Path("grid.yaml").write_text(
