@@ -10,11 +10,12 @@ label a query.
     baseline/bayes      the task's own exact learner, under the prior the task declares
     baseline/ceiling    the same, knowing beforehand which variant of the task is asked
 
-Features: inputs that are lists of equally many numbers are taken as numbers (knn as they stand,
-logreg standardised, both otherwise with scikit-learn's defaults: the baselines of Agarwal et al.
-2024, A.5); any other as TF-IDF of words. Where nothing has been learned (no labelled shots) and
-between equally probable labels, the answer is drawn from the query's choices by the query's seed;
-it is empty where there are none. Left out: token counts, log-probabilities.
+Features: inputs that are lists of equally many numbers, with or without the names of columns, are
+taken as numbers (knn as they stand, logreg standardised, both otherwise with scikit-learn's
+defaults: the baselines of Agarwal et al. 2024, A.5); any other as TF-IDF of words. Where nothing
+has been learned (no labelled shots) and between equally probable labels, the answer is drawn from
+the query's choices by the query's seed; it is empty where there are none. Left out: token counts,
+log-probabilities, and regression: a number is a label as any other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import sys
 import time
 import warnings
@@ -45,6 +47,8 @@ TFIDF: dict[str, Any] = {"token_pattern": r"\w+|[^\w\s]", "sublinear_tf": True}
 # Text has unit norm, which the default C = 1 shrinks too much: banking77 at 1024 shots 53 %, with C
 # = 10 70 %.
 TEXT_C = 10.0
+
+_COLUMN = re.compile(r"(?:^|,) ?[^,:\d][^,:\n]{0,80}: ")  # a name before its cell
 
 Predict = Callable[
     [Sequence[Query]], list[list[str]]
@@ -266,9 +270,10 @@ def _number_rows(texts: Sequence[str]) -> list[list[float]]:
 
 
 def _numbers(text: str) -> list[float]:
-    """Return the numbers of a list such as ``12 7 988`` or ``0.5, 1``; empty where it is anything
-    else.
+    """Return the numbers of a list such as ``12 7 988``, ``0.5, 1`` or, with the names of columns,
+    ``age: 41, height: 1.8``; empty where it is anything else.
     """
+    text = _COLUMN.sub(" ", text)
     try:
         numbers = [float(part) for part in text.replace(",", " ").split()]
     except ValueError:

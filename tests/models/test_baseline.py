@@ -13,7 +13,7 @@ import pytest
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Sampling
-from icl_harness.models.baseline import NAMES, open_baseline
+from icl_harness.models.baseline import NAMES, _numbers, open_baseline
 from icl_harness.prompts.tree import Edge, Node, Query, Shot
 
 PARTS = ("train", "test")
@@ -361,3 +361,26 @@ def test_the_dialects_learner_learns_in_both_modes():
 def test_all_names_open():
     for name in NAMES:
         assert open_baseline(f"baseline/{name}", id=name, learner=Recorder).id == name
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("12 7 988", [12, 7, 988]),
+        ("0.5, 1", [0.5, 1]),
+        ("age: 41, height: 1.8", [41, 1.8]),
+        ("bill_length_mm: 39.5, x: -1e3", [39.5, -1000]),
+        ("age: 41", [41]),
+        ("age: 41, city: Bonn", []),
+        ("age: missing, height: 2", []),
+        ("x1: 5, x2: 6", [5, 6]),
+        ("What is 5 + 5?", []),
+        ("12: 7", []),
+        ("nan, 1", []),
+        ("", []),
+    ],
+)
+def test_lists_of_numbers_are_read_with_or_without_the_names_of_columns(
+    text: str, numbers: list[float]
+) -> None:
+    assert _numbers(text) == numbers

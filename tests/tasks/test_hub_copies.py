@@ -78,12 +78,7 @@ def prompt_text(name: str) -> str:
 
 
 def repositories() -> Files:
-    math = {
-        "problem": "p {}",
-        "level": "Level 1",
-        "type": "t",
-        "solution": "It is $\\boxed{{{}}}$.",
-    }
+    math = {"level": "Level 1", "type": "t", "solution": "It is $\\boxed{{{}}}$."}
     flores = {
         code: {"dev": sentences(code, 4), "devtest": list(reversed(sentences(code, 160)))}
         for code in ("eng_Latn", "bem_Latn")
