@@ -22,7 +22,13 @@ class FakeEngine:
     def __init__(self, folder: Path, ends: Sequence[int] = ()) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.weights = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self.model_config = SimpleNamespace(max_model_len=512)
+        window = self.weights.config.max_position_embeddings
+        self.model_config = SimpleNamespace(
+            max_model_len=window,
+            hf_config=self.weights.config,
+            dtype=torch.float32,
+            quantization=None,
+        )
         self.ends = ends
         self.calls: list[list[Any]] = []
 
@@ -61,11 +67,16 @@ class FakeEngine:
 
 
 def open_fake_vllm(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, **args: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, ends: Sequence[int] = (), **args: str
 ) -> tuple[VllmModel, FakeEngine]:
-    """Return the provider on a fake engine, and that."""
-    engine = FakeEngine(folder)
+    """Return the provider on a fake engine, and that; `ends` are the ids that end an answer."""
+    engine = FakeEngine(folder, ends)
     monkeypatch.setattr(vllm_open, "load", lambda name, options: engine)
-    fake = SimpleNamespace(SamplingParams=SimpleNamespace, TokensPrompt=dict)
+    device = SimpleNamespace(get_device_name=lambda: "fake")
+    platforms = SimpleNamespace(current_platform=device)
+    fake = SimpleNamespace(
+        SamplingParams=SimpleNamespace, TokensPrompt=dict, platforms=platforms, __version__="fake"
+    )
     monkeypatch.setitem(sys.modules, "vllm", fake)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     return VllmModel(str(folder), **args), engine

@@ -5,7 +5,8 @@ task and back end.
 
 Out: a table that must hold 1.000 everywhere (exit code 1 where it does not). An oracle that hedges,
 and one that says another answer, must get .000. API back ends are real SDKs against a loopback
-server; `hf` is a tiny Llama that was trained to write the answers.
+server. `hf` and `vllm` are local models of `transformers` (oracle_models.py), read token by token;
+vLLM's engine is a stand-in, as it needs a GPU.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+import transformers
+
 import icl_harness
 from icl_harness import Example, ScriptedModel
 from icl_harness.models import open_model
 from icl_harness.models.base import Model
 from icl_harness.tasks.loading import find_tasks, load_examples
+from tests.fake_vllm import open_fake_vllm
+from tests.oracle_models import END, save_oracle
 from tests.servers import LoopbackServer
 
 # the kind of answer that a task asks for
@@ -40,6 +46,7 @@ TASKS = {
 }
 N_QUERIES = 8
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+ROOM = "300"  # tokens beside a task's own: those of the oracles are short
 MINUS = "\N{EN DASH}"
 Dress = Callable[[str], str]
 
@@ -116,7 +123,8 @@ class Oracle:
             at = prompt.rfind(one.input.strip())
             return at + len(one.input) if at >= 0 else -1, len(one.input)
 
-        return self._say(max(self._examples, key=end))
+        found = max(self._examples, key=end)
+        return self._say(found) if found.input.strip() in prompt else ""
 
 
 @contextmanager
@@ -132,9 +140,22 @@ def scripted(reply: Callable[[str], str], name: str) -> Iterator[Model]:
     yield ScriptedModel(lambda prompt: reply(prompt.text), id=name)
 
 
+@contextmanager
+def local(reply: Callable[[str], str], name: str, *, is_vllm: bool = False) -> Iterator[Model]:
+    """Open a local model that answers so."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        saved = save_oracle(Path(folder) / name, lambda text: reply(text) or None)
+        if is_vllm:
+            yield open_fake_vllm(saved, patch, [END], reasoning_tokens=ROOM)[0]
+        else:
+            yield open_model(f"hf/{saved}", model_args={"reasoning_tokens": ROOM})
+
+
 Opener = Callable[[Callable[[str], str], str], AbstractContextManager[Model]]
 BACK_ENDS: dict[str, Opener] = {
     "scripted": scripted,
+    "hf": local,
+    "vllm": partial(local, is_vllm=True),
     "openai chat": partial(served, provider="openai"),
     "openai responses": partial(served, provider="openai", api="responses"),
     "openai completions": partial(served, provider="openai", api="completions"),
@@ -143,15 +164,19 @@ BACK_ENDS: dict[str, Opener] = {
 }
 
 
-def accuracies(task: str, back_end: str, data: str) -> dict[str, float]:
-    """Return for each oracle the share of a task's queries, without shots and with two, that are
-    read as right.
+def accuracies(
+    task: str, back_end: str, data: str, names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Return for each oracle, or those of `names`, the share of a task's queries, without shots and
+    with two, that are read as right.
     """
     found = load_examples(find_tasks(task)[0], data=Path(data))
     examples = [*found.queries, *found.pool]
     with tempfile.TemporaryDirectory() as out, ExitStack() as opened:
         models: dict[str, Model] = {}
         for i, (name, (say, _)) in enumerate(oracles(TASKS[task]).items()):
+            if names is not None and name not in names:
+                continue
             opener = BACK_ENDS[back_end](Oracle(examples, say), f"oracle-{i}")
             models[name] = opened.enter_context(opener)
         run = icl_harness.run(
@@ -195,13 +220,17 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     args = parser.parse_args()
     os.environ.update(dict.fromkeys(KEYS, "no-key-is-needed"))
-    print(f"{'task':36}{'dress':30}" + "".join(f"{b:>20}" for b in BACK_ENDS))
-    misread = 0
+    transformers.logging.disable_progress_bar()
+    print(f"{'task':36}{'dress':28}" + "".join(f"{b:>{len(b) + 2}}" for b in BACK_ENDS))
+    n, misread = 0, 0
     for task in args.tasks.split(","):
-        found = [accuracies(task, back_end, args.data) for back_end in BACK_ENDS]
+        found = {back_end: accuracies(task, back_end, args.data) for back_end in BACK_ENDS}
         for name, (_, wanted) in oracles(TASKS[task]).items():
-            misread += sum(one[name] != wanted for one in found)
-            print(f"{task:36}{name:30}" + "".join(f"{one[name]:20.3f}" for one in found))
+            n += len(found)
+            misread += sum(one[name] != wanted for one in found.values())
+            cells = [f"{one[name]:{len(b) + 2}.3f}" for b, one in found.items()]
+            print(f"{task:36}{name:28}" + "".join(cells), flush=True)
+    print(f"{misread} of {n} oracles are misread")
     sys.exit(1 if misread else 0)
 
 

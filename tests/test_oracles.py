@@ -36,3 +36,12 @@ def test_right_answers_are_read_in_any_dress_and_hedges_are_not(
 )
 def test_every_back_end_gives_the_same(back_end: str, shared_data: Path) -> None:
     assert accuracies("trec", back_end, str(shared_data)) == wanted("trec")
+
+
+@pytest.mark.parametrize("back_end", ["hf", "vllm"])
+def test_local_models_that_write_token_by_token_give_the_same(
+    back_end: str, shared_data: Path
+) -> None:
+    names = ["after line ends", "after a thought", "before another problem", "as JSON", "hedges"]
+    found = accuracies("trec", back_end, str(shared_data), names)
+    assert found == {name: wanted("trec")[name] for name in names}
