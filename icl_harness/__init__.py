@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icl_harness.cli.execute import run
+    from icl_harness.cli.execute import rescore, run
     from icl_harness.cli.extend import extend
     from icl_harness.errors import IclError
     from icl_harness.examples import Example
@@ -105,6 +105,7 @@ _HOMES = {
     "open_model": "models",
     "parse_number": "tasks.scoring",
     "r2": "tasks.metrics",
+    "rescore": "cli.execute",
     "rmse": "tasks.metrics",
     "rouge_l": "tasks.metrics",
     "rouge_match": "tasks.scoring.texts",
@@ -161,6 +162,7 @@ __all__ = [
     "open_model",
     "parse_number",
     "r2",
+    "rescore",
     "rmse",
     "rouge_l",
     "rouge_match",

@@ -221,14 +221,14 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.update(dict.fromkeys(KEYS, "no-key-is-needed"))
     transformers.logging.disable_progress_bar()
-    print(f"{'task':36}{'dress':28}" + "".join(f"{b:>{len(b) + 2}}" for b in BACK_ENDS))
+    print(f"{'task':36}{'dress':28}" + "".join(f"{b:>{max(len(b), 5) + 2}}" for b in BACK_ENDS))
     n, misread = 0, 0
     for task in args.tasks.split(","):
         found = {back_end: accuracies(task, back_end, args.data) for back_end in BACK_ENDS}
         for name, (_, wanted) in oracles(TASKS[task]).items():
             n += len(found)
             misread += sum(one[name] != wanted for one in found.values())
-            cells = [f"{one[name]:{len(b) + 2}.3f}" for b, one in found.items()]
+            cells = [f"{one[name]:{max(len(b), 5) + 2}.3f}" for b, one in found.items()]
             print(f"{task:36}{name:28}" + "".join(cells), flush=True)
     print(f"{misread} of {n} oracles are misread")
     sys.exit(1 if misread else 0)

@@ -1,4 +1,4 @@
-"""Runs from Python: `run(...)` does what `icl run` does."""
+"""Runs from Python: `run(...)` does what `icl run` does, `rescore(...)` what `icl rescore`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from icl_harness.cli.batch_table import refuse_to_leave
 from icl_harness.cli.python_objects import (
@@ -34,8 +34,11 @@ from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.extending import refuse_shorter
 from icl_harness.runner.overflow import refuse_overflow
 from icl_harness.runner.provenance import spec_defaults
+from icl_harness.runner.rescoring import Rescoring
+from icl_harness.runner.rescoring import rescore as score_again
 from icl_harness.runner.spec import Spec, default_folder
 from icl_harness.runner.walk import Watch, run_experiment
+from icl_harness.store.header import others_of, read_header
 from icl_harness.store.records import RunStore
 from icl_harness.tasks.task import Task
 
@@ -60,7 +63,8 @@ def run(
     kv_cache, batch, rpm, tpm, max_cost).
 
     Without `out` the folder's name follows from the spec, so that the same call finds it and asks
-    nothing twice; where a function answers, each call has a folder of its own and asks again.
+    nothing twice; where a function answers, each call has a folder of its own and asks again. An
+    `out` that holds another function's answers is refused.
 
     Raises `IclError`; all answers until then are kept.
     """
@@ -75,6 +79,21 @@ def run(
     done = execute(spec, folder, Execution.model_validate(how), opened, watch, own_tasks)
     write_results(done, done.curves())
     return done
+
+
+def rescore(
+    run: str | Path | Run, tasks: GivenTask | Sequence[GivenTask] | None = None
+) -> Rescoring:
+    """Score a run's stored answers again, asking no model: with its task files as they are now, or
+    with `tasks`, which `run` was given. curves.csv and curves.png are written anew.
+
+    Returns how many scores changed, and notes. Raises `IclError`, and then changes nothing.
+    """
+    folder = run.path if isinstance(run, Run) else Path(run)
+    found = score_again(folder, {} if tasks is None else named_tasks(tasks)[1])
+    done = Run(folder)
+    write_results(done, done.curves())
+    return found
 
 
 def execute(
@@ -98,6 +117,7 @@ def execute(
         _say_what_was_found(experiment, how)
         _refuse_early(experiment, out, how, extends=extends)
         header = experiment.header()
+        _say_of_other_replies(out, header)
         store = RunStore.create_or_resume(out, header, spec_defaults(), extends=extends)
         terms.ledger = terms.flights.ledger = Ledger(out)
         if terms.budget is not None:
@@ -123,6 +143,18 @@ def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
             how.say(found)
         elif task.table is not None:
             print(for_stream(found, sys.stderr), file=sys.stderr)
+
+
+def _say_of_other_replies(out: Path, header: Mapping[str, Any]) -> None:
+    """Say which open models answer by another function than they did: they are asked only for what
+    is missing.
+    """
+    for name in others_of(read_header(out) or {}, header, "reply"):
+        print(
+            f"{name}: {out} holds answers of another function of this model, which are kept; choose"
+            " another out to ask again",
+            file=sys.stderr,
+        )
 
 
 def _refuse_early(

@@ -93,6 +93,7 @@ class Experiment:
         self._data = Path(spec.data) if spec.data else None
         self._datasets: dict[tuple[str, int, str], Dataset] = {}
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
+        self._in_python = set(tasks or {})
         self.tasks = self._find_tasks(tasks or {})
         self.templates: dict[str, Template] = {
             task.name: load_template(task) for task in self.tasks
@@ -138,6 +139,8 @@ class Experiment:
             }
             if task.table is not None:
                 tasks[task.name]["table"] = dict(task.table)
+            elif task.name in self._in_python:
+                tasks[task.name]["in_python"] = True  # no file holds it
         models = {
             name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models
         }

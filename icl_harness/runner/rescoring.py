@@ -44,14 +44,14 @@ class Rescoring:
     notes: tuple[str, ...]
 
 
-def rescore(folder: Path) -> Rescoring:
-    """Score a run's answers again. Raises `StoreError` or `DataError` where it cannot be done, and
-    then changes nothing.
+def rescore(folder: Path, given: Mapping[str, Task] | None = None) -> Rescoring:
+    """Score a run's answers again; `given` are tasks that no file defines. Raises `StoreError`,
+    `SpecError` or `DataError` where it cannot be done, and then changes nothing.
     """
     with contextlib.closing(RunStore.open_for_writing(folder)) as store:
         header = store.header
         refuse_imported(folder, header, "its scores are not this library's to give again")
-        tasks = _tasks(header)
+        tasks = _tasks(folder, header, given or {})
         wording = header.get("wording")
         if wording is None:
             wording = _adopt(store, header)
@@ -70,21 +70,52 @@ def rescore(folder: Path) -> Rescoring:
     return Rescoring(n_scored=n_scored, n_changed=len(new), notes=notes)
 
 
-def _tasks(header: Mapping[str, Any]) -> dict[str, Task]:
-    """Return a run's tasks as their files are now, with labels of the data where they are there."""
+def _tasks(folder: Path, header: Mapping[str, Any], given: Mapping[str, Task]) -> dict[str, Task]:
+    """Return a run's tasks as they are now, with labels of the data where they are there."""
     data = Path(header["data_dir"]) if header.get("data_dir") else None
+    _refuse_unknown(folder, header, given)
     found = {}
     for name in header["spec"]["tasks"]:
         table = header["tasks"].get(name, {}).get("table")
         if table is not None:  # a file of rows, or rows of Python: their file is not needed
             found[name] = remembered_task(name, table)
             continue
-        for task in find_tasks(name, data):
+        for task in [given[name]] if name in given else _filed(folder, header, name, data):
             if task.name in header["tasks"]:
                 with contextlib.suppress(DataError):
                     task = with_labels_of_data(task, data)
                 found[task.name] = task
     return found
+
+
+def _filed(folder: Path, header: Mapping[str, Any], name: str, data: Path | None) -> list[Task]:
+    """Return the tasks of a name's file. Raises `SpecError` for one that Python gave, even where a
+    file has its name.
+    """
+    in_python = f"icl_harness.rescore({str(folder)!r}, task)"
+    if header["tasks"].get(name, {}).get("in_python"):
+        raise SpecError(
+            f"{folder}: its task {name} was given in Python, and no file holds it. Score it again "
+            f"there: {in_python}"
+        )
+    try:
+        return find_tasks(name, data)
+    except SpecError as error:
+        raise SpecError(
+            f"{folder}: {error} Where the task was given in Python, score it again there: "
+            f"{in_python}"
+        ) from error
+
+
+def _refuse_unknown(folder: Path, header: Mapping[str, Any], given: Mapping[str, Task]) -> None:
+    """Raise `SpecError` for a task that is not the run's."""
+    for name in given:
+        if name not in header["tasks"]:
+            there = ", ".join(header["tasks"])
+            raise SpecError(
+                f"{folder} is no run of the task {name!r}: it has {there}. Name the task so, as in"
+                f" Task(name={next(iter(header['tasks']))!r}, …)."
+            )
 
 
 def _level(task: Task) -> dict[str, Any]:

@@ -136,11 +136,18 @@ def check_same(
         )
     _refuse_another(path, "model's weights", found.get("weights", {}), header.get("weights", {}))
     _refuse_another(path, "server", servers(found), servers(header))
+    for key in others_of(found, header, "function"):
+        raise StoreError(
+            f"{path} holds answers of another function than this {key!r}: its source, or what it "
+            "was made with, has changed since. Choose another out, or take the change back."
+        )
     for key in _differing(found, header, "scoring"):
+        again = f"Run `icl rescore {quote(str(path))}`"
+        if header.get("tasks", {}).get(key, {}).get("in_python"):
+            again = f"Call icl_harness.rescore({str(path)!r}, task)"
         raise StoreError(
             f"{path}: how answers to {key} are scored has changed since (task file, scorer or "
-            f"metric). Run `icl rescore {quote(str(path))}` to score the stored answers so; it asks"
-            " no model."
+            f"metric). {again} to score the stored answers so; it asks no model."
         )
 
 
@@ -156,6 +163,13 @@ def _check_spec(
         _refuse_another(path, "spec", old, new, hint)
     else:
         _refuse_another(path, "spec", old, new)
+
+
+def others_of(found: Mapping[str, Any], header: Mapping[str, Any], fact: str) -> list[str]:
+    """Return the models of which both say a fact, and not the same."""
+    old, new = found.get("models", {}), header.get("models", {})
+    both = [(name, old.get(name, {}).get(fact), new[name].get(fact)) for name in new]
+    return [name for name, before, now in both if before and now and before != now]
 
 
 def _differing(found: Mapping[str, Any], header: Mapping[str, Any], part: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import icl_harness
 from icl_harness import Example, Prompt, ScriptedModel, Task, label_match, run
+from icl_harness.cli.app import main
 from icl_harness.cli.run_options import RunOptions
-from icl_harness.errors import DataError, SpecError
+from icl_harness.errors import DataError, SpecError, StoreError
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.spec import Spec
 
@@ -242,3 +246,79 @@ def test_rows_that_would_make_numbers_wrong_are_refused_in_one_line(case: str) -
 def test_the_options_of_run_are_those_of_the_spec_and_of_execution() -> None:
     fields = {*Spec.model_fields, *Execution.model_fields} - {"tasks", "models"}
     assert RunOptions.__annotations__.keys() == fields | {"mode", "variant"}
+
+
+# ------------------------------------------------------------------------ what has changed
+
+
+def lenient(answer: str, example: icl_harness.Example) -> icl_harness.Score:
+    return icl_harness.Score(answer.strip(), 0.75)
+
+
+def test_a_task_of_python_is_scored_again_there_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(parity(), right, shots=[0], draws=1, out="a run")
+    monkeypatch.setattr(sys, "argv", ["icl", "rescore", "a run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "task was given in Python" in said
+    assert "icl_harness.rescore('a run', task)" in said
+    found = icl_harness.rescore(done, parity(scorer=lenient))
+    assert (found.n_scored, found.n_changed) == (len(QUERIES), len(QUERIES))
+    assert set(done.records()["score"]) == {0.75}
+    assert pd.read_csv("a run/curves.csv")["value"].tolist() == [0.75]
+    assert icl_harness.rescore("a run", parity(scorer=lenient)).n_changed == 0
+
+
+def test_a_file_of_the_same_name_does_not_score_a_task_of_python() -> None:
+    done = run(parity(name="trec"), right, shots=[0], draws=1)
+    with pytest.raises(SpecError, match="its task trec was given in Python, and no file holds it"):
+        icl_harness.rescore(done)
+    with pytest.raises(SpecError, match=r"no run of the task 'task': it has trec\. Name the task"):
+        icl_harness.rescore(done, parity())
+    assert set(done.records()["score"]) == {1.0}
+
+
+def test_a_task_of_python_that_scores_otherwise_names_the_call_that_mends_it() -> None:
+    run(parity(), right, shots=[0], draws=1, out="out")
+    again = parity(scorer=lenient)
+    with pytest.raises(StoreError, match=r"Call icl_harness\.rescore\('out', task\)"):
+        run(again, right, shots=[0], draws=1, out="out")
+    icl_harness.rescore("out", again)
+    assert run(again, right, shots=[0], draws=1, out="out").curves()["value"].tolist() == [0.75]
+
+
+def always(text: str) -> Any:
+    return lambda prompt: text
+
+
+OTHERS: dict[str, tuple[Any, Any]] = {
+    "another source": (lambda prompt: "even", lambda prompt: "odd"),
+    "another value inside": (always("even"), always("odd")),
+    "another default": (lambda prompt, said="even": said, lambda prompt, said="odd": said),
+    "another argument": (partial(str.join, "even"), partial(str.join, "odd")),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_the_answers_of_another_function_are_not_taken_for_its_own(case: str) -> None:
+    one, other = OTHERS[case]
+    first = run(parity(), one, shots=[0], draws=1, out="out").curves()["value"].tolist()
+    with pytest.raises(StoreError, match="another function than this 'function': its source"):
+        run(parity(), other, shots=[0], draws=1, out="out")
+    assert run(parity(), one, shots=[0], draws=1, out="out").curves()["value"].tolist() == first
+
+
+def test_an_open_model_with_another_function_is_said_to_keep_its_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for text in ("even", "even", "odd"):
+        said = capsys.readouterr().err
+        assert "another function" not in said
+        run(parity(), ScriptedModel(always(text)), shots=[0], draws=1, out="out")
+    said = capsys.readouterr().err
+    assert "scripted: out holds answers of another function of this model, which are kept" in said
