@@ -99,7 +99,7 @@ def main() -> None:
         print(heading(__file__), flush=True)
         for name in [args.only] if args.only else GRIDS:
             rows = measure(folder, name, args.records, args.commands.split(","))
-            head = [f"{name}, {args.records:,} records", "wall s", "peak MB", "beside MB"]
+            head = [f"{name}, {args.records:,} records", "wall s", "CPU s", "peak MB", "beside MB"]
             print(f"\n{table(head, rows)}", flush=True)
 
 
@@ -135,16 +135,16 @@ def measure(folder: Path, name: str, n_records: int, commands: Sequence[str]) ->
         for command in commands:
             arguments = COMMANDS[command] or grid.command
             grid.measured[command] = grid.icl([names.get(a, a) for a in arguments])
-    for command, (seconds, peak) in large.measured.items():
-        beside = peak - small.measured[command][1] if command in small.measured else float("nan")
-        rows.append([command, f"{seconds:.1f}", f"{peak:.0f}", f"{beside:.0f}"])
+    for command, (wall_s, cpu_s, peak) in large.measured.items():
+        beside = peak - small.measured[command][2] if command in small.measured else float("nan")
+        rows.append([command, f"{wall_s:.1f}", f"{cpu_s:.1f}", f"{peak:.0f}", f"{beside:.0f}"])
     return rows
 
 
 class Grid:
-    """A run of some size, and what its commands took: seconds and peak megabytes."""
+    """A run of some size, and what its commands took: wall and CPU seconds, peak megabytes."""
 
-    measured: dict[str, tuple[float, float]]
+    measured: dict[str, tuple[float, float, float]]
 
     def __init__(self, folder: Path, run: str, options: str, queries: int, draws: int) -> None:
         self.folder = folder
@@ -153,8 +153,8 @@ class Grid:
         given = ["--model", "baseline/majority", "--data", "data", *options.split(), *sizes]
         self.command = ["run", "many", *given]
 
-    def icl(self, arguments: Sequence[str]) -> tuple[float, float]:
-        """Run a command; return its seconds and its peak in megabytes."""
+    def icl(self, arguments: Sequence[str]) -> tuple[float, float, float]:
+        """Run a command; return its wall and CPU seconds and its peak in megabytes."""
         command = [sys.executable, str(Path(__file__).parents[1] / "cli.py"), *arguments]
         started = time.perf_counter()
         with open(os.devnull, "w") as nowhere, tempfile.TemporaryFile() as errors:
@@ -165,7 +165,7 @@ class Grid:
             errors.seek(0)
             if child.returncode:
                 raise SystemExit(f"icl {' '.join(arguments)}: {errors.read().decode()[-2000:]}")
-        return seconds, usage.ru_maxrss / 1024
+        return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def change(run: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +65,11 @@ class Records:
 
     def curves(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return the table of curves."""
-        from icl_harness.analysis.curves import curves_of_parts, with_metrics
-
         with self._opened() as stores:
-            totals = with_metrics(_totals(stores), metrics)
+            totals = _totals(stores)
+            from icl_harness.analysis.curves import curves_of_parts, with_metrics
+
+            totals = with_metrics(totals, metrics)
             points = _in_parts(totals)
 
             def parts(names: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -77,11 +80,12 @@ class Records:
 
     def compare(self, by: str, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return the table of paired differences between the values of `by`."""
-        from icl_harness.analysis.compare import compare
-        from icl_harness.analysis.curves import needed_columns, with_metrics
-
         with self._opened() as stores:
-            cells = with_metrics(_totals(stores), metrics)
+            totals = _totals(stores)
+            from icl_harness.analysis.compare import compare
+            from icl_harness.analysis.curves import needed_columns, with_metrics
+
+            cells = with_metrics(totals, metrics)
             records = read_together(stores, cells, needed_columns(cells, metrics))
         return compare(records, by=by, metrics=metrics)
 
@@ -103,6 +107,12 @@ class Records:
 
 
 def _totals(stores: Sequence[RunStore]) -> pd.DataFrame:
+    with ThreadPoolExecutor() as pool:
+        counting = [pool.submit(store.count_totals) for store in stores]
+        for library in ("pandas", "scipy.special"):
+            import_module(library)  # takes as long as counting a million records
+        for one in counting:
+            one.result()
     import pandas as pd
 
     found = [store.totals().assign(run=i) for i, store in enumerate(stores)]

@@ -10,6 +10,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from icl_harness.store.answers import USAGE
 from icl_harness.store.cells import CELL
+from icl_harness.store.database import database_errors
 from icl_harness.store.nodes import text_of
 
 if TYPE_CHECKING:
@@ -34,29 +36,30 @@ SCORE = "coalesce(r.score, CASE WHEN r.status = 'ok' AND r.parsed IS NULL THEN 0
 
 
 def read_columns(
-    sources: Sequence[tuple[sqlite3.Connection, pd.DataFrame]], names: Sequence[str]
+    sources: Sequence[tuple[Path, sqlite3.Connection, pd.DataFrame]], names: Sequence[str]
 ) -> pd.DataFrame:
     """Return the fields of cells and the columns `names` of their records, cell by cell.
 
-    `sources` are databases with cells of theirs, which have the column `id` and the cells' fields
-    (totals.py). `choices` are tuples.
+    `sources` are folders, their databases, and cells of theirs, which have the column `id` and the
+    cells' fields (totals.py). `choices` are tuples.
     """
     import pandas as pd
 
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     known: dict[str, Codes] = {name: {None: -1} for name in names}
     sizes = []
-    for db, cells in sources:
+    for path, db, cells in sources:
         choices = functools.cache(functools.partial(_choices, db))
-        for cell in cells.itertuples():
-            n_rows = 0
-            for rows in _chunks(db, cell, names):
-                n_rows += len(rows)
-                for name, values in zip(names, zip(*rows, strict=True), strict=True):
-                    found = map(choices, values) if name == "choices" else values
-                    parts[name].append(_array(name, tuple(found), known[name]))
-            sizes.append(n_rows)
-    every = pd.concat([cells for _, cells in sources])
+        with database_errors(path):
+            for cell in cells.itertuples():
+                n_rows = 0
+                for rows in _chunks(db, cell, names):
+                    n_rows += len(rows)
+                    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+                        found = map(choices, values) if name == "choices" else values
+                        parts[name].append(_array(name, tuple(found), known[name]))
+                sizes.append(n_rows)
+    every = pd.concat([cells for _, _, cells in sources])
     of_cells = {name: _repeated(every[name], sizes) for name in CELL}
     columns = {name: _column(name, found, known[name]) for name, found in parts.items()}
     return pd.DataFrame({**of_cells, **columns}, copy=False)

@@ -107,8 +107,10 @@ def open_for_reading(file: Path) -> sqlite3.Connection:
 
 
 def connect_for_reading(file: Path) -> sqlite3.Connection:
-    """Connect to a database, in a folder that cannot be written too."""
-    db = sqlite3.connect(file, timeout=30)
+    """Connect to a database, in a folder that cannot be written too. One thread at a time may use
+    the connection.
+    """
+    db = sqlite3.connect(file, timeout=30, check_same_thread=False)
     try:
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
         return db
@@ -118,7 +120,7 @@ def connect_for_reading(file: Path) -> sqlite3.Connection:
     db.close()
     if not log_of(file).exists():
         uri = f"file:{quote(str(file.absolute()))}?immutable=1"
-        return sqlite3.connect(uri, uri=True)
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
     with tempfile.TemporaryDirectory() as folder:  # SQLite makes a file beside it to read a log
         for part in (file, log_of(file)):
             shutil.copy(part, folder)
@@ -127,7 +129,9 @@ def connect_for_reading(file: Path) -> sqlite3.Connection:
 
 
 def _copy_of(db: sqlite3.Connection) -> sqlite3.Connection:
-    copy = sqlite3.connect("")  # a temporary file that SQLite deletes at the end
+    copy = sqlite3.connect(
+        "", check_same_thread=False
+    )  # a temporary file that SQLite deletes at the end
     db.backup(copy)
     return copy
 

@@ -62,7 +62,7 @@ from icl_harness.store.scores import (
     rescorings,
     scored_texts,
 )
-from icl_harness.store.totals import read_totals
+from icl_harness.store.totals import count, read_totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,8 +284,15 @@ class RunStore:
         with database_errors(self.path):
             return table(self._db, with_shots=shot_ids)
 
+    def count_totals(self) -> None:
+        """Count what `totals` returns; other threads go on meanwhile."""
+        with database_errors(self.path):
+            count(self._db)
+
     def totals(self) -> pd.DataFrame:
-        """Return what the records of each cell add up to (totals.py), in the order of the grid."""
+        """Return what the records of each cell add up to (totals.py), in the order of the grid, as
+        it was counted.
+        """
         with database_errors(self.path):
             return read_totals(self._db)
 
@@ -388,6 +395,5 @@ def read_together(
     for i, store in enumerate(stores):
         of_run = cells[cells["run"] == i]
         if len(of_run):
-            sources.append((store._db, of_run))
-    with database_errors(stores[0].path):
-        return read_columns(sources, names)
+            sources.append((store.path, store._db, of_run))
+    return read_columns(sources, names)

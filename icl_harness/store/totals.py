@@ -23,27 +23,36 @@ COUNTS = (
 )  # fmt: skip
 SUMS = (*COUNTS, "cost_usd", *MEANS, *(f"n_{name}" for name in MEANS))
 
-# Counting by status where a cell's answers are all there is takes longer than to look for others.
-OF_ALL = """
+# Of all records, of answers, of others: counting by status in one go takes longer.
+TABLES = {
+    "of_all": """
 SELECT cell, count(*) AS n_records, sum(cut != 0) AS n_cut, sum(n_lost) AS n_lost,
        count(cost_usd) AS n_costs, sum(cost_usd) AS cost_usd
-FROM records GROUP BY cell
-"""
-OF_ANSWERS = f"""
+FROM records GROUP BY cell""",
+    "of_answers": f"""
 SELECT cell, count(*) AS n_ok, sum(parsed IS NULL) AS n_unparsed, count(cost_usd) AS n_priced,
        coalesce(sum(score NOT IN (0, 1)), 0) AS n_fractional,
        {", ".join(f"total({name}) AS {name}, count({name}) AS n_{name}" for name in MEANS)}
-FROM records WHERE status = 'ok' GROUP BY cell
-"""
-OF_OTHERS = """
+FROM records WHERE status = 'ok' GROUP BY cell""",
+    "of_others": """
 SELECT cell, sum(status = 'failed') AS n_failed, sum(status = 'refused') AS n_refused,
        sum(status = 'overflow') AS n_overflow
-FROM records WHERE status != 'ok' GROUP BY cell
-"""
+FROM records WHERE status != 'ok' GROUP BY cell""",
+}
+
+
+def count(db: sqlite3.Connection) -> None:
+    """Count for `read_totals`, into tables of this connection's own: the database works alone, so
+    that other threads go on meanwhile.
+    """
+    for name, query in TABLES.items():
+        db.execute(f"DROP TABLE IF EXISTS temp.{name}")
+        db.execute(f"CREATE TEMP TABLE {name} AS {query}")
 
 
 def read_totals(db: sqlite3.Connection) -> pd.DataFrame:
-    """Return a row for each cell that has records: its `id`, the fields of the cell, `SUMS`.
+    """Return what was counted: a row for each cell that has records, with its `id`, the fields of
+    the cell, `SUMS`.
 
     `n_costs` counts the records whose cost is known, `n_priced` the answers; `n_fractional` the
     answers whose score is neither 0 nor 1; a token count's `n_` the answers where it is known.
@@ -53,8 +62,9 @@ def read_totals(db: sqlite3.Connection) -> pd.DataFrame:
     cells = pd.read_sql_query(
         f"SELECT id, {', '.join(CELL)} FROM cells ORDER BY {', '.join(CELL_KEY)}", db
     ).set_index("id")
-    for query in (OF_ALL, OF_ANSWERS, OF_OTHERS):
-        cells = cells.join(pd.read_sql_query(query, db).set_index("cell"))
+    for name in TABLES:
+        counted = pd.read_sql_query(f"SELECT * FROM temp.{name}", db)
+        cells = cells.join(counted.set_index("cell"))
     cells = cells[cells["n_records"].notna()]
     counts = [name for name in SUMS if name.startswith("n_")]
     cells[counts] = cells[counts].fillna(0).astype("int64")
