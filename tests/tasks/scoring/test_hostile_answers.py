@@ -45,10 +45,8 @@ PIECES = [
     "(A)", "\n", "####", "<think>", "</think>", "\ud800", "\x00", "½", "9^", "1,", "{", "[",
     "\\frac", "$", "**", "1: ", "|", "apple ", "] ", "，", "答案：", "<br>", "Question: ",
 ]  # fmt: skip
-RUNS = [
-    "1,", "(", " ", "\\boxed{", "not ", "9 ", "A ", "positive ", "The answer is 7. ", "wait ", "\n",
-    "A\n", "\n1: ", "| 1 | a |\n", "<think>", "**", "9^", "1 000 ", "中", "\u00a0", "<",
-    "\\frac{1}", "How many ", "{\"answer\": ", "1 = ",
+RUNS = [  # the slowest of some hundred tried
+    "1,", "\\boxed{", "A ", "wait ", "A\n", "\n1: ", "9 ", "\u00a0",
 ]  # fmt: skip
 ENDLESS = 1_000_000  # characters
 SECONDS = 3.0  # of CPU time for one of them; usually it takes under half a second
@@ -68,11 +66,10 @@ def test_no_scorer_raises_on_any_text(answer: str) -> None:
 def test_an_endless_answer_takes_no_longer_than_its_length_asks_for(kind: str) -> None:
     read = _reader(kind)
     for run in RUNS:
-        for lead in ("", "The answer is 7"):
-            answer = lead + run * (ENDLESS // len(run))
-            start = time.process_time()
-            read(answer)
-            assert time.process_time() - start < SECONDS, (lead, run)
+        answer = "The answer is 7" + run * (ENDLESS // len(run))
+        start = time.process_time()
+        read(answer)
+        assert time.process_time() - start < SECONDS, run
 
 
 def _reader(kind: str) -> Callable[[str], object]:
@@ -84,12 +81,8 @@ def _reader(kind: str) -> Callable[[str], object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "expression",
-    [
-        "9^{9^{9^9}}", "2^{100000000}", "(10^{9})!", "(x+y+z)^{100}",
-        "(" * 400 + "1" + ")" * 400, r"\binom{1000000}{500000}", r"7^{7^{7^7}} \mod 10",
-    ],
-)  # fmt: skip
+    "expression", ["9^{9^{9^9}}", "2^{100000000}", "(" * 400 + "1" + ")" * 400]
+)
 def test_an_expression_that_takes_for_ever_is_no_answer_from_any_thread(expression: str) -> None:
     scores: list[Score] = []
     answers = [rf"\boxed{{{expression}}}", r"\boxed{\frac{4}{2}}"]
