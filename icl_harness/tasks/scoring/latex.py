@@ -105,8 +105,9 @@ def _ask(worker: Worker, request: str) -> str:
 
 def _end(worker: Worker) -> None:
     for pipe in (worker.stdin, worker.stdout):
-        with contextlib.suppress(OSError, AttributeError):
-            pipe.close()
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
     worker.wait()
     atexit.unregister(_end)
 
