@@ -169,6 +169,11 @@ class Fault(Exception):
         return cls(", ".join(text.rstrip(": .") for text in texts), lost=True)
 
     @property
+    def is_redirect(self) -> bool:
+        """Whether the server named another place."""
+        return self.status is not None and 300 <= self.status < 400
+
+    @property
     def fate(self) -> Fate:
         """Return what becomes of the request, by the provider's code where it gives one."""
         text = str(self)

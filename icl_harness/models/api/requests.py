@@ -149,8 +149,8 @@ class Requests(Generic[R, S, P]):
         try:
             return read_reply(self.endpoint.read, await self._sent(query))
         except Fault as fault:
-            is_transient = fault.fate == "transient"
-            account.n_unanswered = account.n_unanswered + 1 if is_transient else 0
+            is_counted = fault.fate == "transient" or fault.is_redirect
+            account.n_unanswered = account.n_unanswered + 1 if is_counted else 0
             if account.n_unanswered == account.terms.timing.unanswered // 2 and account.reached:
                 account.say_once(
                     f"{account.id}: {account.describe(fault)}; trying again. Ctrl-C keeps what is "
@@ -375,8 +375,12 @@ def refuse_absence(account: Account, fault: Fault) -> None:
 
 
 def refuse_silence(account: Account, fault: Fault) -> None:
-    """Raise `ProviderError` where so many requests in a row failed that the provider is down."""
+    """Raise `ProviderError` where so many requests in a row failed that the provider is down,
+    `AccountError` where it sends them all elsewhere.
+    """
     most = account.terms.timing.unanswered + account.args.max_retries
+    if fault.is_redirect and (account.n_unanswered >= most or not account.reached):
+        raise AccountError(f"{account.id}: {account.describe(fault)}.") from None
     if fault.fate == "transient" and account.n_unanswered >= most:
         raise ProviderError(
             f"{account.id}: none of the last {account.n_unanswered} requests was answered. The "

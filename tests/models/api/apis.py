@@ -43,7 +43,8 @@ def open_model(
     **model_args: str,
 ) -> ApiModel:
     cls = CLASSES[sdk]
-    args = {"max_retries": "0", **model_args}
+    # another test's server that never answers may have been given the port of one that is closed
+    args = {"max_retries": "0", "timeout_s": "30", **model_args}
     return cls(
         name,
         id=f"{cls.service.provider}/{name}",

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from icl_harness.errors import IclError, ProviderError
+from icl_harness.errors import AccountError, IclError, ProviderError
 from icl_harness.models.api.bounds import answer_bytes, in_words, no_json_object
 from icl_harness.models.api.faults import Fault
 from icl_harness.models.api.ledger import Ledger
@@ -313,14 +313,33 @@ def test_a_redirect_is_a_fault_that_names_the_place_and_no_key_follows(
             def answer(path: str, body: bytes, place: str = place) -> list[bytes]:
                 return [response(b"", f"location: {place}", status=f"{status} Elsewhere")]
 
-            with RawServer(answer) as server:
-                [found] = ask(open_model(sdk, server, max_retries="2"))
-            assert found.status == "failed"
-            assert f"{status}: redirected to {place}" in (found.error or "")
-            assert "--base-url" in (found.error or "")
+            with RawServer(answer) as server, pytest.raises(AccountError) as stopped:
+                ask(open_model(sdk, server, max_retries="2"))
+            said = str(stopped.value)
+            assert f"{status}: redirected to {place}" in said
+            assert "--base-url" in said
+            assert "\n" not in said
             assert len(server.requests) == 1, "a redirect is no fault that passes"
-            assert found.n_lost == 0
     assert not other.requests
+
+
+@every_sdk
+def test_a_redirect_of_one_request_fails_it_and_that_of_all_ends_the_run(sdk: str) -> None:
+    whole, n_asked = body_of(sdk), itertools.count()
+
+    def answer(path: str, body: bytes) -> list[bytes]:
+        n = next(n_asked)
+        if n == 0 or (n != 1 and n < 4):
+            return [response(whole)]
+        return [response(b"", "location: /moved", status="307 Elsewhere")]
+
+    with RawServer(answer) as server:
+        model = open_model(sdk, server, concurrency="1")
+        first, second, third = ask(model, 3)
+        assert [first.text, second.status, third.text] == ["fine", "failed", "fine"]
+        with pytest.raises(AccountError, match="redirected to /moved"):
+            ask(model, 100)
+    assert len(server.requests) < 4 + QUICK.unanswered + 2
 
 
 def test_results_of_a_batch_are_fetched_from_no_other_server() -> None:
