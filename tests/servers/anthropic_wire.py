@@ -1,7 +1,7 @@
 """Anthropic's messages, and what they refuse.
 
 In: a request's body. Out: its blocks, the plan of its caches, its answer or error as the official
-SDK reads them. Left out: tools, images, streams, diagnostics of cache misses.
+SDK reads them. Left out: tools, images, streams.
 """
 
 from __future__ import annotations
@@ -110,14 +110,39 @@ class AnthropicWire(Wire):
                     "signature": "c2lnbmVk",
                 },
             )
-        head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
+        name = self.server.new_id("msg_")
+        head = {
+            "id": name,
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+        }
         return {
             **head,
             "content": content,
             "stop_reason": finish,
             "stop_sequence": None,
             "usage": usage,
+            "diagnostics": self.diagnostics(made, body, name),
         }
+
+    def diagnostics(self, made: Made, body: Json, name: str) -> Json | None:
+        """Return what differs from an earlier request that asked; null where nothing does."""
+        if "diagnostics" not in body:
+            return None
+        prints = self.server.fingerprints
+        known = prints.get(body["diagnostics"]["previous_message_id"])
+        if self.server.keep_bodies:
+            prints[name] = body
+        if body["diagnostics"]["previous_message_id"] is None:
+            return None
+        if known is None:
+            return {"cache_miss_reason": {"type": "previous_message_not_found"}}
+        for field in ("model", "system", "messages"):
+            if known.get(field) != body.get(field):
+                reason = {"type": f"{field}_changed", "cache_missed_input_tokens": made.n_prompt}
+                return {"cache_miss_reason": reason}
+        return None
 
     def error(self, fault: str, message: str | None = None) -> Json:
         kind, text = self.errors.get(fault, ("api_error", "Internal server error"))

@@ -216,8 +216,10 @@ class ResponsesWire(OpenAIWire):
                 content = {"type": "refusal", "refusal": made.text}
             head = {"id": "msg_1", "type": "message", "role": "assistant", "status": status}
             output.append({**head, "content": [content]})
+        name = self.server.new_id("resp_")
         return {
-            "id": "resp_1", "object": "response", "created_at": 0, "model": body["model"],
+            "id": name, "prompt_cache_diagnostics": self.diagnostics(made, body, name),
+            "object": "response", "created_at": 0, "model": body["model"],
             "status": status,
             "error": None, "incomplete_details": {"reason": why} if why else None, "output": output,
             "instructions": body.get("instructions"),
@@ -227,6 +229,26 @@ class ResponsesWire(OpenAIWire):
             "reasoning": body.get("reasoning"), "prompt_cache_key": body.get("prompt_cache_key"),
             "usage": responses_usage(made),
         }  # fmt: skip
+
+    def diagnostics(self, made: Made, body: Json, name: str) -> Json | None:
+        """Return what differs from the response that a request is to be compared with."""
+        prints = self.server.fingerprints
+        if self.server.keep_bodies:
+            prints[name] = body
+        named = (body.get("prompt_cache_options") or {}).get("comparison_response_id")
+        if named is None:
+            return None
+        if named not in prints:
+            return {"type": "comparison_response_not_found"}
+        for field in ("model", "prompt_cache_key", "input"):
+            if prints[named].get(field) != body.get(field):
+                reason = f"{field}_changed"
+                return {
+                    "type": "cache_miss",
+                    "reason": reason,
+                    "cache_missed_tokens": made.n_prompt,
+                }
+        return {"type": "cache_hit"}
 
 
 def responses_usage(made: Made) -> Json:

@@ -111,6 +111,7 @@ class LoopbackServer:
         self.n_reasoning = 0  # tokens that every answer reports as thought
         self.requests: list[Request] = []
         self.files: dict[str, File] = {}
+        self.fingerprints: dict[str, Json] = {}  # bodies that later ones may be compared with
         self.batches: dict[str, Batch] = {}
         self.cached_contents: dict[str, CachedContent] = {}
         self.misbehaviour: Misbehaviour | None = None

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from icl_harness.errors import ModelError
 from icl_harness.models.anthropic.wire import (
+    cache_miss,
     content_text,
     count_tokens,
     post_message,
@@ -105,6 +106,11 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
         """How the provider caches: at breakpoints."""
         return "breakpoints"
 
+    @property
+    def diagnoses(self) -> bool:
+        """Whether the provider says why a cache was not read."""
+        return True
+
     def reasons(self) -> bool:
         """Whether the model thinks before it answers."""
         args = self.args
@@ -159,7 +165,13 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
         is_cut = reason in CUT_OFF
         silent = silence(response) if not text and not is_cut else ""
         return Reply(
-            text=text or "", usage=usage, written_1h=kept_1h, cut_off=is_cut, silent=silent
+            text=text or "",
+            usage=usage,
+            written_1h=kept_1h,
+            cut_off=is_cut,
+            silent=silent,
+            id=response.id or "",
+            miss=cache_miss(response),
         )
 
     def batch_api(self) -> BatchApi[Body, Message]:
@@ -185,6 +197,8 @@ class AnthropicModel(ApiModel["AsyncAnthropic", Body, "Message"]):
         }
         if stop := stops(sampling):
             params["stop_sequences"] = stop
+        if prefix.baseline is not None:
+            params["diagnostics"] = {"previous_message_id": prefix.baseline or None}
         if self.args.effort:
             params["output_config"] = {"effort": self.args.effort}
         if self.send_temperature:

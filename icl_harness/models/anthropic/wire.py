@@ -13,6 +13,7 @@ from icl_harness.models.api.faults import (
     NO_CONTENT,
     ONLY_THOUGHT,
     Fault,
+    Miss,
     counted,
 )
 from icl_harness.models.base import Usage
@@ -83,6 +84,16 @@ def silence(message: Message) -> str:
     if "text" in types or not types:
         return ""
     return CALLED_A_TOOL if "tool_use" in types else ONLY_THOUGHT
+
+
+def cache_miss(message: Message) -> Miss | None:
+    """Return what differs from an earlier request, where the provider was asked and knows it."""
+    found = getattr(message, "diagnostics", None)
+    reason = getattr(found, "cache_miss_reason", None)
+    if reason is None:
+        return None
+    tokens = getattr(reason, "cache_missed_input_tokens", None)
+    return Miss(str(reason.type), tokens if isinstance(tokens, int) else None)
 
 
 def written_1h(used: SdkUsage) -> int:

@@ -19,6 +19,7 @@ from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.caching import Prefix, prefix_of, ttl_for
 from icl_harness.models.api.faults import Fault, Reply, one_line
 from icl_harness.models.api.limiter import Limiter, Rates, limiter_of
+from icl_harness.models.api.misses import Misses
 from icl_harness.models.api.prices import Price, Tokens, find_price
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import Sampling, Usage
@@ -80,6 +81,8 @@ class Account:
         self.tokens_per_byte = 1 / BYTES_PER_TOKEN  # until an answer shows
         self.reached = False  # an answer has come
         self.n_unanswered = 0  # failed attempts in a row that may be made again
+        self.misses = Misses()
+        self.diagnoses = True  # until the server refuses to say why a cache was not read
         self._notes = set[str]()
         self._longest = (0, 0)  # the bytes of the longest prompt that was answered, and its tokens
 
@@ -104,7 +107,7 @@ class Account:
         other = copy.copy(self)
         vars(other).pop("limiter", None)
         other.terms = terms
-        other._notes = set()
+        other._notes, other.misses = set(), Misses()
         return other
 
     @cached_property

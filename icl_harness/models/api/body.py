@@ -93,6 +93,7 @@ class TextBody:
     def __init__(self, params: Mapping[str, Json], name: str, prefix: str) -> None:
         head, _, tail = to_json({**params, name: prefix + HOLE}).rpartition(to_json(HOLE)[1:-1])
         self._head, self._tail = sliced(head), tail[:-1]
+        self.n_chars = len(prefix)
 
     def fill(self, query: Query, **own: Json) -> Filled:
         """Return the request of one query; `own` are parameters that differ between queries."""

@@ -28,6 +28,9 @@ class Prefix:
     cached: bool = False
     ttl: Ttl = "5m"
     name: str = ""
+    # the response that the provider is to compare with, to say why a cache was not read: None where
+    # it is not asked, "" where there is none yet
+    baseline: str | None = None
 
     @property
     def key(self) -> str:

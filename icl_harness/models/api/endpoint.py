@@ -25,6 +25,11 @@ P = TypeVar("P", bound=Reply)  # what is read from it
 class Endpoint(ABC, Generic[R, S, P]):
     """One endpoint of a provider."""
 
+    @property
+    def diagnoses(self) -> bool:
+        """Whether the provider says why a cache was not read: `Prefix.baseline`, `Reply.miss`."""
+        return False
+
     @abstractmethod
     def request(self, prefix: Prefix, sampling: Sampling) -> R:
         """Return what all requests of a prefix share, made once."""

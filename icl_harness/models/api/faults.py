@@ -91,6 +91,16 @@ CALLED_A_TOOL = "the model called a tool and gave no answer"
 BROKEN_OFF = {"ServerDisconnectedError", "ClientOSError", "ConnectionResetError"}
 
 
+@dataclass(frozen=True)
+class Miss:
+    """What a provider finds that differs from an earlier request, and how many tokens follow it;
+    None where it does not say how many.
+    """
+
+    reason: str
+    tokens: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What a response says. `text` is None where it was refused or withheld; `refused` then says
@@ -102,6 +112,8 @@ class Reply:
     written_1h: int = 0  # of the tokens written to a cache, those kept for an hour; priced apart
     refused: str = ""
     cut_off: bool = False  # the limit on tokens ended it
+    id: str = ""
+    miss: Miss | None = None  # why a cache was not read, where the provider was asked and says so
     silent: str = ""  # why there is no answer, where the model was at fault for none: it is missing
 
 

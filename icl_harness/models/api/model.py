@@ -241,6 +241,8 @@ class ApiModel(Model, Endpoint[R, S, Reply], Generic[C, R, S]):
 
     async def close(self) -> None:
         """Close the connections; a later call of `answers` opens new ones."""
+        if line := self.account.misses.line():
+            self.account.say_once(f"{self.id}: {self.account.one_line(line)}", "misses")
         batcher, self._batcher = self._batcher, None
         if batcher is not None:
             await batcher.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -37,6 +38,8 @@ T = TypeVar("T")
 LONG_WAIT_S = 20.0  # that a user is told of
 # Of a prefix's tokens: providers round down to a block, and the count is an estimate
 CACHED_SHARE = 0.8
+# In the words of a server that knows no such field
+NO_DIAGNOSIS = re.compile(r"diagnostics|comparison_response_id|previous_message_id")
 
 
 class Requests(Generic[R, S, P]):
@@ -55,6 +58,8 @@ class Requests(Generic[R, S, P]):
         self.request = endpoint.request(prefix, sent)
         self._say_slow()
         self._warm = False  # an answer has shown that the prefix is cached
+        self._sampling_sent = sent
+        self._n_replies = 0
 
     async def answer(self, query: Query) -> Answer:
         """Return the answer to one query. Raises `ProviderError` where no further request can
@@ -149,6 +154,10 @@ class Requests(Generic[R, S, P]):
         try:
             return read_reply(self.endpoint.read, await self._sent(query))
         except Fault as fault:
+            if self.prefix.baseline is not None and NO_DIAGNOSIS.search(str(fault)):
+                account.diagnoses = False
+                self._compare_with(None)
+                raise Fault(str(fault), status=503) from None  # once more, without
             is_counted = fault.fate == "transient" or fault.is_redirect
             account.n_unanswered = account.n_unanswered + 1 if is_counted else 0
             if account.n_unanswered == account.terms.timing.unanswered // 2 and account.reached:
@@ -175,10 +184,33 @@ class Requests(Generic[R, S, P]):
         account, usage = self.account, reply.usage
         account.reached, account.n_unanswered = True, 0
         self._warm = self.shows_cache(usage)
+        self._count_miss(reply)
         if usage.prompt_tokens:
             free = 0 if account.service.paces_cached else usage.cached_tokens or 0
             slot.used(usage.prompt_tokens - free + (usage.completion_tokens or 0))
             account.learn(self.prefix.node.n_bytes + n_bytes, usage.prompt_tokens)
+
+    def _count_miss(self, reply: Reply) -> None:
+        """Count a reply that did not read the prefix from the cache, and have the provider say why
+        from the next request on.
+        """
+        usage, account = reply.usage, self.account
+        self._n_replies += 1
+        if not self.prefix.cached or self._n_replies == 1 or usage.cached_tokens is None:
+            return
+        missed = usage.cached_tokens < CACHED_SHARE * self._tokens()
+        account.misses.count(missed, reply.miss, self._tokens())
+        if not (missed and self.endpoint.diagnoses and account.diagnoses and reply.id):
+            return
+        if not self.prefix.baseline:  # first without one, as Anthropic keeps what is to be compared
+            self._compare_with("" if self.prefix.baseline is None else reply.id)
+
+    def _compare_with(self, baseline: str | None) -> None:
+        self.prefix = replace(self.prefix, baseline=baseline)
+        sent = self._sampling_sent
+        if not self._sends_stops:
+            sent = replace(sent, stop=())
+        self.request = self.endpoint.request(self.prefix, sent)
 
     def _tokens(self, n_bytes: int = 0) -> int:
         """Return an estimate of the tokens of the prefix and `n_bytes` behind it."""

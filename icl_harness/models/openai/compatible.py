@@ -40,8 +40,8 @@ OWN_NAMES = re.compile(r"(gpt-|o\d|chatgpt)(?!.*oss)")
 # take breakpoints, and charge for what they write
 EXPLICIT_CACHE = re.compile(r"gpt-(5\.([6-9]|\d\d)|[6-9])")
 MOST_STOPS = 4
-# characters; the limit on one string is 10,485,760, and the query is to come
-MOST_STRING = 10_000_000
+LONGEST_STRING = 10_485_760  # characters that OpenAI takes in one
+MOST_STRING = 10_000_000  # that is sent as one, as the query is to come
 BREAKPOINT: dict[str, Json] = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 SERVICE = Service(
     provider="openai",

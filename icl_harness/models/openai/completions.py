@@ -14,13 +14,13 @@ from icl_harness.models.api.account import Account
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.body import Filled, Json, TextBody
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import NO_CONTENT, Reply
+from icl_harness.models.api.faults import NO_CONTENT, Fault, Reply
 from icl_harness.models.api.model import stops
 from icl_harness.models.api.tokenizer import load_tokens
 from icl_harness.models.base import Answer, Sampling
 from icl_harness.models.local.tokens import TokenTree
 from icl_harness.models.model_args import word
-from icl_harness.models.openai.compatible import MOST_STOPS, OpenAICompatible
+from icl_harness.models.openai.compatible import LONGEST_STRING, MOST_STOPS, OpenAICompatible
 from icl_harness.models.openai.echo import Completions, Echo, Next, weigh
 from icl_harness.models.openai.ids_body import IdsBody
 from icl_harness.models.openai.wire import (
@@ -94,7 +94,15 @@ class OpenAICompletionsModel(OpenAICompatible["TextBody | IdsBody", "Completion"
         return IdsBody(params, self.tree, node)
 
     async def send(self, request: TextBody | IdsBody, query: Query) -> Completion:
-        """Send one request."""
+        """Send one request. Raises `Fault` for a prompt that OpenAI takes in no string."""
+        if isinstance(request, TextBody) and self.is_own:
+            n_chars = request.n_chars + len(query.tail)
+            if n_chars > LONGEST_STRING:
+                raise Fault(
+                    f"a prompt of {n_chars:,} characters in one string, of which OpenAI takes "
+                    f"{LONGEST_STRING:,}; without api=completions it goes in parts",
+                    codes=frozenset(["string_above_max_length"]),
+                )
         return await self.complete(request.fill(query, seed=query.seed))
 
     async def complete(self, filled: Filled) -> Completion:

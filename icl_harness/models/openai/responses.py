@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.models.api.batch_api import BatchApi
 from icl_harness.models.api.body import Body, Json, Turn
 from icl_harness.models.api.caching import Prefix
-from icl_harness.models.api.faults import NO_CONTENT, ONLY_THOUGHT, Fault, Reply
+from icl_harness.models.api.faults import NO_CONTENT, ONLY_THOUGHT, Fault, Miss, Reply
 from icl_harness.models.base import Sampling
 from icl_harness.models.openai.compatible import OpenAIArgs, OpenAICompatible
 from icl_harness.models.openai.wire import post, read_response_usage
@@ -35,6 +35,11 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
     args_class = OpenAIArgs
     args: OpenAIArgs
     path = "/responses"
+
+    @property
+    def diagnoses(self) -> bool:
+        """Whether the provider says why a cache was not read: of models with breakpoints."""
+        return self.charges_writes
 
     def request(self, prefix: Prefix, sampling: Sampling) -> Body:
         """Return the body of a prefix."""
@@ -67,7 +72,13 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
             raise Fault(f"the server broke the answer off with an error ({why})", lost=True)
         if not final and not is_cut:
             return Reply(text="", usage=usage, silent=ONLY_THOUGHT if output else NO_CONTENT)
-        return Reply(text="".join(texts), usage=usage, cut_off=is_cut)
+        return Reply(
+            text="".join(texts),
+            usage=usage,
+            cut_off=is_cut,
+            id=response.id or "",
+            miss=_cache_miss(response),
+        )
 
     def batch_api(self) -> BatchApi[Body, Response]:
         """Return the batches of this model."""
@@ -98,7 +109,11 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
         if self.send_temperature:
             params["temperature"] = sampling.temperature
         marks = input_marks(prefix) if self.charges_writes else frozenset[int]()
-        return {**params, **self.cache_params(prefix), "input": self.messages(turns, marks)}
+        caching = self.cache_params(prefix)
+        if prefix.baseline:
+            options = {"mode": "explicit", "comparison_response_id": prefix.baseline}
+            caching["prompt_cache_options"] = options
+        return {**params, **caching, "input": self.messages(turns, marks)}
 
 
 def input_marks(prefix: Prefix) -> frozenset[int]:
@@ -121,6 +136,16 @@ def _refuse_errors(response: Response, has_output: bool) -> None:
         raise Fault.in_answer(error if isinstance(error, dict) else vars(error))
     if status not in ENDS:
         raise Fault(f"the response is {status} and holds no answer", lost=True)
+
+
+def _cache_miss(response: Response) -> Miss | None:
+    """Return what differs from an earlier request, where the provider was asked and knows it."""
+    found = getattr(response, "prompt_cache_diagnostics", None)
+    if found is None:
+        return None
+    tokens = getattr(found, "cache_missed_tokens", None)
+    reason = getattr(found, "reason", None) or found.type
+    return Miss(str(reason), tokens if isinstance(tokens, int) else None)
 
 
 def _said(content: object) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import genai_prices
 import pytest
 
 from icl_harness.errors import BudgetSpent
+from icl_harness.models import open_model as open_any
 from icl_harness.models.anthropic.messages import AnthropicModel
 from icl_harness.models.api.caching import ttl_for
 from icl_harness.models.api.limiter import Rates
@@ -139,6 +140,26 @@ def test_a_string_that_another_server_finds_too_long_is_an_overflow() -> None:
     with LoopbackServer(max_string=1_000) as server:
         [answer] = ask(open_model("openai", server), 1, node=long_node(1))
     assert answer.status == "overflow"
+
+
+@pytest.mark.parametrize(("name", "status"), [("gpt-4.1", "overflow"), ("llama", "ok")])
+def test_a_prompt_that_openai_takes_in_no_string_is_refused_before_it_is_sent(
+    name: str, status: str
+) -> None:
+    node = Node("Answer.\n").child("x" * 10_485_760)
+    with LoopbackServer(lambda _: "fine", max_string=10**9) as server:
+        model = open_any(
+            f"openai/{name}",
+            base_url=server.base_url("openai"),
+            model_args={"api": "completions", "max_retries": "0"},
+        )
+        [answer] = ask(model, 1, node=node)
+    assert answer.status == status
+    assert len(server.requests) == (status == "ok")
+    if status == "overflow":
+        assert "a prompt of 10,485,776 characters in one string, of which OpenAI takes" in str(
+            answer.error
+        )
 
 
 def test_what_providers_cache_at_least() -> None:
