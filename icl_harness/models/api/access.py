@@ -75,14 +75,22 @@ def masked(url: str) -> str:
     """Return a base URL without the keys in its path: a part that is a secret of the environment,
     or looks like a key.
     """
-    secrets = {value for name, value in os.environ.items() if SECRET_NAME.search(name) and value}
+    keys = url_keys(url)
     place, parts = url, ""
     if "://" in url:
         scheme, _, rest = url.partition("://")
         host, slash, parts = rest.partition("/")
         place = f"{scheme}://{host}{slash}"
-    shown = [MASK if part in secrets or _is_key(part) else part for part in parts.split("/")]
+    shown = [MASK if part in keys else part for part in parts.split("/")]
     return place + "/".join(shown)
+
+
+def url_keys(url: str) -> list[str]:
+    """Return the keys in the path of a base URL, as servers may quote them."""
+    secrets = {value for name, value in os.environ.items() if SECRET_NAME.search(name) and value}
+    _, _, rest = url.partition("://")
+    parts = rest.split("/")[1:]
+    return [part for part in parts if part and (part in secrets or _is_key(part))]
 
 
 def _is_key(part: str) -> bool:

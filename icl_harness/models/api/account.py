@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from icl_harness.errors import ModelError
-from icl_harness.models.api.access import find_base_url, find_key, masked
+from icl_harness.models.api.access import find_base_url, find_key, masked, url_keys
 from icl_harness.models.api.api_args import ApiArgs
 from icl_harness.models.api.caching import Prefix, prefix_of, ttl_for
 from icl_harness.models.api.faults import Fault, Reply, one_line
@@ -169,11 +169,11 @@ class Account:
 
     def describe(self, fault: Fault) -> str:
         """Return a fault in one line, without the key."""
-        return fault.describe(self.key)
+        return fault.describe(self.key, *url_keys(self.base_url or ""))
 
     def one_line(self, text: str) -> str:
         """Return a text of the provider's in one line, without the key."""
-        return one_line(text, self.key)
+        return one_line(text, self.key, *url_keys(self.base_url or ""))
 
     def suspects(self, fault: Fault) -> str:
         """Return what to check after a fault that no further request can mend."""

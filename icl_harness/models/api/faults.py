@@ -211,16 +211,16 @@ class Fault(Exception):
             return "transient"
         return "failed"
 
-    def describe(self, secret: str) -> str:
+    def describe(self, *secrets: str) -> str:
         """Return status, code and message in one line without secrets."""
         head = " ".join(filter(None, [str(self.status or ""), *sorted(self.codes - {"error"})]))
-        return one_line(f"{head}: {self}" if head else str(self), secret)
+        return one_line(f"{head}: {self}" if head else str(self), *secrets)
 
 
-def one_line(text: str, secret: str = "") -> str:
+def one_line(text: str, *secrets: str) -> str:
     """Return `text` in one storable line of at most 300 characters, without keys or passwords."""
     text = without_controls(storable(text))
-    if secret:
+    for secret in filter(None, secrets):
         text = _without(text, secret)
     text = SECRET.sub("***", " ".join(text.split())).rstrip(".")
     return text if len(text) <= 300 else text[:299] + "…"

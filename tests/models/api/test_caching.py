@@ -97,7 +97,8 @@ def test_what_it_costs_that_caching_does_not_take_is_told_of_the_prompts_alone()
         )  # with room for 8,192 of thought
         model.account.terms = Terms(say=notes.append)
         ask(model, 20, node=long_node(4))
-    (note,) = notes
+    note, misses = notes
+    assert "missed it: no reason given" in misses
     told = re.search(
         r"the 17 queries left .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),", note
     )
