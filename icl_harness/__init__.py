@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from icl_harness.models.scripted import ScriptedModel
     from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
     from icl_harness.report.run import Run
+    from icl_harness.report.runs import load
     from icl_harness.tasks import dialect_world
     from icl_harness.tasks.data_folder import data_folder
     from icl_harness.tasks.discovery import task
@@ -99,6 +100,7 @@ _HOMES = {
     "hub": "tasks.rows",
     "label_match": "tasks.scoring",
     "latex_match": "tasks.scoring",
+    "load": "report.runs",
     "macro_f1": "tasks.metrics",
     "number_close": "tasks.scoring.closeness",
     "number_match": "tasks.scoring",
@@ -156,6 +158,7 @@ __all__ = [
     "hub",
     "label_match",
     "latex_match",
+    "load",
     "macro_f1",
     "number_close",
     "number_match",

@@ -123,12 +123,26 @@ def plan(
 
 
 @app.command()
-def curves(runs: Runs, metric: MetricName = None, csv: Csv = None) -> None:
+def curves(
+    runs: Runs,
+    metric: MetricName = None,
+    csv: Csv = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORM", help="markdown or latex (booktabs)."),
+    ] = None,
+) -> None:
     """Show the curves of one or more runs, finished or not."""
-    from icl_harness.cli.tables import print_curves
+    from icl_harness.cli.published_tables import published
+    from icl_harness.cli.tables import curve_texts, notes_of, print_curves
 
+    if form is not None and csv is not None:
+        raise SpecError("--csv and --format are two forms of one table. Give one.")
     found, records, frame = _curves(runs, metric)
-    if csv is None:
+    if form is not None:
+        tables = curve_texts(frame, [one.path for one in found])
+        typer.echo(for_stream(published(form, tables, notes_of(found, frame, records))), nl=False)
+    elif csv is None:
         print_curves(found, frame, records)
     else:
         _write_table(frame, csv)
@@ -218,7 +232,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORM",
-            help="csv, jsonl or parquet. [as the file's name ends, else csv]",
+            help="csv, jsonl or parquet [as the file's name ends, else csv]; errorbars: a CSV that"
+            " it reads; every-eval-ever: JSON of the curves.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[standard output]")] = None,
@@ -234,14 +249,20 @@ def export(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Write what can be read of a damaged run.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="every-eval-ever: of several models.")
+    ] = None,
 ) -> None:
     """Write the records of a run, finished or not: one row per answer."""
+    from icl_harness.cli.folders import for_others
     from icl_harness.report.export import FORMS, export_damaged
     from icl_harness.report.export import export as write
     from icl_harness.store.records import RunStore
 
     named = out.suffix.lstrip(".") if out is not None else ""
     chosen = form or (named if named in FORMS else "csv")
+    if for_others(run_folder, chosen, out, model, idle=shot_ids or excel_safe or salvage):
+        return
     notes: list[str] = []
     with contextlib.ExitStack() as stack:
         store = None

@@ -1,4 +1,4 @@
-"""Commands on run folders: `icl import`, `icl extend`."""
+"""Commands on run folders: `icl import`, `icl extend`, `icl runs`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,59 @@ def extend(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look.")] = Path("results"),
+) -> None:
+    """List the runs in a folder and below it: what each measures, how far it is, what it cost.
+
+    icl runs results
+    """
+    from icl_harness.cli.run_table import NUMBERS, run_rows
+    from icl_harness.cli.terminal import print_rows, tell
+    from icl_harness.report.listing import list_runs
+
+    found = list_runs(folder)
+    if not found:
+        tell(f"no runs in {folder}")
+    print_rows(run_rows(found, folder), right=NUMBERS)
+    for one in found:
+        if one.fault:
+            tell(f"cannot be read: {one.fault}")
+
+
+def for_others(
+    run_folder: Path, form: str, out: Path | None, model: str | None, *, idle: bool
+) -> bool:
+    """Write a run in a form of another program; return whether the form is one. Raises `SpecError`
+    for options that are of the records' forms.
+    """
+    from icl_harness.errors import SpecError
+    from icl_harness.files import write_atomically
+    from icl_harness.printable import for_stream
+    from icl_harness.report.interchange import WRITERS
+    from icl_harness.report.run import Run
+
+    if model is not None and form != "every-eval-ever":
+        raise SpecError(f"--model is for --format every-eval-ever, not for {form}. Leave one out.")
+    if form not in WRITERS:
+        return False
+    if idle:
+        raise SpecError(
+            f"--format {form} has no columns of its own: leave out --shot-ids, --excel-safe and "
+            "--salvage."
+        )
+    text, notes = WRITERS[form](Run(run_folder), model)
+    if out is None:
+        typer.echo(for_stream(text), nl=False)
+    else:
+        write_atomically(out, text.encode())
+    for note in notes:
+        typer.echo(note, err=True)
+    return True
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("import")(import_)
     app.command(cls=ExtendCommand)(extend)
+    app.command()(runs)

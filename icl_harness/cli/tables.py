@@ -30,18 +30,35 @@ def print_curves(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> 
     if frame.empty:
         tell("no answers yet")
     print_tables(curve_tables(frame, [one.path for one in runs]))
+    for note in notes_of(runs, frame, records):
+        tell(note)
+
+
+def notes_of(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> list[str]:
+    """Return what the reader of a table of curves must know."""
     notes: list[str] = []
     for one in runs:
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
     notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], records.count())
-    for note in notes:
-        tell(note)
+    return notes
 
 
 def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Table]:
-    """Yield a table per task, model and format: a row per shot count, a column per mode.
+    """Yield the tables of curves as a terminal shows them."""
+    for title, heading, rows in curve_texts(curves, folders):
+        table = new_table(title, heading=heading, right=[0])
+        for row in rows:
+            add_row(table, *row)
+        yield table
+
+
+def curve_texts(
+    curves: pd.DataFrame, folders: Sequence[Path]
+) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yield title, heading and rows of a table per task, model and format: a row per shot count, a
+    column per mode.
 
     The reinforced column says how many problems of its banks in the run `folders` are solved, as
     that caps its shots.
@@ -55,11 +72,11 @@ def curve_tables(curves: pd.DataFrame, folders: Sequence[Path]) -> Iterator[Tabl
             solved_of = _solved(folders, first) if mode == "reinforced" else ""
             heading.append(f"{mode}{solved_of}")
         title = f"{_where(first)} · {first['model']} · {first['metric']} [95 % interval]"
-        table = new_table(title, heading=heading, right=[0])
+        rows = []
         for shots in sorted(part["shots"].unique()):
             points = [_point(line[line["shots"] == shots]) for _, line in modes]
-            add_row(table, str(shots), *points)
-        yield table
+            rows.append([str(shots), *points])
+        yield title, heading, rows
 
 
 def _where(row: Mapping[Any, Any]) -> str:

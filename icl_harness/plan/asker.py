@@ -23,7 +23,7 @@ from icl_harness.plan.pricing import Part, Pricing
 from icl_harness.prompts.tree import Node, Prompt
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.attempts import outcomes
-from icl_harness.runner.banks import bank_name, bank_usd, known_bank, left_attempts
+from icl_harness.runner.banks import bank_name, banks_usd, known_bank, left_attempts
 from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment, Line, stand_in
 from icl_harness.runner.groups import Request
@@ -70,9 +70,15 @@ def spent_usd(experiment: Experiment, store: RunStore) -> float:
     """Return the dollars that a run has taken so far, its banks' too, and those of requests that
     broke off: they may have been charged for.
     """
+    return folder_usd(store, experiment.spec.bank)
+
+
+def folder_usd(store: RunStore, taken_bank: str | None) -> float:
+    """Return the dollars of a run folder; a bank taken from another run cost it nothing."""
     with contextlib.closing(Ledger(store.path)) as ledger:
         unrecorded = ledger.unrecorded_usd()
-    return store.spent_usd() + bank_usd(experiment, store.path) + unrecorded
+    banks = 0.0 if taken_bank else banks_usd(store.path)
+    return store.spent_usd() + banks + unrecorded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,8 +75,9 @@ def export_damaged(
 
 def _check_form(form: str, *, excel_safe: bool) -> None:
     if form not in WRITERS:
+        known = [*WRITERS, "errorbars", "every-eval-ever"]  # the latter: interchange.py
         raise SpecError(
-            f"unknown format {form!r}.{nearest(form, WRITERS)} Known: {', '.join(WRITERS)}."
+            f"unknown format {form!r}.{nearest(form, known)} Known: {', '.join(known)}."
         )
     if excel_safe and form != "csv":
         raise SpecError(f"--excel-safe is for csv, not for {form}. Leave one out.")

@@ -118,8 +118,11 @@ def bank_usd(experiment: Experiment, folder: Path) -> float:
     """Return what a run has paid for its banks so far, those in the making too; another run's cost
     it nothing.
     """
-    if experiment.spec.bank:
-        return 0.0
+    return 0.0 if experiment.spec.bank else banks_usd(folder)
+
+
+def banks_usd(folder: Path) -> float:
+    """Return what the attempts in a folder's banks cost."""
     attempts: list[Attempt] = []
     for file in bank_files(folder):
         attempts += read_bank(file).attempts

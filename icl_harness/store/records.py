@@ -356,6 +356,11 @@ class RunStore:
         find = "SELECT EXISTS (SELECT 1 FROM records WHERE answer IS NOT NULL)"
         return bool(self._db.execute(find).fetchone()[0])
 
+    def count_failed(self) -> int:
+        """Return the number of records without an answer that are sent again."""
+        find = "SELECT count(*) FROM records WHERE status = 'failed'"
+        return int(self._db.execute(find).fetchone()[0])
+
     def find(self, query_id: str, **wanted: Any) -> Iterator[StoredRecord]:
         """Yield every cell's record of a query with its whole prompt; `wanted` are values of the
         cell's fields.
