@@ -39,9 +39,18 @@ def task_list(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
         others = [variant for variant in first.variants if variant != DEFAULT]
         more = f"; variants {', '.join(others)}" if others else ""
         yield name, f"{_first_line(first)} [{first.metric.name}{_chance(members)}{more}]"
-        subsets = ", ".join(task.name for task in members if task.name != name)
+        subsets = [task.name for task in members if task.name != name]
         if subsets:
-            yield "", subsets
+            yield "", _listed(subsets)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in a row; where all have a twin that ends alike, as in :cot, once each."""
+    for ending in dict.fromkeys(name.rpartition(":")[2] for name in reversed(names)):
+        plain = [name for name in names if not name.endswith(f":{ending}")]
+        if len(plain) > 1 and {f"{name}:{ending}" for name in plain} <= set(names):
+            return f"{', '.join(plain)}; each also with :{ending}"
+    return ", ".join(names)
 
 
 def task_page(

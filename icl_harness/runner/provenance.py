@@ -27,7 +27,7 @@ from icl_harness.tasks.task import Task
 
 PACKAGES = (
     "icl-harness", "numpy", "scikit-learn", "datasets", "torch", "transformers", "tokenizers",
-    "openai", "anthropic", "google-genai",
+    "openai", "anthropic", "google-genai", "math-verify", "sacrebleu", "rouge-score",
 )  # fmt: skip
 
 

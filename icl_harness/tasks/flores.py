@@ -65,9 +65,9 @@ def flores_language(code: str) -> str:
     """Return the name of a language by its code in FLORES-200. Raises `SpecError`."""
     known = _languages()
     if code not in known:
-        raise SpecError(
-            f"{code!r} is no language code of FLORES-200, as kmr_Latn is.{nearest(code, known)}"
-        )
+        named = [c for c, name in known.items() if code and code.casefold() in name.casefold()]
+        hint = f" {known[named[0]]} is {named[0]}." if named else nearest(code, known)
+        raise SpecError(f"{code!r} is no language code of FLORES-200, as kmr_Latn is.{hint}")
     return known[code]
 
 

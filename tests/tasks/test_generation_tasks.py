@@ -308,6 +308,7 @@ def test_a_table_s_own_split_is_kept(tmp_path: Path) -> None:
     [
         ("translation:kur", "'kur' is no language code of FLORES-200, as kmr_Latn is"),
         ("translation:kmr_Latm", "Nearest: kmr_Latn"),
+        ("translation:french", r"'french' is no language code .* is\. French is fra_Latn\."),
         ("translation:eng_Latn-", "'' is no language code"),
         ("tabular_regression:../secret", "'../secret' is no name of a file in tabular_regression/"),
         ("tabular_classification:/etc/x", "is no name of a file"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl_harness import run
+from icl_harness.cli.describe import task_list
 from icl_harness.errors import DataError, SpecError
 from icl_harness.prompts.modes import MODES, PromptPath, gold_shots
 from icl_harness.prompts.template import load_template
@@ -193,3 +194,12 @@ def test_a_data_folder_without_the_prompts_is_one_line(shared_data: Path, tmp_pa
     (tmp_path / "bbh/cot-prompts/snarks.txt").write_text("nothing")
     with pytest.raises(DataError, match="holds no worked example"):
         load_examples(task, data=tmp_path)
+
+
+def test_the_list_of_tasks_names_each_once_and_says_that_all_have_a_twin() -> None:
+    tasks = [task for name in ("bbh", "bbh:cot", "trec:all") for task in find_tasks(name)]
+    rows = dict(zip(*[iter(text for _, text in task_list(tasks))] * 2, strict=True))
+    bbh, trec = rows.values()
+    assert bbh.count("bbh:") == 27
+    assert bbh.endswith("bbh:web_of_lies, bbh:word_sorting; each also with :cot")
+    assert trec == "trec:fine"
