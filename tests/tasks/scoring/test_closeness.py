@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_harness import Example, ScoredAnswer, boxed_answer, number_close, r2, rmse
@@ -60,6 +60,7 @@ def value_of(metric: Metric, said: list[float | None], gold: list[float]) -> flo
 NUMBERS = st.floats(-1000, 1000).map(lambda number: round(number, 3))
 
 
+@settings(deadline=None)  # the first one imports scikit-learn
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, st.booleans()), min_size=3, max_size=40))
 def test_rmse_and_r2_are_scikit_learn_s_an_unread_answer_counting_as_the_mean(
     answers: list[tuple[float, float, bool]],
