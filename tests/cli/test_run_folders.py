@@ -148,3 +148,15 @@ def test_no_letter_of_a_name_is_markup(text) -> None:
     markdown = published("markdown", [table], [text])
     assert "\n| 0 | " in markdown
     assert not re.search(r"(?<!\\)[_*`~$]", markdown.splitlines()[-3])
+
+
+PAGE = (Path(__file__).parents[2] / "docs/other_results.md").read_text()
+COMMANDS = re.findall(r"\bicl (import|curves|compare|plot|export|runs|extend) ([^`\n]*)", PAGE)
+
+
+@pytest.mark.parametrize(("command", "rest"), COMMANDS)
+def test_commands_and_options_of_the_page_exist(command: str, rest: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    for option in re.findall(r"--[a-z-]+", rest.partition("#")[0]):
+        assert option in shown.output
