@@ -356,6 +356,7 @@ def check(
     """
     from icl_harness.cli.check import check_lines, csv_parts
     from icl_harness.cli.notes import imported_note
+    from icl_harness.cli.terminal import tell
     from icl_harness.report.doubtful import doubtful
     from icl_harness.report.records import Records
     from icl_harness.report.run import Run
@@ -368,10 +369,10 @@ def check(
     records = Records([done.path])
     n_answers = int(records.totals()["n_ok"].sum())
     if "imported" in done.header and not records.has_answers():
-        typer.echo(f"{run_folder}: {n_answers:,} scores. {imported_note(done.header)}")
+        tell(f"{run_folder}: {n_answers:,} scores. {imported_note(done.header)}")
         return
     for line in check_lines(run_folder, found, n_answers, examples):
-        typer.echo(line)
+        tell(line)
 
 
 @app.command()

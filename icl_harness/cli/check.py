@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from icl_harness.cli.terminal import HELD
 from icl_harness.report.doubtful import COLUMNS, KINDS
 
 ROWS = 10_000  # of a table held at once
@@ -51,10 +52,8 @@ def check_lines(
     if first is not None:
         query = shlex.quote(str(first["query_id"]))
         yield ""
-        yield (
-            f"One whole, with its prompt: icl show {shlex.quote(str(folder))} --query {query} "
-            f"--shots {first['shots']}"
-        )
+        shown = f"icl show {shlex.quote(str(folder))} --query {query} --shots {first['shots']}"
+        yield f"One whole, with its prompt: {shown.replace(' ', HELD)}"
 
 
 def csv_parts(found: Iterator[Mapping[str, Any]]) -> Iterator[str]:
@@ -70,9 +69,13 @@ def csv_parts(found: Iterator[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _answer(row: Mapping[Any, Any]) -> str:
-    text = repr(row["answer"])
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
-    read = f", read as {row['parsed']!r}" if isinstance(row["parsed"], str) else ""
-    gold = f", gold {row['target']!r}" if isinstance(row["target"], str) else ""
-    return f"{text}{read}{gold}"
+    read = f", read as {_short(row['parsed'])}" if isinstance(row["parsed"], str) else ""
+    gold = f", gold {_short(row['target'])}" if isinstance(row["target"], str) else ""
+    return f"{_short(row['answer'])}{read}{gold}"
+
+
+def _short(text: Any) -> str:
+    shown = repr(text)
+    if len(shown) <= LONGEST:
+        return shown
+    return f"{shown[: LONGEST // 2]} … {shown[-LONGEST // 2 :]}"

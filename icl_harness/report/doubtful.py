@@ -17,11 +17,13 @@ from typing import Any
 from icl_harness.report.run import Run
 from icl_harness.store.record_rows import COLUMNS as RECORD
 from icl_harness.store.records import RunStore
+from icl_harness.thoughts import without_thoughts
 
 # in the order in which they are shown
 KINDS = {
     "empty": "nothing was written",
     "only thinking": "the model thought, and gave no answer after it",
+    "stopped at once": "it began with a stop string, as of a next problem, and was ended there",
     "cut off": "the limit on tokens ended it: raise --max-tokens",
     "two answers": "more than one of the choices stands in it, and none is marked as the answer",
     "choice denied": "a choice stands in it, and is denied",
@@ -99,8 +101,7 @@ def _why_unparsed(row: Mapping[Any, Any], answer: str, choices: tuple[str, ...])
     if row["cut"]:
         return "cut off"
     if not answer.strip():
-        whole = row.get("whole_answer")
-        return "only thinking" if isinstance(whole, str) and whole.strip() else "empty"
+        return _why_empty(row.get("whole_answer"))
     said = _said(answer, choices)
     if len(said) > 1:
         return "two answers"
@@ -112,6 +113,13 @@ def _why_unparsed(row: Mapping[Any, Any], answer: str, choices: tuple[str, ...])
     if numbers:
         return "several numbers" if len(numbers) > 1 else "number unread"
     return "no cue"
+
+
+def _why_empty(whole: Any) -> str:
+    """Return the kind of an answer of which nothing is left."""
+    if not isinstance(whole, str) or not whole.strip():
+        return "empty"
+    return "only thinking" if without_thoughts(whole)[0] != whole else "stopped at once"
 
 
 def _said(answer: str, choices: tuple[str, ...]) -> set[str]:

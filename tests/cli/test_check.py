@@ -61,6 +61,21 @@ def test_an_answer_that_is_all_thinking_is_told_from_an_empty_one() -> None:
     assert kind_of({**row, "cut": False, "whole_answer": "<think>odd</think>"}) == "only thinking"
 
 
+@pytest.mark.parametrize(
+    ("whole", "kind"),
+    [
+        (None, "empty"),
+        (" \n", "empty"),
+        ("\nProblem: and then?", "stopped at once"),
+        ("\n---", "stopped at once"),
+        ("<think>hm</think>\n", "only thinking"),
+    ],
+)
+def test_an_answer_of_which_nothing_is_left_says_why(whole: str | None, kind: str) -> None:
+    row = {"answer": "", "target": "odd", "choices": LABELS, "parsed": None, "score": 0.0}
+    assert kind_of({**row, "cut": False, "whole_answer": whole}) == kind
+
+
 @pytest.fixture
 def checked(toy: Path) -> Callable[..., str]:
     replies = {"100": "maybe", "101": "odd or even", "102": "not odd", "103": "", "104": "odd"}
