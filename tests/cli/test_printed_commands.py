@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import icl_harness
 from icl_harness.cli.app import app
+from icl_harness.errors import IclError
 
 PACKAGE = Path(icl_harness.__file__).parent
 WORDS = {"on"}  # "run icl on a machine"
@@ -86,3 +87,59 @@ def test_the_hints_at_the_end_of_a_run_work_when_typed(grid: str, folder: str) -
         shown = CliRunner().invoke(app, shlex.split(command.removeprefix("icl ")))
         assert shown.exit_code == 0, shown.output
         assert "nothing to compare" not in shown.output
+
+
+# ------------------------------------------------------------------------ what refusals name
+
+NAMES = "run|tasks|curves|plot|compare|export|show|check|rescore|extend"
+TYPED = re.compile(rf"icl (?:{NAMES})\b(?:(?!, )[^`;)])*")
+
+
+def type_in(line: str) -> tuple[int, str]:
+    shown = CliRunner().invoke(app, shlex.split(line.removeprefix("icl ")))
+    text = str(shown.exception) if isinstance(shown.exception, IclError) else shown.output
+    return shown.exit_code, text
+
+
+def changed_scorer() -> str:
+    path = Path("tasks/toy.py")
+    path.write_text(path.read_text() + "\n# a remark\n")
+    return RUN
+
+
+def damaged() -> str:
+    file = Path("a run/records.db")
+    data = bytearray(file.read_bytes())
+    data[4096:8192] = b"x" * 4096
+    file.write_bytes(bytes(data))
+    return "icl curves 'a run'"
+
+
+def unknown_task() -> str:
+    return RUN.replace("toy", "toi", 1)
+
+
+def larger() -> str:
+    return RUN.replace("--shots 0,2", "--shots 0,2,3")
+
+
+RUN = "icl run toy --model baseline/majority --data data --shots 0,2 --draws 2 --out 'a run'"
+REMEDIES = {f.__name__: f for f in (changed_scorer, damaged, unknown_task, larger)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REMEDIES)
+@pytest.mark.usefixtures("toy")
+def test_the_commands_that_refusals_name_work_when_typed(case: str) -> None:
+    assert type_in(RUN)[0] == 0
+    code, said = type_in(REMEDIES[case]())
+    assert code != 0, said
+    commands = [found.strip(" .") for found in TYPED.findall(said)]
+    assert commands, said
+    for command in commands:
+        out = " --out found.csv" if "--salvage" in command else ""
+        done, shown = type_in(command + out)
+        assert done == 0, (command, shown)
+    again = {"changed_scorer": RUN, "larger": larger()}
+    if case in again:
+        assert type_in(again[case])[0] == 0, "the remedy helped"
