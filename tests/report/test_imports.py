@@ -344,6 +344,16 @@ def test_every_reading_command_works_on_an_import_and_says_what_it_lacks(tmp_pat
     assert again.curves().equals(run.curves())
 
 
+def test_without_columns_the_command_takes_those_that_are_called_as_a_key(tmp_path) -> None:
+    renamed = {"set": "task", "k": "shots", "seed": "draw", "item": "query_id", "correct": "score"}
+    rows = [{renamed[name]: value for name, value in row.items()} for row in ROWS]
+    file = _written(tmp_path, [{**row, "note": "x"} for row in rows])
+    shown = CliRunner().invoke(app, ["import", str(file), "--out", str(tmp_path / "run")])
+    assert shown.exit_code == 0, shown.output
+    assert "trec · other · accuracy" in shown.output
+    assert Run(tmp_path / "run").curves()["value"].tolist() == [0.5, 0.5]
+
+
 COLUMNS_OF_EXPORT = {
     name: name for name in ("task", "model", "mode", "variant", "shots", "draw", "score")
 } | {"query": "query_id"}

@@ -36,7 +36,7 @@ OF_A_QUERY = {"query", "sample", "answer", "parsed", "input", "target", "cluster
 def parse_columns(written: Sequence[str]) -> dict[str, str]:
     """Return key -> column of texts such as `task=dataset,score=correct`. Raises `SpecError`."""
     columns: dict[str, str] = {}
-    for part in ",".join(written).split(","):
+    for part in ",".join(written).split(",") if written else ():
         key, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not key or not column:
             raise SpecError(
