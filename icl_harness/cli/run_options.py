@@ -34,6 +34,7 @@ class RunOptions(TypedDict, total=False):
     queries_per_request: int
     scoring: Scoring | str
     temperature: float
+    samples: int
     max_tokens: int | None
     on_overflow: OnOverflow
     worked: int

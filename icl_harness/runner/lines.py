@@ -82,7 +82,7 @@ class LineWalk:
         asker = self._asker(scope, shots)
         schedule = self.shared.experiment.schedule(self.state.line)
         self.count(doing=f"{self.state.line}, {shots} shots")
-        foreseen = len(scope.examples)
+        foreseen = len(scope.examples) * scope.samples
         bundles = schedule(scope, shots, lambda: asker.store.outcomes(asker.cell))
         for position, bundle in enumerate(bundles):
             n_queries = sum(len(request.members) for request in bundle.requests(bundle.most_shots))

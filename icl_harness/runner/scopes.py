@@ -47,6 +47,7 @@ def line_scope(experiment: Experiment, line: Line, path: PromptPath) -> Scope:
         queries=lambda k: experiment.rendered_queries(line, path, k, weighed=weighed),
         sampling=group_sampling(sampling, spec.queries_per_request),
         seed=stable_seed(spec.seed, line.task.name, line.draw),
+        samples=spec.samples,
         per_request=spec.queries_per_request,
     )
 

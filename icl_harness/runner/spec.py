@@ -90,6 +90,9 @@ class Spec(Columns):
         Option("SCORING", "generate, choices, choices-normalised or decisions (experimental)."),
     ] = "generate"
     temperature: Annotated[float, number(least=0), Option("T", "Temperature of the answers.")] = 0.0
+    samples: Annotated[
+        int, whole(1), Option("N", "Answers to each query; several need a --temperature above 0.")
+    ] = 1
     max_tokens: Annotated[int | None, whole(1), Option("N", "Longest answer.", "the task's")] = None
     on_overflow: Annotated[
         OnOverflow,
@@ -179,6 +182,8 @@ class Spec(Columns):
     def _refuse_idle_options(self) -> Self:
         """Refuse what would be accepted and do nothing."""
         self._refuse_idle_modes()
+        if self.samples > 1:
+            self._refuse_idle_samples()
         if self.queries_per_request != 1 and self.scoring != "generate":
             raise SpecError(
                 "--queries-per-request needs written answers, which --scoring"
@@ -212,6 +217,24 @@ class Spec(Columns):
         variants = map(parse_variant, self.variants)
         return "reinforced" in self.modes or any(variant.needs_bank for variant in variants)
 
+    def _refuse_idle_samples(self) -> None:
+        several = f"--samples {self.samples}"
+        if self.scoring != "generate":
+            raise SpecError(
+                f"{several} needs written answers, which --scoring {self.scoring} does not ask for."
+                " Leave one of them out."
+            )
+        if self.temperature == 0:
+            raise SpecError(
+                f"{several} at temperature 0 gives the same answer each time. Give a --temperature"
+                " above 0, as in --temperature 0.7, or leave --samples out."
+            )
+        if self.queries_per_request != 1:
+            raise SpecError(
+                f"{several} and --queries-per-request exclude each other: answers of one request"
+                " are not independent. Leave one of them out."
+            )
+
     def _refuse_idle_for(self, model: str) -> None:
         if self.scoring == "decisions" and not is_api(model):
             raise SpecError(
@@ -220,7 +243,7 @@ class Spec(Columns):
             )
         if not model.startswith("baseline/"):
             return
-        for name in ("queries_per_request", "format"):
+        for name in ("queries_per_request", "format", "samples"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise SpecError(
                     f"{model} reads no prompts, so {option_name(name)} does nothing for it."
@@ -268,7 +291,10 @@ def default_folder(spec: Spec, tables: Sequence[Mapping[str, Any]] = ()) -> Path
     """Return `results/<tasks>-<models>-<hash>`, so that the same command finds its run again.
     `tables`: those of tasks that are rows of Python, which have one name and may be others.
     """
-    asked = [spec.as_dict(), *tables] if tables else spec.as_dict()
+    fields = spec.as_dict()
+    if spec.samples == 1:  # runs made before there were samples keep their folder
+        del fields["samples"]
+    asked = [fields, *tables] if tables else fields
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:6]
     tasks = tuple(map(task_name, spec.tasks))
     name = "-".join(re.sub(r"[^\w.]+", "_", part) for part in (*tasks[:3], *spec.models[:2]))

@@ -68,7 +68,7 @@ class _Walk:
         spec = experiment.spec
         n_lines = len(spec.models) * len(spec.variants) * len(spec.modes) * spec.draws
         n_cells = n_lines * len(spec.shots)  # of one task
-        n_queries = sum(map(experiment.n_queries, experiment.tasks))
+        n_queries = spec.samples * sum(map(experiment.n_queries, experiment.tasks))
         self._progress = Progress(
             cells=n_cells * len(experiment.tasks), queries=n_cells * n_queries
         )
