@@ -68,6 +68,8 @@ def run(
 
     Raises `IclError`; all answers until then are kept.
     """
+    from icl_harness.cli.notes import repeated_notes
+
     given = dict(options)
     names, own_tasks = named_tasks(tasks, taken_columns(tasks, given))
     ids, opened = named_models(model)
@@ -77,6 +79,8 @@ def run(
     default = free_folder(default_folder(spec, tables), opened.values())
     folder = default if out is None else Path(out)
     done = execute(spec, folder, Execution.model_validate(how), opened, watch, own_tasks)
+    for note in repeated_notes(done.header):
+        print(for_stream(note, sys.stderr), file=sys.stderr)
     write_results(done, done.curves())
     return done
 

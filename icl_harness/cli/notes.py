@@ -67,6 +67,12 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
             yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+    yield from repeated_notes(header)
+
+
+def repeated_notes(header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how many test rows of each task are no evidence of their own."""
+    for name, task in header["tasks"].items():
         if task.get("n_repeated"):
             yield (
                 f"{name}: {task['n_repeated']} of its test rows repeat the text of another and are "

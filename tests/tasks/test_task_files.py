@@ -160,13 +160,18 @@ def test_a_smaller_pool_of_a_balanced_task_is_balanced(n: int) -> None:
         assert abs(2 * n_foo - n) <= n % 2
 
 
-def test_repeated_test_rows_are_said(toy: Path) -> None:
+def test_repeated_test_rows_are_said(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = toy / "data/toy/test.jsonl"
     extra = '{"id": "again", "text": "N 100!", "label": "even"}\n'
     file.write_text(file.read_text() + extra)
     arguments = ["run", "toy", "--model", "baseline/majority", "--shots", "2", "--data", "data"]
-    shown = CliRunner().invoke(app, arguments)
-    assert "toy: 1 of its test rows repeat the text of another" in shown.output
+    said = "toy: 1 of its test rows repeat the text of another"
+    assert said in CliRunner().invoke(app, [*arguments, "--out", "out"]).output
+    for command in (["curves", "out"], ["compare", "out", "--by", "shots"]):
+        assert (said in CliRunner().invoke(app, command).output) == (command[0] == "curves")
+    icl_harness.run("toy", "baseline/majority", shots=[0, 2], data="data", out="two")
+    assert said in capsys.readouterr().err
+    assert said in CliRunner().invoke(app, ["compare", "two", "--by", "shots"]).output
 
 
 def reinforced(model: object, **options: object) -> icl_harness.Run:
