@@ -43,7 +43,7 @@ def grid_size(header: Mapping[str, Any]) -> int:
     spec = header["spec"]
     n_cells = [len(spec[name]) for name in ("models", "modes", "variants", "shots")]
     n_queries = sum(int(task["n_queries"]) for task in header["tasks"].values())
-    return math.prod([*n_cells, int(spec["draws"]), int(n_queries)])
+    return math.prod([*n_cells, int(spec["draws"]), int(n_queries), int(spec.get("samples", 1))])
 
 
 def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:

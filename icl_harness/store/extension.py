@@ -16,7 +16,7 @@ from typing import Any
 from icl_harness.errors import StoreError
 from icl_harness.store.identity import identities
 
-NUMBERS = ("draws", "queries")  # None of queries: all
+NUMBERS = ("draws", "queries", "samples")  # None of queries: all
 LISTS = ("modes", "variants")  # new ones at the end, so that the earlier are still asked first
 MOST = 1_000_000_000  # queries: all there are
 GROWING = (*NUMBERS, "shots", *LISTS)

@@ -111,7 +111,7 @@ def check_same(
     scoring; versions may differ, numbers of one run not.
 
     `spec_defaults`: what options meant before they were there, for a run.json of then. `extends`:
-    the spec may add draws, queries, shots, modes and variants to what is there.
+    the spec may add draws, queries, samples, shots, modes and variants to what is there.
     """
     refuse_imported(path, found, "icl run cannot go on with it")
     if "spec" in header:

@@ -18,7 +18,7 @@ from icl_harness.errors import SpecError, StoreError
 from icl_harness.report.run import Run
 from icl_harness.store import header as headers
 from icl_harness.store import records as stores
-from icl_harness.store.extension import grows, with_growth
+from icl_harness.store.extension import NUMBERS, grows, with_growth
 from tests.api_runs import WIRES, plant_keys
 from tests.conftest import parity
 from tests.quick import QUICK
@@ -53,7 +53,7 @@ def small(model: Any, out: str = "out", **options: Any) -> Run:
 def whole_grid(added: dict[str, Any], **options: Any) -> dict[str, Any]:
     """The options of the larger grid, run at once."""
     before = {**SMALL, "variants": ["default"], **options}
-    grid = {**before, **{key: added[key] for key in ("draws", "queries") if key in added}}
+    grid = {**before, **{key: added[key] for key in NUMBERS if key in added}}
     for key in ("shots", "modes", "variants"):
         new = [one for one in added.get(key, []) if one not in before[key]]
         grid[key] = [*before[key], *new]
@@ -77,6 +77,7 @@ def reply(prompt: Prompt) -> str:
 
 ALL = LARGER[-2]
 CASES = [({}, added) for added in LARGER]
+CASES += [({"temperature": 0.7}, {"samples": 3, "queries": 7})]
 CASES += [({"temperature": 0.7}, ALL), ({"pool": 30}, ALL)]
 CASES += [
     ({"modes": ["reinforced"], "bank_samples": 2}, added)
@@ -308,6 +309,7 @@ def test_the_command_extends_and_a_larger_icl_run_says_how() -> None:
         ({"modes": ["a"]}, {"modes": ["b", "a"]}, False),
         ({"seed": 0, "draws": 2}, {"seed": 1, "draws": 3}, False),
         ({"draws": 2}, {"draws": 2}, False),
+        ({"samples": 1}, {"samples": 5}, True),
     ],
 )
 def test_only_a_grid_that_holds_the_old_one_extends_it(old, new, is_larger) -> None:
