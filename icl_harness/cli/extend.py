@@ -27,10 +27,10 @@ def extend(
 
         extend("results/trec", draws=10, queries=500, shots=[128])
 
-    `draws`, `queries` and `samples` are those of the larger grid, `shots`, `modes` and `variants` come to
-    those that there are; other options are those of `Execution` (workers, max_cost, …). `model` and
-    `tasks` are the functions and objects that the run was given, if it was. The result is the run
-    that the larger grid would have been from the start; stopped, the same call goes on.
+    `draws`, `queries` and `samples` are those of the larger grid, `shots`, `modes` and `variants`
+    come to those that there are; other options are those of `Execution` (workers, max_cost, …).
+    `model` and `tasks` are the functions and objects that the run was given, if it was. The result
+    is the run that the larger grid would have been from the start; stopped, the same call goes on.
     """
     earlier = run if isinstance(run, Run) else Run(run)
     how = {name: options.pop(name) for name in Execution.model_fields if name in options}

@@ -29,9 +29,9 @@ ELSEWHERE = ("data", "base_url")  # where rows and server are now
 
 
 def larger_spec(folder: Path, header: Mapping[str, Any], added: Mapping[str, Any]) -> Spec:
-    """Return the spec of a run with what is `added`: more draws, queries or samples in all, further shots,
-    modes and variants. Raises `SpecError` for less than there is, `StoreError` for a run that
-    cannot be extended.
+    """Return the spec of a run with what is `added`: more draws, queries or samples in all, further
+    shots, modes and variants. Raises `SpecError` for less than there is, `StoreError` for a run
+    that cannot be extended.
     """
     refuse_imported(folder, header, "nothing can be asked for it")
     for name in added:
