@@ -14,8 +14,9 @@ Features: inputs that are lists of equally many numbers, with or without the nam
 taken as numbers (knn as they stand, logreg standardised, both otherwise with scikit-learn's
 defaults: the baselines of Agarwal et al. 2024, A.5); any other as TF-IDF of words. Where nothing
 has been learned (no labelled shots) and between equally probable labels, the answer is drawn from
-the query's choices by the query's seed; it is empty where there are none. Left out: token counts,
-log-probabilities, and regression: a number is a label as any other.
+the query's choices by the query's seed; it is empty where there are none. Where inputs and targets
+are numbers and there are no choices, the answer is a number: knn's mean, for logreg a ridge
+regression's (number_learners.py). Left out: token counts, log-probabilities.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
 from icl_harness.models.base import Answer, Model, Sampling
+from icl_harness.models.number_learners import learn_numbers
 from icl_harness.prompts.tree import Node, Query, Shot
 
 NAMES = ("majority", "knn", "logreg", "bayes", "ceiling")
@@ -204,7 +206,18 @@ def _fit(name: str, shots: Sequence[Shot]) -> Predict:
     majority = Counter(targets).most_common(1)[0][0]
     if name == "majority" or len(set(targets)) == 1:
         return partial(_predict, None, majority)
-    return partial(_predict, _classifier(name, inputs, targets), majority)
+    classify = partial(_predict, _classifier(name, inputs, targets), majority)
+    numbers = learn_numbers(name, [_numbers(text) for text in inputs], targets)
+    if numbers is None:
+        return classify
+
+    def predict(queries: Sequence[Query]) -> list[list[str]]:
+        if any(query.choices for query in queries):  # labels that are called by numbers
+            return classify(queries)
+        said = numbers([_numbers(query.input) for query in queries])
+        return [[number] for number in said]
+
+    return predict
 
 
 def _predict(

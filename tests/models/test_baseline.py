@@ -384,3 +384,48 @@ def test_lists_of_numbers_are_read_with_or_without_the_names_of_columns(
     text: str, numbers: list[float]
 ) -> None:
     assert _numbers(text) == numbers
+
+
+def said_numbers(name, inputs, targets, asked, choices=()):
+    model = open_baseline(f"baseline/{name}", id=name)
+    node = Node("")
+    for number, (text, target) in enumerate(zip(inputs, targets, strict=True)):
+        node = node.child("x", Shot(id=f"s{number}", input=text, target=target))
+    queries = [
+        Query(id=f"q{n}", text=text, input=text, choices=choices) for n, text in enumerate(asked)
+    ]
+
+    async def collect():
+        return [a async for part in model.answers(node, queries, Sampling()) for a in part]
+
+    return [answer.text for answer in asyncio.run(collect())]
+
+
+def test_numbers_are_learned_as_numbers_where_there_are_no_choices() -> None:
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(40, 3)).round(3)
+    golds = (rows @ [1, -2, 3] + 100).round(2)
+    texts = [", ".join(f"c{i}: {cell}" for i, cell in enumerate(row)) for row in rows]
+    targets = [str(gold) for gold in golds]
+    for name, learner in (
+        ("knn", KNeighborsRegressor(5)),
+        ("logreg", make_pipeline(StandardScaler(), Ridge())),
+    ):
+        expected = learner.fit(rows[:30], golds[:30]).predict(rows[30:])
+        said = said_numbers(name, texts[:30], targets[:30], texts[30:])
+        assert [float(text) for text in said] == pytest.approx(list(expected), abs=0.0051)
+    labels = said_numbers("knn", texts[:30], ["0", "1"] * 15, texts[30:], ("0", "1"))
+    assert set(labels) <= {"0", "1"}
+    words = said_numbers("knn", ["red", "blue"] * 5, ["1", "2"] * 5, ["red"])
+    assert words == ["1"]
+    other = said_numbers("knn", texts[:30], targets[:30], ["c0: 1"])
+    assert float(other[0]) == pytest.approx(float(golds[:30].mean()), abs=0.0051)
+    whole = said_numbers(
+        "logreg", texts[:30], [str(round(gold)) for gold in golds[:30]], texts[30:]
+    )
+    assert all(text.lstrip("-").isdigit() for text in whole)
