@@ -56,6 +56,22 @@ def test_the_last_number_of_an_unfinished_text_is_no_answer(answer, whole):
     assert (score(last_number, answer, "7").parsed is not None) is whole
 
 
+@pytest.mark.parametrize(
+    ("answer", "parsed"),
+    [
+        ("3 + 4 = 7.\n\nThe answer is 20.\n\nThe answer is 20.\n\nThe answer is 20", "20"),
+        ("The answer is 18 feet.\n\nThe answer is 18 feet.\n\nThe answer is 1", "18"),
+        ("The answer is 18.  The answer is 18. The an", "18"),
+        ("The final answer is 18\nThe final answer is 18\nThe final answer is 1", "18"),
+        ("The answer is 18.\nThe answer is 2", None),
+        ("3 + 4 = 7\n3", None),
+        ("Step 1: 3 + 4 = 7\nStep", None),
+    ],
+)
+def test_a_broken_repetition_of_an_answer_takes_nothing_from_it(answer, parsed):
+    assert score(number_match, answer, "18").parsed == parsed
+
+
 LABELS = ("email_query", "email_querycontact", "1", "10", "positive", "negative")
 
 

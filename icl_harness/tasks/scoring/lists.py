@@ -33,9 +33,7 @@ def list_words(text: str) -> str:
     semicolons or arrows, in brackets or quotes, with "and" before the last.
     """
     text = _JSON_KEY.sub(" ", text.replace("：", ": "))
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) > 1 and lines[0].rstrip(" *_").endswith(":"):
-        lines = lines[1:]
+    lines = [line for line in text.split("\n") if not line.rstrip(" *_").endswith(":")]
     text = _LEADS.sub("", _ASSENT.sub("", "\n".join(lines)))
     text = _ENUMERATOR.sub(" , ", text)
     text = _QUOTES.sub(" ", text)
@@ -66,6 +64,7 @@ def bracket_row(text: str, is_marked: bool) -> str:
     offers two rows.
     """
     text = re.sub(r"\\(?:text|mathrm|texttt)\{(.*)\}", r"\1", text)
+    text = re.sub(r"\([A-Za-z]\)", " ", text)  # an option's letter
     text = re.sub(r"\\(?:left|right)\b\s?|</\w{1,20}>|\\[dt]?quad|\$\$?|\\(?=[{}])", " ", text)
     text = re.sub(r"[\s,\"'“”‘’`*_]|\band\b", "", text).strip(".。")
     if _ONLY_BRACKETS.fullmatch(text):
