@@ -7,6 +7,7 @@ and 1,076 utterances of 64 intents, to which the numbers of those 250 do not app
 """
 
 from functools import partial
+from pathlib import Path
 
 from icl_harness import Example, Task, bertsch_rows, holdout, hub, label_match, task
 
@@ -22,13 +23,17 @@ utterances = partial(
 )
 
 
+def training_rows(data: Path | None) -> set[int]:
+    """Return the rows that Bertsch et al. did not hold out."""
+    return set(range(N_ROWS)) - set(bertsch_rows("nlu_test_split")(data))
+
+
 @task(subsets=("full", "bertsch"), groups={"all": ("full",)})
 def nlu(asked: str) -> Task:
-    test = set(bertsch_rows("nlu_test_split"))
     pool, queries = holdout(utterances(), queries=2572, local="nlu_evaluation")
     is_theirs = asked == "bertsch"
     return Task(
-        pool=utterances(only=set(range(N_ROWS)) - test) if is_theirs else pool,
+        pool=utterances(only=training_rows) if is_theirs else pool,
         queries=utterances(only=bertsch_rows("nlu")) if is_theirs else queries,
         example=lambda row: Example(id=row.place, input=row["text"], target=row["label"]),
         prompts="classify",

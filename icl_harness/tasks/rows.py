@@ -62,6 +62,10 @@ class Source(Protocol):
         """
 
 
+# The numbers of rows, from 0, given the folder of --data.
+RowNumbers = Callable[[Path | None], Collection[int]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """The rows of one split, from `hub` or from the file DIR/<local>.*; `local` is "<task>/<split>"
@@ -72,13 +76,13 @@ class Rows:
     local: str | None = None
     hub: Hub | None = None
     first: int | None = None
-    only: frozenset[int] | None = None
+    only: RowNumbers | None = None
     ids: str | None = None  # what begins a row's place: the split unless given
 
     def examples(self, make: MakeExample, task: str, data: Path | None) -> list[Example]:
         """Read all rows and build their examples. Raises `DataError`."""
         found, whole = self._read(task, data)
-        chosen = self._chosen(found, whole)
+        chosen = self._chosen(found, whole, data)
         examples = [build(make, raw, n, self._ids, where) for n, (where, raw) in chosen]
         kept = [example for example in examples if example is not None]
         if not kept:
@@ -94,24 +98,27 @@ class Rows:
                 f"rows({self.split!r}) belongs to no task here. Name its file, as in "
                 f"rows({self.split!r}, 'parcels/{self.split}')."
             )
-        for number, (_, raw) in self._chosen(*self._read(task, data)):
+        for number, (_, raw) in self._chosen(*self._read(task, data), data):
             yield numbered(raw, number, self._ids)
 
     @property
     def _ids(self) -> str:
         return self.ids or self.split
 
-    def _chosen(self, found: Iterable[PlacedRow], whole: str) -> Iterator[tuple[int, PlacedRow]]:
+    def _chosen(
+        self, found: Iterable[PlacedRow], whole: str, data: Path | None
+    ) -> Iterator[tuple[int, PlacedRow]]:
         """Yield the rows that are taken, under their numbers. Raises `DataError` where there are
         fewer rows than `only` names.
         """
+        only = None if self.only is None else frozenset(self.only(data))
         number = -1
         for number, placed in enumerate(found):
             if number == self.first:
                 return
-            if self.only is None or number in self.only:
+            if only is None or number in only:
                 yield number, placed
-        last = max(self.only or (), default=-1)
+        last = max(only or (), default=-1)
         if last > number:
             raise DataError(
                 f"{whole} has {number + 1:,} rows; the list of test rows names row {last:,}. It "
@@ -156,20 +163,20 @@ def hub(
     data_dir: str | None = None,
     local: str | None = None,
     first: int | None = None,
-    only: Collection[int] | None = None,
+    only: RowNumbers | None = None,
     ids: str | None = None,
 ) -> Rows:
     """Rows of a hub data set, or of DIR/<local>.* when a data folder is given (`local`:
     "<task>/<split>"). Several configs are read one after the other. `first` takes so many rows,
-    `only` those with these numbers, counted from 0. `ids` begins the ids of rows without one: the
-    split unless given.
+    `only` those whose numbers, counted from 0, it returns when given the folder of --data. `ids`
+    begins the ids of rows without one: the split unless given.
     """
     return Rows(
         split=split,
         local=local,
         hub=Hub(id=id, config=config, revision=revision, data_dir=data_dir),
         first=first,
-        only=None if only is None else frozenset(only),
+        only=only,
         ids=ids,
     )
 

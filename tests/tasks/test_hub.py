@@ -50,18 +50,20 @@ print(json.dumps(out))
 """
 
 
-def load(names: list[str], *, data: Path | None = None, **env: str) -> dict[str, Any]:
+def load(
+    names: list[str], *, data: Path | None = None, cwd: Path = ROOT, **env: str
+) -> dict[str, Any]:
     """Load tasks in a fresh process; HF_HOME and HF_ENDPOINT come with `env`."""
     clean = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "ICL_"))}
     command = [sys.executable, "-c", LOAD, str(data or ""), *names]
     done = subprocess.run(
         command,
-        env=clean | {"NO_PROXY": "*"} | env,
+        env=clean | {"NO_PROXY": "*", "PYTHONPATH": str(ROOT)} | env,
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
-        cwd=ROOT,
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Retry" not in done.stderr  # nobody waits for a hub that does not answer

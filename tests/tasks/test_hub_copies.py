@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icl_harness import bertsch_rows
+from icl_harness.tasks.published_rows import FILES, FOLDER
 from tests.loopback_hub import serving
 from tests.tasks.test_hub import card, load, parquet
 
@@ -124,9 +125,7 @@ def repositories() -> Files:
 # task -> pool, queries
 SIZES = {
     "clinc150": (9, 5500),
-    "clinc150:bertsch": (9, 250),
     "nlu": (25_715 - 2572, 2572),
-    "nlu:bertsch": (25_715 - 6428, 250),
     "sst2": (5, 5),
     "summarization": (200, 150),
     "summarization:xlsum": (200, 9),
@@ -152,13 +151,28 @@ def test_the_hub_s_copy_has_its_rows(from_hub: dict[str, Any], task: str) -> Non
     assert (len(found["pool"]), len(found["queries"])) == SIZES[task]
 
 
-def test_bertsch_s_rows_are_taken_by_number(from_hub: dict[str, Any]) -> None:
-    asked = {input for _, input, _, _ in from_hub["nlu:bertsch"]["queries"]}
-    assert asked == {f"say 25715 {number}" for number in bertsch_rows("nlu")}
-    shown = {input for _, input, _, _ in from_hub["nlu:bertsch"]["pool"]}
-    assert shown.isdisjoint(f"say 25715 {n}" for n in bertsch_rows("nlu_test_split"))
-    asked = {input for _, input, _, _ in from_hub["clinc150:bertsch"]["queries"]}
-    assert asked == {f"say 5500 {number}" for number in bertsch_rows("clinc150")}
+def numbers(folder: Path, name: str) -> list[int]:
+    return json.loads((folder / FOLDER / f"{FILES[name]}.json").read_text())
+
+
+def test_bertsch_s_rows_are_taken_by_number(tmp_path: Path, shared_data: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / FOLDER).symlink_to(shared_data / FOLDER)
+    with serving(repositories()) as hub:
+        names = ["clinc150:bertsch", "nlu:bertsch"]
+        found = load(names, cwd=tmp_path, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "hf"))
+    clinc, nlu = (found[name] for name in names)
+    sizes = [(len(part["pool"]), len(part["queries"])) for part in (clinc, nlu)]
+    assert sizes == [(9, 250), (25_715 - 6428, 250)]
+    asked = {input for _, input, _, _ in nlu["queries"]}
+    assert asked == {f"say 25715 {number}" for number in numbers(shared_data, "nlu")}
+    shown = {input for _, input, _, _ in nlu["pool"]}
+    assert shown.isdisjoint(f"say 25715 {n}" for n in numbers(shared_data, "nlu_test_split"))
+    asked = {input for _, input, _, _ in clinc["queries"]}
+    assert asked == {f"say 5500 {number}" for number in numbers(shared_data, "clinc150")}
+
+
+def test_the_classes_of_clinc150_are_named(from_hub: dict[str, Any]) -> None:
     assert {target for _, _, target, _ in from_hub["clinc150"]["pool"]} == {
         "oos", "transfer", "balance"
     }  # fmt: skip

@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 
-from icl_harness import Example, bertsch_rows, hub
+from icl_harness import Example, hub
 from icl_harness.errors import DataError
 from icl_harness.prompts.modes import MODES, PromptPath, gold_shots
 from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
 from icl_harness.tasks.loading import Dataset, find_tasks, load_examples, with_labels_of_data
+from icl_harness.tasks.published_rows import FOLDER
 from icl_harness.tasks.rows import Row
 from icl_harness.tasks.task import Task
 
-LISTS = {
-    "banking77": "banking-indices",
-    "clinc150": "clinic-indices",
-    "trec": "trec-indices",
-    "nlu": "nlu-test-indices",
-    "nlu_test_split": "map-nlu-test",
-}
 # task -> pool, queries, pool rows left out, labels
 SIZES = {
     "nlu": (9960, 1076, 0, 64),
@@ -69,18 +63,13 @@ def test_the_real_files_have_their_rows_and_gold_labels_score_1(
         assert task.scorer(f" {wrong}", example).value == 0.0, number
 
 
-@pytest.mark.parametrize("name", LISTS)
-def test_the_row_numbers_are_the_published_ones(shared_data: Path, name: str) -> None:
-    file = shared_data / f"long_context_icl_splits/{LISTS[name]}.json"
-    assert list(bertsch_rows(name)) == json.loads(file.read_text())
-
-
 def test_the_250_queries_are_the_rows_with_those_numbers(shared_data: Path) -> None:
     _, found = loaded("trec:bertsch", shared_data)
     lines = (shared_data / "trec/test.jsonl").read_text().split("\n")
-    texts = {json.loads(lines[number])["text"] for number in bertsch_rows("trec")}
+    listed = json.loads((shared_data / FOLDER / "trec-indices.json").read_text())
+    texts = {json.loads(lines[number])["text"] for number in listed}
     assert {query.input for query in found.queries} == texts
-    assert {query.id for query in found.queries} == {f"test-{n}" for n in bertsch_rows("trec")}
+    assert {query.id for query in found.queries} == {f"test-{n}" for n in listed}
 
 
 def put(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
@@ -94,6 +83,11 @@ def test_a_test_split_too_short_for_the_list_is_refused_in_one_line(tmp_path: Pa
     put(tmp_path / "trec", "train", [{**row, "text": "what is old"}])
     put(tmp_path / "trec", "test", [row, row])
     (task,) = find_tasks("trec:bertsch")
+    with pytest.raises(DataError, match=r"lacks trec-indices.txt, .* name its parent with --data"):
+        load_examples(task, data=tmp_path)
+    lists = tmp_path / FOLDER
+    lists.mkdir()
+    (lists / "trec-indices.txt").write_text("[1, 499, 0]")  # as their repository has them
     with pytest.raises(DataError, match=r"has 2 rows; .* names row 499\. It belongs to another"):
         load_examples(task, data=tmp_path)
 
@@ -119,9 +113,9 @@ def test_rows_can_be_taken_by_number_or_from_the_beginning(tmp_path: Path) -> No
 
     assert texts(first=2) == ["t0 test-0", "t1 test-1"]
     assert texts(first=9)[-1] == "t4 test-4"
-    assert texts(only=[3, 1, 3]) == ["t1 test-1", "t3 test-3"]
+    assert texts(only=lambda data: [3, 1, 3]) == ["t1 test-1", "t3 test-3"]
     with pytest.raises(DataError, match="has 5 rows; the list of test rows names row 5"):
-        texts(only=range(6))
+        texts(only=lambda data: range(6))
 
 
 def as_example(row: Row) -> Example:
