@@ -9,14 +9,17 @@ side was asked).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_harness.analysis.crossed import Floats
-from icl_harness.analysis.curves import POINT, with_metrics
+from icl_harness.analysis.crossed import Codes, Floats
+from icl_harness.analysis.curves import FAMILY, POINT, with_metrics
+from icl_harness.analysis.estimates import Estimate
 from icl_harness.analysis.influence import (
     by_metric,
     is_binary,
@@ -24,8 +27,9 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.stats import holm
+from icl_harness.analysis.stats import differences, holm
 from icl_harness.analysis.totals import scores_of
+from icl_harness.analysis.units import is_repeat, joined, units_of
 from icl_harness.errors import SpecError, nearest
 from icl_harness.prompts.variants import DEFAULT
 
@@ -36,7 +40,8 @@ if TYPE_CHECKING:
 
 SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
 PAIR = ["draw", "query_id", "sample"]
-FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_pairs", "n_draws", "n_queries"]
+FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_pairs", "n_draws", "n_queries",
+         "a_shots_used", "b_shots_used"]  # fmt: skip
 
 
 def compare(
@@ -49,8 +54,11 @@ def compare(
     `default`, else the first in sorted order.
 
     Columns: by, a, b, what else names the point, b_minus_a, ci_low, ci_high (at `level`, each row
-    for itself), p_value, p_holm, n_pairs, n_draws, n_queries. `p_holm` is adjusted over the shot
-    grid: all shot counts of a pair, or all pairs of shot counts. `metrics` are those of the tasks;
+    for itself), p_value, p_holm, n_pairs, n_draws, n_queries, and the shots that each side's
+    prompts held on average. `p_holm` is adjusted over the shot grid: all shot counts of a pair, or
+    all pairs of shot counts. There is no p-value where one draw was made of shots that differ, and
+    no interval either where both sides hold the same shots, as where a bank held fewer than both
+    ask for. `metrics` are those of the tasks;
     else each is the one that the records name. Raises `SpecError` where `by` is unknown or has one
     value only, or a metric needs what the records lack.
     """
@@ -69,7 +77,7 @@ def compare(
             f"the records hold {len(values)} {by}{only}: a comparison by {by} needs 2.{instead}"
         )
     rest = [name for name in POINT if name != by]
-    found = list(_rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level))
+    found = _rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level)
     table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
     table["p_holm"] = table["p_holm"].astype("float64")
     family = rest if by == "shots" else ["a", "b", *(name for name in rest if name != "shots")]
@@ -82,21 +90,45 @@ def compare(
 
 def _rows(
     records: pd.DataFrame, metrics: Mapping[str, Metric], by: str, rest: list[str], level: float
-) -> Iterator[dict[str, Any]]:
-    """Yield one row per point and pair that has partners; Holm's column is filled in when all are
+) -> list[dict[str, Any]]:
+    """Return one row per point and pair that has partners; Holm's column is filled in when all are
     known.
     """
     scored = records.assign(score=scores_of(records))
-    ok = scored[(scored["status"] == "ok") & scored["score"].notna()]
+    ok = scored[(scored["status"] == "ok") & scored["score"].notna()].reset_index(drop=True)
+    families: dict[tuple[Any, ...], list[tuple[dict[str, Any], Estimate]]] = {}
     for metric, answers in by_metric(ok, metrics):
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)
+        answers = answers.assign(unit_repeats=is_repeat(answers))
         for point, chosen in positions(answers, rest):
+            named = dict(zip(rest, point, strict=True))
+            family = families.setdefault(tuple(named.get(name) for name in FAMILY), [])
             sides = dict(_sides(answers.iloc[chosen], statistics.rows(chosen), by))
             for a, b in combinations(sorted(sides, key=_default_first), 2):
-                row = _difference(metric, sides[a], sides[b], binary=binary, level=level)
-                if row is not None:
-                    yield {"by": by, "a": a, "b": b, **dict(zip(rest, point, strict=True)), **row}
+                found = _difference(metric, sides[a], sides[b], binary=binary)
+                if found is not None:
+                    row, estimate = found
+                    family.append(({"by": by, "a": a, "b": b, **named, **row}, estimate))
+    return list(chain.from_iterable(_with_limits(family, level) for family in families.values()))
+
+
+def _with_limits(
+    family: list[tuple[dict[str, Any], Estimate]], level: float
+) -> Iterator[dict[str, Any]]:
+    """Yield rows with their intervals: the differences tell together how much draws vary."""
+    new = [one for row, one in family if not row["same_prompts"]]
+    limits = iter(differences(new, level))
+    for row, one in family:
+        same = row.pop("same_prompts")
+        found = None if same else next(limits)
+        yield {
+            **row,
+            "b_minus_a": one.value,
+            "ci_low": math.nan if found is None else found.low,
+            "ci_high": math.nan if found is None else found.high,
+            "p_value": math.nan if found is None else found.p_value,
+        }
 
 
 def _default_first(value: Any) -> tuple[bool, Any]:
@@ -104,45 +136,75 @@ def _default_first(value: Any) -> tuple[bool, Any]:
     return value != DEFAULT, value
 
 
-def _sides(
-    answers: pd.DataFrame, statistics: Floats, by: str
-) -> Iterator[tuple[Any, tuple[pd.MultiIndex, Floats]]]:
-    """Yield each value of `by` with its (draw, query, sample) and their statistics; runs that asked
-    the same twice are averaged.
+@dataclass(frozen=True)
+class _Side:
+    """The answers of one side: (draw, query, sample), with their statistics and what is known of
+    their prompts.
     """
+
+    names: pd.MultiIndex
+    statistics: Floats
+    shots: Floats
+    units: Codes
+    repeats: np.ndarray
+    shots_asked: float
+
+    def at(self, names: pd.MultiIndex) -> _Side:
+        """Return the answers of these names."""
+        rows = self.names.get_indexer(names)
+        return replace(
+            self,
+            names=names,
+            statistics=self.statistics[rows],
+            shots=self.shots[rows],
+            units=self.units[rows],
+            repeats=self.repeats[rows],
+        )
+
+
+def _sides(answers: pd.DataFrame, statistics: Floats, by: str) -> Iterator[tuple[Any, _Side]]:
+    """Yield each value of `by` with its answers; runs that asked the same twice are averaged."""
     import pandas as pd
 
+    used = "shots_used" if "shots_used" in answers else "shots"
     for (value,), chosen in positions(answers, [by]):
-        pairs = pd.MultiIndex.from_frame(answers.iloc[chosen][PAIR])
+        part = answers.iloc[chosen]
+        pairs = pd.MultiIndex.from_frame(part[PAIR])
         names = pairs.unique().sort_values()
         code = names.get_indexer(pairs)
         sums = np.zeros((len(names), statistics.shape[1]))
         np.add.at(sums, code, statistics[chosen])
-        yield value, (names, sums / np.bincount(code)[:, None])
+        first = np.zeros(len(names), dtype=np.intp)
+        first[code[::-1]] = np.arange(len(part))[::-1]
+        shots = part[used].to_numpy(dtype=float)[first]
+        units, repeats = units_of(part)[first], part["unit_repeats"].to_numpy()[first]
+        mean = sums / np.bincount(code)[:, None]
+        yield value, _Side(names, mean, shots, units, repeats, float(part["shots"].iloc[0]))
 
 
 def _difference(
-    metric: Metric,
-    a: tuple[pd.MultiIndex, Floats],
-    b: tuple[pd.MultiIndex, Floats],
-    *,
-    binary: bool,
-    level: float,
-) -> dict[str, Any] | None:
-    """Return the numbers of a row; None where no query was answered on both sides."""
-    (names_a, of_a), (names_b, of_b) = a, b
-    both = names_a.intersection(names_b, sort=None)
+    metric: Metric, a: _Side, b: _Side, *, binary: bool
+) -> tuple[dict[str, Any], Estimate] | None:
+    """Return the numbers of a row and what its interval is made of; None where no query was
+    answered on both sides.
+    """
+    both = a.names.intersection(b.names, sort=None)
     if both.empty:
         return None
-    rows = of_a[names_a.get_indexer(both)], of_b[names_b.get_indexer(both)]
-    draws, queries = (both.get_level_values(i).factorize()[0] for i in (0, 1))
-    found = metric_difference(metric, rows, draws, queries, binary=binary, level=level)
-    return {
-        "b_minus_a": found.value,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "p_value": found.p_value,
-        "n_pairs": len(both),
+    of_a, of_b = a.at(both), b.at(both)
+    kept = both[~(of_a.repeats & of_b.repeats)]  # answers of which neither is new tell nothing
+    of_a, of_b = of_a.at(kept), of_b.at(kept)
+    draws, queries = (kept.get_level_values(i).factorize()[0] for i in (0, 1))
+    units = joined(joined(queries, of_a.units), of_b.units)
+    shots = (float(of_a.shots.mean()), float(of_b.shots.mean()))
+    rows = of_a.statistics, of_b.statistics
+    found = metric_difference(metric, rows, draws, units, binary=binary, shots=shots)
+    counts = {
+        "n_pairs": len(kept),
         "n_draws": int(draws.max()) + 1,
         "n_queries": int(queries.max()) + 1,
+        "a_shots_used": shots[0],
+        "b_shots_used": shots[1],
+        "same_prompts": bool((of_a.shots == of_b.shots).all()) and a.shots_asked != b.shots_asked,
     }
+    return counts, found

@@ -8,8 +8,8 @@ ch. 4), written as cluster sums (Cameron, Gelbach & Miller 2011) so that records
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,8 @@ class Spread:
     per_draw: float  # sum of squared weights of the draws; 1 / D where the table is complete
     per_query: float
     per_cell: float
+    draws: NDArray[Any]  # their names, with the mean of each
+    draw_means: Floats
 
     @property
     def variance(self) -> float:
@@ -48,25 +50,8 @@ class Spread:
 
     @property
     def n_units(self) -> int:
-        """What an interval stands on where nothing varies: queries, or draws where those are the
-        clusters.
-        """
-        return 1 + (self.df_draw if self.nested or not self.df_query else self.df_query)
-
-    @property
-    def df(self) -> float:
-        """Satterthwaite's degrees of freedom of `variance`; infinite where it is 0."""
-        terms = [
-            (v, df)
-            for v, df in ((self.draw, self.df_draw), (self.query, self.df_query))
-            if v > self.rest
-        ]
-        if len(terms) != 1:  # with one term above the residuals they cancel out of the sum
-            terms.append((self.rest, self.df_rest))
-        below = sum(v * v / df for v, df in terms if df)
-        if not below:
-            return math.inf  # nothing was estimated, so Student's t has nothing to allow for
-        return max(1.0, self.variance**2 / below)
+        """Return how many queries there are; draws where there is one query."""
+        return 1 + (self.df_query or self.df_draw)
 
 
 def spread_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Spread:
@@ -109,6 +94,8 @@ def spread_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Spread
         per_draw=float(np.sum(np.bincount(d, weight) ** 2)),
         per_query=float(np.sum(np.bincount(q, weight) ** 2)),
         per_cell=float(np.sum(weight**2)),
+        draws=np.unique(np.asarray(draws)),
+        draw_means=mean + np.bincount(d, weight * centred) / np.bincount(d, weight),
     )
 
 

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from icl_harness.analysis.crossed import Codes
+from icl_harness.analysis.estimates import Estimate, covers
 from icl_harness.analysis.influence import (
+    Statistics,
     by_metric,
     labels_by_metric,
-    metric_interval,
+    metric_estimate,
     positions,
     statistics_of,
 )
+from icl_harness.analysis.stats import intervals
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
+from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of
 from icl_harness.files import write_atomically
 from icl_harness.store.cells import CELL
 from icl_harness.store.totals import MEANS
@@ -38,8 +43,9 @@ INTERVAL = ["value", "ci_low", "ci_high"]
 COUNTS = [
     "n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_cut", "n_overflow"
 ]  # fmt: skip
-COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost"]
-OF_SCORES = ["query_id", "sample", "status", "score"]  # what an interval is made of
+COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost", "ci_covers"]
+FAMILY = ["task", "model", "metric"]  # of points whose draws are alike
+OF_SCORES = ["query_id", "sample", "status", "score", *NEEDED]  # what an interval is made of
 OF_METRICS = [*OF_SCORES, "parsed", "target", "choices"]  # of metrics other than the mean score
 
 
@@ -48,8 +54,10 @@ def curves(
 ) -> pd.DataFrame:
     """Return one row per point of every curve (`POINT`), in that order, with the columns `COLUMNS`.
 
-    `value` is the metric of the records that are ok and `ci_low`, `ci_high` its crossed interval
-    (influence); all three are missing where no record is ok. `metrics` are those of the tasks; else
+    `value` is the metric of the records that are ok and `ci_low`, `ci_high` its interval
+    (docs/statistics.md); all three are missing where no record is ok. `ci_covers` says over which
+    chance the interval is: "queries and draws", or one of them. Answers that several draws share,
+    as zero-shot ones are, count once in `n_ok`. `metrics` are those of the tasks; else
     each is the one that the records name. `shots_used` and the tokens are means over the records
     that are ok; `cost_usd` is a sum, missing where an answer's cost is not known; `n_lost` counts
     requests that broke off. The order of the records makes no difference. Raises `SpecError` where
@@ -79,13 +87,17 @@ def curves_of_parts(
     if totals.empty:
         return pd.DataFrame(columns=COLUMNS)
     out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level))
+    out["n_ok"] -= out["n_repeats"].fillna(0).astype("int64")
     return out.reset_index()[COLUMNS]
 
 
 def needed_columns(totals: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[str]:
     """Return which columns of records, beside those of their cells, tables of values need."""
     means = [metric.is_mean_score for metric, _ in by_metric(totals, metrics)]
-    return OF_SCORES if all(means) else OF_METRICS
+    names = OF_SCORES if all(means) else OF_METRICS
+    has_groups = bool((totals["queries_per_request"] > 1).any())
+    ties = zip(TIES, (bool(totals["has_clusters"].any()), has_groups), strict=True)
+    return [*names, *(name for name, is_there in ties if is_there)]
 
 
 def with_metrics(records: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
@@ -108,33 +120,59 @@ def unusual_format(row: Mapping[Any, Any]) -> list[str]:
 def _intervals(
     parts: Parts, totals: pd.DataFrame, metrics: Mapping[str, Metric], level: float
 ) -> pd.DataFrame:
-    """Return value, ci_low, ci_high and n_queries by point."""
+    """Return value, ci_low, ci_high, what they cover, n_queries and how often n_ok counts an answer
+    again, by point.
+    """
     import pandas as pd
 
     names = needed_columns(totals, metrics)
-    labels = {} if names == OF_SCORES else labels_by_metric(map(_answers, parts(names)))
+    labels = labels_by_metric(map(_answers, parts(names))) if "target" in names else {}
     fractional = _keys(totals[totals["n_fractional"] > 0])
-    found: dict[Any, tuple[float, float, float]] = {}
+    found: dict[Any, Estimate] = {}
+    n_repeats: dict[Any, int] = {}
     n_queries = []
     for part in parts(names):
         n_queries.append(_by_point(part)["query_id"].nunique())
         ok = _answers(part)
-        draws, queries = (pd.factorize(ok[name], sort=True)[0] for name in ("draw", "query_id"))
         for metric, answers in by_metric(ok, metrics):
             (key,) = _keys(answers)
             statistics = statistics_of(answers, metric, labels.get(key))
             binary = key not in fractional
+            repeats = is_repeat(answers)
             for point, rows in positions(answers, POINT):
-                at = answers.index.to_numpy()[rows]
-                crossed = draws[at], queries[at]
-                interval = metric_interval(
-                    metric, statistics.rows(rows), *crossed, binary=binary, level=level
-                )
-                found[point] = (interval.value, interval.low, interval.high)
+                n_repeats[point] = int(repeats[rows].sum())
+                kept = rows[~repeats[rows]]
+                found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
-    values = pd.DataFrame(list(found.values()), index=index, columns=INTERVAL, dtype="float64")
+    values = pd.DataFrame(_rows_of(found, level), index=index, columns=[*INTERVAL, "ci_covers"])
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
-    return counted.join(values)
+    repeated = pd.Series(n_repeats, index=index, name="n_repeats", dtype="int64")
+    return counted.join(values.astype(dict.fromkeys(INTERVAL, "float64"))).join(repeated)
+
+
+def _estimate(
+    metric: Metric, answers: pd.DataFrame, statistics: Statistics, rows: Codes, *, binary: bool
+) -> Estimate:
+    """Return what a point's interval is made of."""
+    at = answers.iloc[rows]
+    draws = at["draw"].to_numpy()
+    return metric_estimate(
+        metric, statistics.rows(rows), draws, units_of(at), binary=binary, shots=shots_of(at)
+    )
+
+
+def _rows_of(found: Mapping[Any, Estimate], level: float) -> list[tuple[Any, ...]]:
+    """Return the rows of a table: a model's points on a task tell together how much draws vary."""
+    families: dict[Any, list[Any]] = {}
+    for point in found:
+        named = dict(zip(POINT, point, strict=True))
+        families.setdefault(tuple(named[name] for name in FAMILY), []).append(point)
+    rows = {}
+    for points in families.values():
+        estimates = [found[point] for point in points]
+        for point, one, of in zip(points, estimates, intervals(estimates, level), strict=True):
+            rows[point] = (of.value, of.low, of.high, covers(one))
+    return [rows[point] for point in found]
 
 
 def _keys(rows: pd.DataFrame) -> set[tuple[Any, ...]]:

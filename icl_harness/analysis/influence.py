@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl_harness.analysis.crossed import Codes, Floats
-from icl_harness.analysis.stats import Difference, Interval, mean_interval, paired_interval
+from icl_harness.analysis.estimates import (
+    SHARE,
+    Estimate,
+    mean_estimate,
+    paired_estimate,
+    unknown_estimate,
+)
 from icl_harness.errors import SpecError
 from icl_harness.tasks.discovery import authors_code
 from icl_harness.tasks.metrics import METRICS, Metric, ScoredAnswer
@@ -131,38 +137,27 @@ def _matrix(metric: Metric, answers: Iterable[ScoredAnswer]) -> Floats:
     return np.array(rows)
 
 
-def metric_interval(
-    metric: Metric, rows: Floats, draws: Codes, queries: Codes, *, binary: bool, level: float
-) -> Interval:
-    """Return the metric's value of answers with these statistics, and its interval.
+def metric_estimate(
+    metric: Metric,
+    rows: Floats,
+    draws: Codes,
+    queries: Codes,
+    *,
+    binary: bool,
+    shots: float = math.nan,
+) -> Estimate:
+    """Return the metric's value of answers with these statistics, and what its interval is made of.
 
-    `binary`: all scores of the task are 0 or 1, which matters to a mean alone. Other metrics with a
-    finite range get Wilson's interval on that range, so that limits stay inside and a value at the
-    end of it has a width.
+    `binary`: all scores of the task are 0 or 1, so that their mean lies between.
     """
+    limits = SHARE if binary and metric.aggregate is None else metric.range
     if metric.aggregate is None:
-        return mean_interval(
-            rows[:, 0], draws, queries, binary=binary, level=level, limits=metric.range
-        )
+        return mean_estimate(rows[:, 0], draws, queries, limits=limits, shots=shots)
     value, pseudo = pseudo_values(metric, rows, draws, queries)
     if not np.isfinite(pseudo).all():
-        low, high = (limit if math.isfinite(limit) else math.nan for limit in metric.range)
-        return Interval(value=value, low=low, high=high, se=math.nan, df=0.0)
-    low, high = metric.range
-    width = high - low
-    if not math.isfinite(width):
-        found = mean_interval(
-            pseudo, draws, queries, binary=False, level=level, limits=metric.range
-        )
-        return replace(found, value=value)
-    found = mean_interval((pseudo - low) / width, draws, queries, binary=True, level=level)
-    return Interval(
-        value=value,
-        low=low + width * found.low,
-        high=low + width * found.high,
-        se=width * found.se,
-        df=found.df,
-    )
+        return unknown_estimate(value, limits)
+    found = mean_estimate(pseudo, draws, queries, limits=limits, shots=shots)
+    return replace(found, value=value)
 
 
 def metric_difference(
@@ -172,32 +167,24 @@ def metric_difference(
     queries: Codes,
     *,
     binary: bool,
-    level: float,
-) -> Difference:
-    """Return the metric's value of the second answers less that of the first, paired row by row."""
-    low, high = metric.range
-    width = high - low
+    shots: tuple[float, float] = (math.nan, math.nan),
+) -> Estimate:
+    """Return the metric's value of the second answers less that of the first, paired row by row,
+    and what its interval is made of.
+    """
+    lowest, highest = SHARE if binary and metric.aggregate is None else metric.range
+    limits = (lowest - highest, highest - lowest)
+
+    def paired(a: Floats, b: Floats) -> Estimate:
+        return paired_estimate(a, b, draws, queries, limits=limits, shots=shots, lowest=lowest)
+
     if metric.aggregate is None:
         a, b = (side[:, 0] for side in rows)
-        limits = (-width, width)
-        return paired_interval(a, b, draws, queries, binary=binary, level=level, limits=limits)
+        return paired(a, b)
     (of_a, a), (of_b, b) = (pseudo_values(metric, side, draws, queries) for side in rows)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        limit = width if math.isfinite(width) else math.nan
-        return Difference(
-            value=of_b - of_a, low=-limit, high=limit, se=math.nan, df=0.0, p_value=math.nan
-        )
-    bounded = math.isfinite(width)
-    scale = width if bounded else 1.0
-    found = paired_interval(a / scale, b / scale, draws, queries, binary=bounded, level=level)
-    return Difference(
-        value=of_b - of_a,
-        low=scale * found.low,
-        high=scale * found.high,
-        se=scale * found.se,
-        df=found.df,
-        p_value=found.p_value,
-    )
+        return unknown_estimate(of_b - of_a, limits)
+    return replace(paired(a, b), value=of_b - of_a)
 
 
 def pseudo_values(

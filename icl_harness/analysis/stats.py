@@ -1,25 +1,41 @@
 """Intervals that count both sources of chance: which queries were asked and which shots were drawn.
 
 In: one score per record with its draw and its query. Out: means, paired differences, their
-intervals, and where the variance comes from (crossed). Left out: bands that hold for a whole curve
-at once, and power planning.
+intervals, and where the variance comes from. Means that belong together (a model's on a task) are
+given together: three draws of one mean say little of how draws vary, those of a curve enough
+(intervals.py). Left out: bands that hold for a whole curve at once, and power planning.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from icl_harness.analysis.crossed import spread_of
+from icl_harness.analysis.estimates import (
+    SHARE,
+    UNLIMITED,
+    Estimate,
+    Range,
+    is_share,
+    mean_estimate,
+    means_of,
+    paired_estimate,
+    width_of,
+)
+from icl_harness.analysis.intervals import Limits, difference_limits, share_limits, value_limits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean with its confidence limits. `se` is NaN and `df` 0 where one unit is all there is."""
+    """A mean with its confidence limits. `se` is the crossed standard error of its own records, NaN
+    where one unit is all there is. `df` is that of the variance between draws, moderated; without
+    draws, that of the queries.
+    """
 
     value: float
     low: float
@@ -31,10 +47,117 @@ class Interval:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference(Interval):
     """A paired mean difference b - a; `p_value` is two-sided and below 1 - level just where the
-    limits exclude 0.
+    limits exclude 0. NaN where one draw was made of shots that differ: nothing is known of others.
     """
 
     p_value: float
+
+
+def intervals(estimates: Sequence[Estimate], level: float = 0.95) -> list[Interval]:
+    """Return the intervals of means that belong together.
+
+    Of values with a range each lies in it, and has a width even where nothing varies. Others get
+    mean ± margin, and no limits where nothing varies.
+    """
+    found: list[Interval] = [_unknown(one) for one in estimates]
+    for bounded, places in _families(estimates):
+        family = [estimates[place] for place in places]
+        means = means_of(family)
+        limits = share_limits(means, level) if bounded else value_limits(means, level)
+        for i, place in enumerate(places):
+            found[place] = _interval(family[i], limits, i)
+    return found
+
+
+def differences(estimates: Sequence[Estimate], level: float = 0.95) -> list[Difference]:
+    """Return the intervals of paired differences that belong together, and their p-values."""
+    found = [_as_difference(_unknown(one), math.nan) for one in estimates]
+    for bounded, places in _families(estimates):
+        family = [estimates[place] for place in places]
+        squares = np.array([one.mean_square / width_of(one) ** 2 for one in family])
+        means = means_of(family)
+        limits, p_values = difference_limits(means, squares, level, is_bounded=bounded)
+        for i, place in enumerate(places):
+            leaves_out = family[i].draws_matter and not family[i].covers_draws
+            p_value = math.nan if leaves_out else float(p_values[i])
+            found[place] = _as_difference(_interval(family[i], limits, i), p_value)
+    return found
+
+
+def _families(estimates: Sequence[Estimate]) -> Iterator[tuple[bool, list[int]]]:
+    """Yield the places of those with a range, and of those without, that have several units."""
+    for bounded in (True, False):
+        places = [
+            i
+            for i, one in enumerate(estimates)
+            if one.spread.n_units > 1 and math.isfinite(width_of(one, math.inf)) == bounded
+        ]
+        if places:
+            yield bounded, places
+
+
+def _interval(one: Estimate, limits: Limits, i: int) -> Interval:
+    width, (lowest, highest) = width_of(one), one.limits
+    start = lowest if is_share(one) else 0.0
+    low, high = (start + width * float(limit[i]) for limit in (limits.low, limits.high))
+    se = math.sqrt(one.spread.variance)
+    df = float(limits.df[i]) or float(one.spread.df_query or one.spread.df_draw)
+    # Pseudo-values may lie a little off the value that they are of.
+    low, high = max(min(low, one.value), lowest), min(max(high, one.value), highest)
+    return Interval(value=one.value, low=low, high=high, se=se, df=df)
+
+
+def _unknown(one: Estimate) -> Interval:
+    """Return all that one unit allows to say: the limits, or nothing where there are none."""
+    low, high = (limit if math.isfinite(limit) else math.nan for limit in one.limits)
+    return Interval(value=one.value, low=low, high=high, se=math.nan, df=0.0)
+
+
+def _as_difference(one: Interval, p_value: float) -> Difference:
+    return Difference(
+        value=one.value, low=one.low, high=one.high, se=one.se, df=one.df, p_value=p_value
+    )
+
+
+def mean_interval(
+    values: ArrayLike,
+    draws: ArrayLike,
+    queries: ArrayLike,
+    *,
+    binary: bool,
+    level: float = 0.95,
+    limits: Range = UNLIMITED,
+) -> Interval:
+    """Return the mean of `values` with the interval that covers other queries and other draws.
+
+    Several values of one (draw, query) are samples: they are averaged. Where every query occurs in
+    one draw only, draws are the clusters. With one draw the interval covers other queries but not
+    other draws; with one query, other draws only. A mean alone knows of the variance between draws
+    what its own draws say.
+    """
+    (found,) = intervals(
+        [mean_estimate(values, draws, queries, limits=SHARE if binary else limits)], level
+    )
+    return found
+
+
+def paired_interval(
+    a: ArrayLike,
+    b: ArrayLike,
+    draws: ArrayLike,
+    queries: ArrayLike,
+    *,
+    binary: bool,
+    level: float = 0.95,
+    limits: Range = UNLIMITED,
+) -> Difference:
+    """Return the mean of b - a, where a[i] and b[i] are scores of the same draw and query.
+
+    `limits` are those of the difference.
+    """
+    limits = (-1.0, 1.0) if binary else limits
+    (found,) = differences([paired_estimate(a, b, draws, queries, limits=limits)], level)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,84 +184,6 @@ class Components:
         )
 
 
-Limits = tuple[float, float]
-UNLIMITED: Limits = (-math.inf, math.inf)
-
-
-def mean_interval(
-    values: ArrayLike,
-    draws: ArrayLike,
-    queries: ArrayLike,
-    *,
-    binary: bool,
-    level: float = 0.95,
-    limits: Limits = UNLIMITED,
-) -> Interval:
-    """Return the mean of `values` with the interval that covers other queries and other draws.
-
-    Several values of one (draw, query) are samples: they are averaged. Where every query occurs in
-    one draw only, draws are the clusters. With one draw the interval covers other queries but not
-    other draws; with one query, other draws only. Binary scores get Wilson's interval (1927) with n
-    = p (1 - p) / Var(mean) and Student's t for z; where all scores are equal, n is the number of
-    queries (nested: of draws). Other scores get mean ± t * se, inside `limits`. In simulation 95 %
-    intervals cover 94 to 98 %; down to 80 % where few nested draws lie near 1 and differ by 2
-    logits or more.
-    """
-    spread = spread_of(values, draws, queries)
-    mean, df, n_units = spread.mean, spread.df, spread.n_units
-    if n_units < 2:
-        low, high = (0.0, 1.0) if binary else _known(limits)
-        return Interval(value=mean, low=low, high=high, se=math.nan, df=0.0)
-    se, t = math.sqrt(spread.variance), _t(level, df)
-    if not binary:
-        low, high = max(limits[0], mean - t * se), min(limits[1], mean + t * se)
-        return Interval(value=mean, low=low, high=high, se=se, df=df)
-    n = mean * (1 - mean) / se**2 if se else float(n_units)
-    centre = (mean + t * t / (2 * n)) / (1 + t * t / n)
-    half = t / (1 + t * t / n) * math.sqrt(mean * (1 - mean) / n + t * t / (4 * n * n))
-    low, high = max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
-    return Interval(value=mean, low=low, high=high, se=se, df=df)
-
-
-def paired_interval(
-    a: ArrayLike,
-    b: ArrayLike,
-    draws: ArrayLike,
-    queries: ArrayLike,
-    *,
-    binary: bool,
-    level: float = 0.95,
-    limits: Limits = UNLIMITED,
-) -> Difference:
-    """Return the mean of b - a, where a[i] and b[i] are scores of the same draw and query.
-
-    The variance is that of `mean_interval`, of the differences. Binary scores get the interval of
-    Bonett & Price (2012) for paired proportions: one pair is added to either kind of disagreement.
-    Its n is again what the crossed variance leaves of the sample, so it has a width even where a
-    and b never differ. Other scores get mean ± t * se, inside `limits`.
-    """
-    differences = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
-    spread = spread_of(differences, draws, queries)
-    mean, df = spread.mean, spread.df
-    if spread.n_units < 2:
-        low, high = (-1.0, 1.0) if binary else _known(limits)
-        return Difference(value=mean, low=low, high=high, se=math.nan, df=0.0, p_value=math.nan)
-    centre = mean
-    se = width = math.sqrt(spread.variance)
-    if binary:
-        differ = float(np.square(differences).mean())  # of scores: the share of pairs that differ
-        n = (differ - mean**2) / se**2 if se else float(spread.n_units)
-        centre = mean * n / (n + 2)
-        width = math.sqrt(((differ * n + 2) / (n + 2) - centre**2) / (n + 2))
-    half = _t(level, df) * width
-    low, high = max(limits[0], centre - half), min(limits[1], centre + half)
-    if binary:
-        low, high = max(-1.0, min(mean, low)), min(1.0, max(mean, high))
-    return Difference(
-        value=mean, low=low, high=high, se=se, df=df, p_value=_p_value(centre, width, df)
-    )
-
-
 def components(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Components:
     """Return the variance of a single record by source (method of moments, each at least 0)."""
     spread = spread_of(values, draws, queries)
@@ -161,23 +206,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         so_far = max(so_far, min(1.0, (len(known) - rank) * p))
         adjusted[i] = so_far
     return adjusted
-
-
-def _known(limits: Limits) -> Limits:
-    """Return all that one unit allows to say: the limits, or nothing where there are none."""
-    low, high = (limit if math.isfinite(limit) else math.nan for limit in limits)
-    return low, high
-
-
-def _t(level: float, df: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + level) / 2))
-
-
-def _p_value(centre: float, width: float, df: float) -> float:
-    from scipy.special import stdtr
-
-    if not width:
-        return 1.0 if centre == 0 else 0.0
-    return float(2 * stdtr(df, -abs(centre) / width))

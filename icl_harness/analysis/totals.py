@@ -43,7 +43,8 @@ def totals_of(records: pd.DataFrame) -> pd.DataFrame:
         found[name] = numbers[name].where(ok).fillna(0.0)
         found[f"n_{name}"] = ok & numbers[name].notna()
     rows = records[list(CELL)].assign(**found)
-    return _added_up(rows, list(CELL)).reset_index()
+    has_clusters = "cluster" in records and bool(records["cluster"].notna().any())
+    return _added_up(rows, list(CELL)).reset_index().assign(has_clusters=has_clusters)
 
 
 def scores_of(records: pd.DataFrame) -> pd.Series[float]:

@@ -183,7 +183,7 @@ def compare(
 ) -> None:
     """Show paired differences per shot count, with intervals."""
     from icl_harness.cli.notes import repeated_notes
-    from icl_harness.cli.tables import difference_tables
+    from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import load_runs
@@ -197,6 +197,8 @@ def compare(
         typer.echo("nothing to compare: no query was answered on both sides in the same draw")
     else:
         print_tables(difference_tables(frame))
+        for note in difference_notes(frame):
+            tell(note)
         for one in found:
             for note in repeated_notes(one.header):
                 tell(note)

@@ -139,6 +139,7 @@ def curve_notes(
         if n_unparsed:
             share = f"{n_unparsed / rows['n_ok'].sum():.0%} of the answers"
             yield f"{task} {model} {mode}: {share} could not be parsed and count as wrong"
+    yield from _one_draw(curves)
     spent = curves["cost_usd"].sum()
     if spent >= HALF_A_CENT:
         yield f"${spent:,.2f} spent on these answers{_cached(curves)}"
@@ -162,6 +163,14 @@ def unpriced_notes(headers: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -
             f"{name}: what it cost is unknown, no price is known; name one with --model-arg "
             "priced_as=provider/model, or see the provider's bill"
         )
+
+
+def _one_draw(curves: pd.DataFrame) -> Iterator[str]:
+    """Yield that one draw says nothing of others."""
+    alone = curves[(curves["shots"] > 0) & (curves["ci_covers"] == "queries")]
+    if len(alone):
+        names = ", ".join(dict.fromkeys(alone["task"]))
+        yield f"{names}: one draw, so intervals leave out what other draws of the shots would give"
 
 
 def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from icl_harness.report.records import Records
     from icl_harness.report.run import Run
 
+USUAL = {"variant": "default", "format": "text", "queries_per_request": 1}
+
 
 def print_curves(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> None:
     """Print the table of runs that are read together, and what its reader must know."""
@@ -71,12 +73,20 @@ def curve_texts(
         for mode, _ in modes:
             solved_of = _solved(folders, first) if mode == "reinforced" else ""
             heading.append(f"{mode}{solved_of}")
-        title = f"{_where(first)} · {first['model']} · {first['metric']} [95 % interval]"
+        title = f"{_where(first)} · {first['model']} · {first['metric']} {_covered(part)}"
         rows = []
         for shots in sorted(part["shots"].unique()):
             points = [_point(line[line["shots"] == shots]) for _, line in modes]
             rows.append([str(shots), *points])
         yield title, heading, rows
+
+
+def _covered(points: pd.DataFrame) -> str:
+    """Return what the intervals in brackets are, and which chance they leave out."""
+    of_shots = points[(points["shots"] > 0) & (points["ci_covers"] != "")]
+    if len(of_shots) and (of_shots["ci_covers"] == "queries").all():
+        return "[95 % interval over queries, not draws]"
+    return "[95 % interval]"
 
 
 def _where(row: Mapping[Any, Any]) -> str:
@@ -124,22 +134,44 @@ def difference_tables(found: pd.DataFrame) -> Iterator[Table]:
         yield table
 
 
+def difference_notes(found: pd.DataFrame) -> Iterator[str]:
+    """Yield why some differences have no p-value or no interval."""
+    without = found[found["p_value"].isna()]
+    same = without[without["ci_low"].isna() & (without["a_shots_used"] == without["b_shots_used"])]
+    for row in same.to_dict("records"):
+        used = f"both held {row['b_shots_used']:.4g} shots"
+        yield f"{_where({**USUAL, **row})}: {row['b']} and {row['a']} shots: {used}, not compared"
+    if (without["n_draws"].eq(1) & without["ci_low"].notna()).any():
+        yield (
+            "one draw: the intervals are over queries alone, and there is no p-value, as other "
+            "draws of the shots may differ; --draws 3 or more tells"
+        )
+
+
 def _difference_title(row: Mapping[Any, Any], by: str) -> str:
-    usual = {"variant": "default", "format": "text", "queries_per_request": 1}
-    row = {**usual, **row}  # what is compared has no column of its own
+    row = {**USUAL, **row}  # what is compared has no column of its own
     which = [str(row[name]) for name in ("model", "mode") if name != by]
     what = "differences between shot counts" if by == "shots" else f"{row['b']} - {row['a']}"
     return " · ".join([_where(row), *which, f"{row['metric']}: {what} [95 % interval]"])
 
 
 def _difference(row: Mapping[Any, Any], by: str) -> Iterator[str]:
-    yield f"{row['b']} - {row['a']}" if by == "shots" else str(row["shots"])
+    sides = [
+        _shots(row[side] if by == "shots" else row["shots"], row[f"{side}_shots_used"])
+        for side in ("b", "a")
+    ]
+    yield " - ".join(sides if by == "shots" else dict.fromkeys(sides))
     value, low, high = (_number(row[name], "+") for name in ("b_minus_a", "ci_low", "ci_high"))
-    yield f"{value} [{low}, {high}]"
+    yield f"{value} [{low}, {high}]" if row["ci_low"] == row["ci_low"] else "-"
     yield _p_value(row["p_value"])
     yield _p_value(row["p_holm"])
     for name in ("n_pairs", "n_draws", "n_queries"):
         yield f"{row[name]:,}"
+
+
+def _shots(asked: int, used: float) -> str:
+    """Return a shot count, with how many the prompts held where that is another number."""
+    return str(asked) if used == asked else f"{asked} ({used:.4g} used)"
 
 
 def _p_value(p: float) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Codes = dict[str | None, int]
 
 CHUNK = 2000  # rows; more are slower, as they leave the processor's cache
-WHOLE = {"sample", "shots_used", "n_lost", "node"}
+WHOLE = {"sample", "shots_used", "n_lost", "node", "query_text"}
 FLAGS = {"reused", "cut"}
 REAL = {"score", "gold_nll", *USAGE, "latency_s"}
 OF_QUERY = {"target", "choices", "cluster"}

@@ -39,6 +39,7 @@ SELECT cell, sum(status = 'failed') AS n_failed, sum(status = 'refused') AS n_re
        sum(status = 'overflow') AS n_overflow
 FROM records WHERE status != 'ok' GROUP BY cell""",
 }
+CLUSTERS = "SELECT 1 FROM queries WHERE cluster IS NOT NULL LIMIT 1"
 
 
 def count(db: sqlite3.Connection) -> None:
@@ -56,6 +57,7 @@ def read_totals(db: sqlite3.Connection) -> pd.DataFrame:
 
     `n_costs` counts the records whose cost is known, `n_priced` the answers; `n_fractional` the
     answers whose score is neither 0 nor 1; a token count's `n_` the answers where it is known.
+    `has_clusters` says whether any query of the run names a cluster.
     """
     import pandas as pd
 
@@ -65,7 +67,8 @@ def read_totals(db: sqlite3.Connection) -> pd.DataFrame:
     for name in TABLES:
         counted = pd.read_sql_query(f"SELECT * FROM temp.{name}", db)
         cells = cells.join(counted.set_index("cell"))
-    cells = cells[cells["n_records"].notna()]
+    cells = cells[cells["n_records"].notna()].copy()
+    cells["has_clusters"] = db.execute(CLUSTERS).fetchone() is not None
     counts = [name for name in SUMS if name.startswith("n_")]
     cells[counts] = cells[counts].fillna(0).astype("int64")
     cells[list(MEANS)] = cells[list(MEANS)].fillna(0.0).astype("float64")

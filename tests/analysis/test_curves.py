@@ -137,17 +137,17 @@ def test_scores_that_are_not_0_or_1_get_a_symmetric_interval():
     assert row["value"] == pytest.approx(100 / 3)
 
 
-def test_a_metric_is_binary_by_all_cells_of_its_task():
+def test_equal_scores_of_a_metric_without_a_range_vary_as_others_of_their_curve_do():
     rows = [
         record(query_id=f"q{i}", metric="f1", shots=k, score=s)
-        for k, s in ((0, 0.0), (4, 0.5))
-        for i in range(3)
+        for k, scores in ((0, [0.0, 0.0, 0.0]), (4, [20.0, 30.0, 50.0]))
+        for i, s in enumerate(scores)
     ]
     table = curves(pd.DataFrame(rows))
-    assert table["ci_high"].tolist() == [
-        0.0,
-        0.5,
-    ]  # not Wilson's for the cell that happens to hold zeros only
+    widths = (table["ci_high"] - table["ci_low"]).tolist()
+    assert widths[0] == pytest.approx(widths[1])
+    alone = curves(pd.DataFrame([row | {"score": 7.0} for row in rows[:3]]))
+    assert alone[["ci_low", "ci_high"]].isna().all(axis=None)
 
 
 def test_a_cell_without_an_ok_record_has_no_value():
@@ -232,7 +232,7 @@ def test_the_csv_is_what_it_says(tmp_path):
     low, high = line.split(",")[9:11]
     assert line == (
         f"banking77,demo,supervised,default,text,1,4,accuracy,0.5,{low},{high},"
-        "2,1,2,0,0,0,0,0,4,100.5,,10,2,1,,0"
+        "2,1,2,0,0,0,0,0,4,100.5,,10,2,1,,0,queries"
     )
     assert float(low) < 0.02
     assert end == ""

@@ -189,20 +189,16 @@ def test_nested_draws_that_happen_to_agree_do_not_give_certainty():
     assert found.high - found.low > 0.3
 
 
-def test_nested_draws_that_are_all_perfect_count_as_draws():
-    found = mean_interval(np.ones(500), np.repeat(np.arange(5), 100), np.arange(500), binary=True)
-    assert (round(found.low, 3), found.high) == (
-        0.566,
-        1.0,
-    )  # Wilson with n = 5; Clopper & Pearson give .478
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_equal_scores_have_an_interval_as_wide_as_their_queries_allow(value):
-    wide, narrow = (mean_interval(*crossed(np.full((5, n), value)), binary=True) for n in (20, 500))
-    assert 0 <= wide.low <= value <= wide.high <= 1
-    assert 0.1 < wide.high - wide.low < 0.2  # Wilson with n = 20: .161
-    assert narrow.high - narrow.low < 0.01
+@pytest.mark.parametrize(
+    ("n_draws", "nested", "low"),
+    [(3, False, 0.966), (5, False, 0.977), (3, True, 0.987), (5, True, 0.997), (1, False, 0.975)],
+)
+def test_where_all_is_right_answers_count_as_their_queries_do(n_draws, nested, low):
+    ones, draws, queries = crossed(np.ones((n_draws, 100)))
+    found = mean_interval(ones, draws, np.arange(ones.size) if nested else queries, binary=True)
+    assert (round(found.low, 3), found.high) == (low, 1.0)
+    wrong = mean_interval(1 - ones, draws, np.arange(ones.size) if nested else queries, binary=True)
+    assert (wrong.low, wrong.high) == pytest.approx((0.0, 1 - found.low), abs=1e-6)
 
 
 def test_one_draw_covers_the_queries_only_and_one_query_the_draws():
@@ -238,7 +234,7 @@ def test_records_that_do_not_match_are_refused():
     ),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_binary_intervals_stay_within_0_and_1_and_ignore_the_order_of_records(records, random):
     found = mean_interval(*zip(*records, strict=True), binary=True)
     assert 0 <= found.low <= found.value <= found.high <= 1
@@ -255,7 +251,7 @@ def test_binary_intervals_stay_within_0_and_1_and_ignore_the_order_of_records(re
         max_size=60,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_p_value_is_below_5_percent_just_where_the_interval_excludes_0(records):
     a, b, draws, queries = zip(*records, strict=True)
     found = paired_interval(a, b, draws, queries, binary=True)
@@ -271,10 +267,11 @@ def test_pairs_that_never_differ_have_an_interval_with_a_width():
     found = paired_interval(zeros, zeros, draws, queries, binary=True)
     assert found.low < 0 < found.high < 0.1
     assert found.p_value == 1.0
-    same = paired_interval(zeros, zeros, draws, queries, binary=False)
-    assert (same.low, same.high, same.p_value) == (0.0, 0.0, 1.0)
     shifted = paired_interval(zeros, zeros + 2, draws, queries, binary=False)
-    assert (shifted.low, shifted.p_value) == (2.0, 0.0)
+    assert math.isnan(shifted.low)  # values without a range: how much they vary is not known
+    assert math.isnan(shifted.p_value)
+    percent = paired_interval(zeros, zeros + 2, draws, queries, binary=False, limits=(-100, 100))
+    assert percent.low < 2 < percent.high < 10
 
 
 def test_holm_adjusts_step_down_and_leaves_the_unknown_out():
@@ -317,7 +314,7 @@ def true_mean(mean, sd_draw, sd_query):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_95_percent_intervals_cover_the_truth(name):
     _, _, mean, sd_draw, sd_query, nested = SCENARIOS[name]
-    truth, n_runs, covered = true_mean(mean, sd_draw, sd_query), 400, 0
+    truth, n_runs, covered = true_mean(mean, sd_draw, sd_query), 80, 0
     rng = np.random.default_rng(20260101)
     for _ in range(n_runs):
         values, draws, queries = crossed(simulate(rng, *SCENARIOS[name]))
@@ -325,12 +322,12 @@ def test_95_percent_intervals_cover_the_truth(name):
             values, draws, np.arange(values.size) if nested else queries, binary=True
         )
         covered += found.low <= truth <= found.high
-    assert covered / n_runs >= 0.92
+    assert covered / n_runs >= 0.88  # .95 less 3 standard errors
 
 
 def test_paired_intervals_cover_the_truth_and_hold_the_level():
     rng = np.random.default_rng(7)
-    n_runs, covered, rejected = 400, 0, 0
+    n_runs, covered, rejected = 120, 0, 0
     for _ in range(n_runs):
         shared = rng.normal(size=100) * 2.0
         tables = []
@@ -341,5 +338,5 @@ def test_paired_intervals_cover_the_truth_and_hold_the_level():
         found = paired_interval(a, b, draws, queries, binary=True)
         covered += found.low <= 0 <= found.high
         rejected += found.p_value < 0.05
-    assert covered / n_runs >= 0.92
+    assert covered / n_runs >= 0.89
     assert rejected == n_runs - covered

@@ -104,7 +104,7 @@ def test_banks_that_differ_in_their_draw_alone_are_one_line(tmp_path) -> None:
 
 
 def test_of_one_query_in_one_draw_no_chance_is_told() -> None:
-    records = pd.DataFrame([record(score=0.0), record(score=1.0, shots=16)])
+    records = pd.DataFrame([record(score=0.0), record(score=1.0, shots=16, shots_used=16)])
     (table,) = difference_tables(compare(records, by="shots"))
     assert [next(iter(column.cells)) for column in table.columns] == [
         "16 - 4", "+1.000 [-1.000, +1.000]", "-", "-", "1", "1", "1",

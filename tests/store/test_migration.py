@@ -42,7 +42,10 @@ def version(path: Path) -> int:
 def test_curves_of_an_older_run_are_those_that_its_version_made(tmp_path: Path, old: int) -> None:
     curves = icl_harness.Run(make_old_run(old, tmp_path / "run")).curves()
     assert set(curves.pop("n_cut")) == {0}, "which neither knew"
-    assert csv_text(curves) == (HERE / f"version_{old}/curves.csv").read_text()
+    intervals = ["ci_low", "ci_high"]  # are made in another way since
+    then = pd.read_csv(HERE / f"version_{old}/curves.csv").drop(columns=intervals)
+    now = curves.drop(columns=[*intervals, "ci_covers"])
+    assert csv_text(now) == csv_text(then)
 
 
 @pytest.mark.parametrize("old", [1, 2, 3])
