@@ -26,7 +26,7 @@ from icl_harness.analysis.influence import (
 )
 from icl_harness.analysis.stats import intervals
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
-from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of
+from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of, unparsed_of
 from icl_harness.files import write_atomically
 from icl_harness.store.cells import CELL
 from icl_harness.store.totals import MEANS
@@ -44,6 +44,7 @@ COUNTS = [
     "n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_cut", "n_overflow"
 ]  # fmt: skip
 COLUMNS = [*POINT, *INTERVAL, *COUNTS, *MEANS, "cost_usd", "n_lost", "ci_covers"]
+REPEATED = ["n_ok", "n_unparsed", "n_cut"]  # which count a copied answer once
 FAMILY = ["task", "model", "metric"]  # of points whose draws are alike
 OF_SCORES = ["query_id", "sample", "status", "score", *NEEDED]  # what an interval is made of
 OF_METRICS = [*OF_SCORES, "parsed", "target", "choices"]  # of metrics other than the mean score
@@ -87,7 +88,8 @@ def curves_of_parts(
     if totals.empty:
         return pd.DataFrame(columns=COLUMNS)
     out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level))
-    out["n_ok"] -= out["n_repeats"].fillna(0).astype("int64")
+    for name in REPEATED:
+        out[name] -= out.pop(f"{name}_again").fillna(0).astype("int64")
     return out.reset_index()[COLUMNS]
 
 
@@ -120,8 +122,8 @@ def unusual_format(row: Mapping[Any, Any]) -> list[str]:
 def _intervals(
     parts: Parts, totals: pd.DataFrame, metrics: Mapping[str, Metric], level: float
 ) -> pd.DataFrame:
-    """Return value, ci_low, ci_high, what they cover, n_queries and how often n_ok counts an answer
-    again, by point.
+    """Return value, ci_low, ci_high, what they cover, n_queries, and how often counts count an
+    answer again, by point.
     """
     import pandas as pd
 
@@ -129,7 +131,7 @@ def _intervals(
     labels = labels_by_metric(map(_answers, parts(names))) if "target" in names else {}
     fractional = _keys(totals[totals["n_fractional"] > 0])
     found: dict[Any, Estimate] = {}
-    n_repeats: dict[Any, int] = {}
+    again: dict[Any, list[int]] = {}
     n_queries = []
     for part in parts(names):
         n_queries.append(_by_point(part)["query_id"].nunique())
@@ -140,14 +142,21 @@ def _intervals(
             binary = key not in fractional
             repeats = is_repeat(answers)
             for point, rows in positions(answers, POINT):
-                n_repeats[point] = int(repeats[rows].sum())
+                again[point] = _counted(answers.iloc[rows[repeats[rows]]])
                 kept = rows[~repeats[rows]]
                 found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
     values = pd.DataFrame(_rows_of(found, level), index=index, columns=[*INTERVAL, "ci_covers"])
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
-    repeated = pd.Series(n_repeats, index=index, name="n_repeats", dtype="int64")
+    names_again = [f"{name}_again" for name in REPEATED]
+    repeated = pd.DataFrame(list(again.values()), index=index, columns=names_again)
     return counted.join(values.astype(dict.fromkeys(INTERVAL, "float64"))).join(repeated)
+
+
+def _counted(copies: pd.DataFrame) -> list[int]:
+    """Return how many copies there are, how many could not be parsed, and how many were cut."""
+    n_cut = int(copies["cut"].sum()) if "cut" in copies else 0
+    return [len(copies), int(unparsed_of(copies).sum()), n_cut]
 
 
 def _estimate(

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER = [*(name for name in CELL if name != "draw"), "query_id", "sample"]
-NEEDED = [
-    "shots_used",
-    "node",
-    "reused",
-]  # columns of records; those that are not there tell nothing
+# Columns of records; those that are not there tell nothing.
+NEEDED = ["shots_used", "node", "reused", "unparsed", "cut"]
 TIES = ["cluster", "query_text"]
 
 
@@ -40,6 +37,11 @@ def is_repeat(answers: pd.DataFrame) -> np.ndarray:
     again = answers.iloc[places].duplicated([*ANSWER, node]).to_numpy()
     found[places] = again & reused[places]
     return found
+
+
+def unparsed_of(answers: pd.DataFrame) -> pd.Series[bool]:
+    """Return which answers could not be parsed."""
+    return answers["unparsed"] if "unparsed" in answers else answers["parsed"].isna()
 
 
 def shots_of(answers: pd.DataFrame) -> float:

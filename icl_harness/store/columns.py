@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2000  # rows; more are slower, as they leave the processor's cache
 WHOLE = {"sample", "shots_used", "n_lost", "node", "query_text"}
-FLAGS = {"reused", "cut"}
+FLAGS = {"reused", "cut", "unparsed"}
 REAL = {"score", "gold_nll", *USAGE, "latency_s"}
 OF_QUERY = {"target", "choices", "cluster"}
 # An answer that could not be read is wrong, whether or not its record says so.
@@ -86,6 +86,8 @@ def _chunks(
 def _expression(name: str) -> str:
     if name == "score":
         return SCORE
+    if name == "unparsed":
+        return "r.parsed IS NULL"
     return f"q.{name}" if name in OF_QUERY else f"r.{name}"
 
 

@@ -46,6 +46,13 @@ def test_copies_of_zero_shot_answers_count_once():
     assert found["ci_covers"] == "queries"
 
 
+def test_copies_that_could_not_be_parsed_or_were_cut_count_once():
+    table = zero_shot().assign(cut=True)
+    table["parsed"] = table["parsed"].mask(table["query_id"] < "q010")
+    row = curves(table).iloc[0]
+    assert (row["n_ok"], row["n_unparsed"], row["n_cut"]) == (40, 10, 40)
+
+
 def test_a_mode_that_copied_all_its_answers_counts_each_once_too():
     other = zero_shot(mode="unsupervised").assign(reused=True)
     assert curves(pd.concat([zero_shot(), other]))["n_ok"].tolist() == [40, 40]
