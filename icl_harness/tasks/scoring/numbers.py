@@ -32,7 +32,7 @@ _EQUATION = re.compile(r"(?:[^A-Za-z]|\b[A-Za-z]\b)*(?:[A-Za-z]+\W*)?")  # and a
 _CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in total|altogether)\b.*\.\W*$", re.I)
 # "Total = $72", "So the total cost is 48 + 24 = 72".
 _TOTAL = re.compile(
-    r"\W*(?:(?:so|therefore|thus|hence)\b,? )?(?:(?:the|her|his|their|your|my|our) )?"
+    r"\W{0,20}(?:(?:so|therefore|thus|hence)\b,? )?(?:(?:the|her|his|their|your|my|our) )?"
     r"(?:grand |final |overall )?(?:total|sum|result|final)(?: (?!of\b|for\b)[^\W\d]+){0,3}"
     r"\W{0,3}(?:=|:|\bis\b|\bare\b)",
     re.IGNORECASE,
