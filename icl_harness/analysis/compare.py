@@ -27,6 +27,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
+from icl_harness.analysis.samples import joined_samples
 from icl_harness.analysis.stats import differences, holm
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import is_repeat, joined, units_of
@@ -97,7 +98,8 @@ def _rows(
     scored = records.assign(score=scores_of(records))
     ok = scored[(scored["status"] == "ok") & scored["score"].notna()].reset_index(drop=True)
     families: dict[tuple[Any, ...], list[tuple[dict[str, Any], Estimate]]] = {}
-    for metric, answers in by_metric(ok, metrics):
+    for metric, every in by_metric(ok, metrics):
+        answers = joined_samples(every, metric)
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)
         answers = answers.assign(unit_repeats=is_repeat(answers))

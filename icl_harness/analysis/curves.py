@@ -24,6 +24,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
+from icl_harness.analysis.samples import joined_samples
 from icl_harness.analysis.stats import intervals
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
 from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of, unparsed_of
@@ -136,7 +137,8 @@ def _intervals(
     for part in parts(names):
         n_queries.append(_by_point(part)["query_id"].nunique())
         ok = _answers(part)
-        for metric, answers in by_metric(ok, metrics):
+        for metric, every in by_metric(ok, metrics):
+            answers = joined_samples(every, metric)
             (key,) = _keys(answers)
             statistics = statistics_of(answers, metric, labels.get(key))
             binary = key not in fractional

@@ -18,9 +18,10 @@ Define your own metric in the task file:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from icl_harness.errors import SpecError, nearest
 from icl_harness.tasks.scoring.closeness import number_of
@@ -51,13 +52,15 @@ class Metric:
 
     `statistic` returns the same number of numbers for every answer of a task; None is the score.
     `aggregate` returns the value from the mean of the statistics; None is the mean itself, of a
-    statistic of one number. `range` may be infinite.
+    statistic of one number. `range` may be infinite. `samples`: what several answers to a query
+    count as, each for itself, as their majority, or, for k, whether one of k is right.
     """
 
     name: str
     statistic: Callable[[ScoredAnswer], Sequence[float]] | None = None
     aggregate: Callable[[NDArray[np.float64]], float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
+    samples: Literal["each", "majority"] | int = "each"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -72,6 +75,11 @@ class Metric:
                 )
         if self.aggregate is not None and self.statistic is None:
             raise SpecError(f"metric {self.name}: an aggregate needs a statistic. Give both.")
+        if self.samples not in ("each", "majority") and not _is_count(self.samples):
+            raise SpecError(
+                f"metric {self.name}: samples is {self.samples!r}; it must be 'each', 'majority' or"
+                " a whole number above 0."
+            )
         if not _is_range(self.range):
             raise SpecError(
                 f"metric {self.name}: its range is {self.range!r}; it must be two numbers, the "
@@ -80,8 +88,8 @@ class Metric:
 
     @property
     def is_mean_score(self) -> bool:
-        """Return whether the value is the mean of the scores: targets and labels are not needed."""
-        return self.statistic is None
+        """Return whether the value is the mean of the scores: nothing else of answers is needed."""
+        return self.statistic is None and self.samples == "each"
 
     def describe(self) -> dict[str, object]:
         """Return what `run.json` says of a task's metric; an infinite limit is null there."""
@@ -91,6 +99,10 @@ class Metric:
             "metric_range": limits,
             "metric_is_mean_score": self.is_mean_score,
         }
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_range(value: object) -> bool:
@@ -178,9 +190,19 @@ rouge_l = Metric(name="rougeL")  # the mean over answers
 rmse = Metric(name="rmse", statistic=_errors, aggregate=_rmse, range=(0.0, math.inf))
 r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 
+# Of several answers to a query (--samples): self-consistency; `pass_at(4)` is called pass@4.
+majority = Metric(name="majority", samples="majority")
+
+
+def pass_at(k: int) -> Metric:
+    """Return the metric pass@k: the chance that one of k answers to a query is right."""
+    return Metric(name=f"pass@{k}", samples=k)
+
+
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (accuracy, macro_f1, chrf, rmse, r2)
+    metric.name: metric for metric in (accuracy, macro_f1, chrf, rmse, r2, majority)
 }
+_PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")
 
 
 def find_metric(name: str, others: Sequence[Metric] = ()) -> Metric:
@@ -188,9 +210,11 @@ def find_metric(name: str, others: Sequence[Metric] = ()) -> Metric:
     nearest names.
     """
     known = {**{metric.name: metric for metric in others}, **METRICS}
+    if name not in known and (of_samples := _PASS_AT.fullmatch(name)):
+        return pass_at(int(of_samples[1]))
     if name not in known:
         raise SpecError(
-            f"there is no metric {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+            f"there is no metric {name!r}.{nearest(name, known)} Known: {', '.join(known)}, pass@N."
         )
     return known[name]
 

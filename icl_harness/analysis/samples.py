@@ -1,0 +1,81 @@
+"""What several samples of a query count as: their majority, or whether one of k is right.
+
+In: answered records of one task, with samples. Out: one record a point, draw and query, whose score
+is that of its samples together. Left out: the mean of the samples, which needs no joining: every
+answer counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icl_harness.analysis.crossed import Codes, Floats
+from icl_harness.errors import SpecError
+from icl_harness.store.cells import CELL
+from icl_harness.tasks.metrics import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUERY = [*CELL, "query_id"]
+
+
+def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """Return the answers as `metric` counts them: each for itself, or the samples of a query as
+    one. Raises `SpecError` where all queries have fewer samples than pass@k needs.
+    """
+    import pandas as pd
+
+    if metric.samples == "each":
+        return answers
+    groups = answers.groupby(QUERY, sort=False, dropna=False, observed=True)
+    query: Codes = groups.ngroup().to_numpy().astype(np.intp)
+    scores = answers["score"].to_numpy(dtype=float)
+    if metric.samples == "majority":
+        vote: Codes = pd.factorize(answers["parsed"])[0].astype(np.intp)
+        score = _majority(query, vote, scores)
+    else:
+        k = metric.samples
+        n_samples = np.bincount(query)
+        if n_samples.max() < k:
+            raise SpecError(
+                f"{metric.name} needs {k} answers to a query, and the records of "
+                f"{answers['task'].iloc[0]} hold {n_samples.max()}: run with --samples {k} or more."
+            )
+        score = _pass_at(k, n_samples, np.bincount(query[scores >= 1.0], minlength=len(n_samples)))
+    _, first = np.unique(query, return_index=True)
+    found = answers.iloc[first].assign(score=score[query[first]], sample=0)
+    return found[found["score"].notna()]
+
+
+def _majority(query: Codes, vote: Codes, scores: Floats) -> Floats:
+    """Return the score of the answer that most samples gave, by query: self-consistency (Wang et
+    al. 2022). Where several are as frequent it is their mean, which is what drawing one of them
+    gives on average. Samples that could not be parsed (-1) have no vote; without any, it is wrong.
+    """
+    n_queries, n_votes = int(query.max()) + 1, int(vote.max()) + 2
+    read = vote >= 0
+    pairs = query[read] * n_votes + vote[read]
+    answer, code, count = np.unique(pairs, return_inverse=True, return_counts=True)
+    score = np.bincount(code, scores[read]) / count
+    of = answer // n_votes
+    most = np.zeros(n_queries, dtype=count.dtype)
+    np.maximum.at(most, of, count)
+    wins = count == most[of]
+    total = np.bincount(of[wins], score[wins], minlength=n_queries)
+    winners = np.bincount(of[wins], minlength=n_queries)
+    majority: Floats = total / np.maximum(winners, 1)
+    return majority
+
+
+def _pass_at(k: int, n_samples: Codes, n_right: Codes) -> Floats:
+    """Return the probability that one of `k` samples is right, by query: 1 - C(n - c, k) / C(n, k)
+    for c right ones of n, which is unbiased (Chen et al. 2021, section 2.1); NaN where n < k.
+    """
+    n = np.where(n_samples < k, np.nan, n_samples)[:, None]
+    i = np.arange(k)[None, :]
+    all_wrong = np.clip((n - n_right[:, None] - i) / (n - i), 0.0, None).prod(axis=1)
+    found: Floats = 1.0 - all_wrong
+    return found
