@@ -74,3 +74,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data sets (../shared/data) are not on this machine")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take a minute: begun last, one alone would keep all waiting."""
+    long = ("test_workers.py", "test_pretrained.py", "test_damage.py")
+    items.sort(key=lambda item: item.path.name not in long)
