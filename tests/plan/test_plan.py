@@ -343,7 +343,8 @@ class TestMaxCost:
             )
             assert code == 1
             assert "caching does not take" in err.splitlines()[0]
-            (line,) = err.splitlines()[1:]
+            missed, line = err.splitlines()[1:]
+            assert "18 of 18 requests that could read the cache missed it" in missed
             assert line.startswith("icl: --max-cost: $")
             assert line.endswith("Run the same command again to resume.")
             records = Run("out").records()

@@ -55,6 +55,8 @@ class OpenAIResponsesModel(OpenAICompatible[Body, "Response"]):
         """Return the text of the final messages. Raises `Fault` where an error came instead."""
         output = response.output or []
         _refuse_errors(response, bool(output))
+        if "output" not in response.model_fields_set:
+            raise Fault("malformed body: it has no output", lost=True)
         usage = read_response_usage(response.usage)
         messages = [item for item in output if item.type == "message"]
         final = [item for item in messages if getattr(item, "phase", None) != "commentary"]
