@@ -1,7 +1,10 @@
-"""Waits that a loopback server needs, in the place of a provider's."""
+"""What keeps the tests quick: the waits that a loopback server needs, in the place of a provider's;
+how often random faults are tried.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -18,6 +21,13 @@ QUICK = Timing(
     longest_poll_s=0.02,
     unsure_batch_s=0.05,
 )
+
+
+def tries(most: int) -> int:
+    """Return how many kills or damages a test tries: half of `most`, or that share of it which
+    ICL_TRIES gives.
+    """
+    return round(most * float(os.environ.get("ICL_TRIES", "0.5")))
 
 
 def quicken_command_line(monkeypatch: pytest.MonkeyPatch, timing: Timing = QUICK) -> None:

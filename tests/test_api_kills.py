@@ -26,12 +26,13 @@ import pytest
 import icl_harness
 from tests.api_runs import TIMEOUT_S, WIRES, Watched, charged, lengthen_shots, plant_keys, sent_asks
 from tests.api_worker import CONCURRENCY
+from tests.quick import tries
 from tests.servers import KINDS, LoopbackServer
 from tests.servers.misbehaviour import AFTER
 
 pytestmark = pytest.mark.slow
 
-N_KILLS = 30
+N_KILLS = tries(30)
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
 # What depends on when a run was killed: on what was lost, and on what the provider had cached.
 VARYING = ["latency_s", "n_lost", "cached_tokens", "cache_write_tokens", "cost_usd"]
@@ -86,7 +87,7 @@ def records(out: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["chat", "responses", "messages", "gemini"])
-def test_a_run_killed_at_30_instants_under_faults_ends_the_same_and_repays_only_requests_in_flight(
+def test_a_run_killed_now_and_then_under_faults_ends_the_same_and_repays_only_requests_in_flight(
     toy: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     lengthen_shots()

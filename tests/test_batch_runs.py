@@ -21,7 +21,7 @@ from icl_harness.store.bank import read_bank
 from tests import batch_worker
 from tests.batch_worker import BANKED, GRID, PLAIN, TIMING, go, make_small
 from tests.forked import Forked
-from tests.quick import quicken_command_line
+from tests.quick import quicken_command_line, tries
 from tests.servers import KINDS, LoopbackServer
 from tests.test_end_to_end import command_line
 
@@ -31,7 +31,7 @@ MODELS = {
     "openai": "openai/gpt-4.1", "anthropic": "anthropic/claude-sonnet-4-5",
     "google": "google/gemini-2.5-flash",
 }  # fmt: skip
-N_KILLS = 8
+N_KILLS = tries(8)
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261124"))  # printed with a failure, to replay it
 SAME = ["mode", "shots", "draw", "query_id", "shots_used", "node_hash", "status", "answer",
         "parsed", "score", "prompt_tokens", "completion_tokens", "cost_usd"]  # fmt: skip

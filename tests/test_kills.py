@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import icl_harness
+from tests.quick import tries
 
 pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("interrupted_run.py")
-N_KILLS = 50
+N_KILLS = tries(50)
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261121"))  # printed with a failure, to replay it
 
 
@@ -35,7 +36,7 @@ def asks(log: str) -> int:
 
 
 @pytest.mark.usefixtures("toy")
-def test_50_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() -> None:
+def test_many_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() -> None:
     began = time.monotonic()
     worker = start("whole", "whole.log")
     assert worker.communicate()[1] == b""

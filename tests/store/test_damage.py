@@ -22,6 +22,7 @@ from icl_harness.cli.app import main
 from icl_harness.errors import StoreError
 from icl_harness.report.export import export_damaged
 from icl_harness.store.records import RunStore
+from tests.quick import tries
 
 SEED = int(os.environ.get("ICL_KILL_SEED", "20261128"))  # printed with a failure, to replay it
 COMMANDS = ("curves", "export", "compare --by shots", "show --query test103")
@@ -90,13 +91,13 @@ KINDS = (flipped, overwritten, zeroed, cut, longer, swapped, digit)
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("toy")
-def test_of_360_random_damages_none_is_read_without_a_word() -> None:
+def test_of_many_random_damages_none_is_read_without_a_word() -> None:
     whole = make_run()
     expected = {command: call(*command.split(), "out") for command in COMMANDS}
     assert all(code == 0 for code, _, _ in expected.values())
     good, rng = (whole / "records.db").read_bytes(), random.Random(SEED)
     n_salvaged = 0
-    for i in range(360):
+    for i in range(tries(360)):
         kind, data = rng.choice(KINDS), bytearray(good)
         kind(data, rng)
         if bytes(data) == good:
@@ -114,7 +115,7 @@ def test_of_360_random_damages_none_is_read_without_a_word() -> None:
         with pytest.raises(StoreError):
             make_run()  # nothing is asked on top of it
         n_salvaged += _is_salvaged_right(expected["export"][1], where)
-    assert n_salvaged > 100
+    assert n_salvaged > tries(360) / 4
 
 
 def _is_salvaged_right(whole: bytes, where: str) -> bool:
