@@ -49,7 +49,7 @@ RUNS = [  # the slowest of some hundred tried
     "1,", "\\boxed{", "A ", "wait ", "A\n", "\n1: ", "9 ", "\u00a0",
 ]  # fmt: skip
 ENDLESS = 1_000_000  # characters
-SECONDS = 3.0  # of CPU time for one of them; usually it takes under half a second
+SECONDS = 30.0  # of CPU time for one of them, which takes half a second; a square takes minutes
 
 
 @settings(deadline=None, max_examples=60)
