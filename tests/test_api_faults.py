@@ -22,6 +22,7 @@ from tests.api_runs import (
     plant_keys,
     sent_asks,
 )
+from tests.quick import tries
 from tests.servers import KINDS, LoopbackServer
 from tests.servers.misbehaviour import AFTER
 
@@ -40,7 +41,7 @@ def quick(toy, monkeypatch) -> None:
 
 @pytest.mark.slow
 @every_wire
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(1, 1 + tries(2)))
 def test_every_query_is_answered_once_and_the_bill_is_the_sum_of_the_records(
     wire: Wire, seed: int
 ) -> None:

@@ -34,7 +34,7 @@ from icl_harness.models.openai import batch_api as openai_batches
 from icl_harness.models.openai.batch_api import OpenAIBatches
 from icl_harness.prompts.tree import Node, Query
 from tests.models.api.apis import no_legacy
-from tests.quick import QUICK
+from tests.quick import QUICK, tries
 from tests.servers import LoopbackServer
 from tests.servers import batches as served
 from tests.servers.anthropic_wire import AnthropicWire
@@ -541,7 +541,7 @@ def test_a_batch_is_submitted_again_once_the_provider_keeps_it_no_more(
 
 @pytest.mark.slow
 @every_provider
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(tries(2)))
 def test_every_query_is_answered_once_whatever_the_provider_does(
     provider: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
