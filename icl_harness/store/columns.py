@@ -45,6 +45,9 @@ def read_columns(
     """
     import pandas as pd
 
+    every = pd.concat([cells for _, _, cells in sources])
+    alike = {name: column for name, column in _alike(every).items() if name in names}
+    wanted, names = names, [name for name in names if name not in alike]
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     known: dict[str, Codes] = {name: {None: -1} for name in names}
     sizes = []
@@ -59,10 +62,27 @@ def read_columns(
                         found = map(choices, values) if name == "choices" else values
                         parts[name].append(_array(name, tuple(found), known[name]))
                 sizes.append(n_rows)
-    every = pd.concat([cells for _, _, cells in sources])
     of_cells = {name: _repeated(every[name], sizes) for name in CELL}
     columns = {name: _column(name, found, known[name]) for name, found in parts.items()}
-    return pd.DataFrame({**of_cells, **columns}, copy=False)
+    columns |= {name: _repeated(column, sizes) for name, column in alike.items()}
+    return pd.DataFrame({**of_cells, **{name: columns[name] for name in wanted}}, copy=False)
+
+
+def _alike(cells: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """Return the columns that need not be read, as all records of a cell have the same value, with
+    that value for each cell: its totals say so. Where no answer is a copy, no prefix is asked for.
+    """
+    found = {}
+    if (cells["n_ok"] == cells["n_records"]).all():
+        found["status"] = cells["shots"].map(lambda _: "ok")
+        if (cells["shots_used"] == cells["shots"] * cells["n_ok"]).all():  # never more than asked
+            found["shots_used"] = cells["shots"]
+    if (cells["n_reused"] == 0).all():
+        found["reused"] = cells["n_reused"] > 0
+        found["node"] = cells["n_reused"]
+    if (cells["samples"] == 0).all():
+        found["sample"] = cells["samples"]
+    return found
 
 
 def _choices(db: sqlite3.Connection, key: int | None) -> tuple[str, ...] | None:
@@ -120,7 +140,7 @@ def _column(name: str, found: list[NDArray[Any]], known: Codes) -> Any:
 
 def _repeated(column: pd.Series[Any], sizes: Sequence[int]) -> Any:
     """Return each cell's value once a record."""
-    if column.dtype.kind in "iu":
+    if column.dtype.kind in "iub":
         return np.repeat(column.to_numpy(), sizes)
     names = list(dict.fromkeys(column))
     codes = np.array([names.index(value) for value in column], dtype=np.int32)

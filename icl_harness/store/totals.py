@@ -27,7 +27,8 @@ SUMS = (*COUNTS, "cost_usd", *MEANS, *(f"n_{name}" for name in MEANS))
 TABLES = {
     "of_all": """
 SELECT cell, count(*) AS n_records, sum(cut != 0) AS n_cut, sum(n_lost) AS n_lost,
-       count(cost_usd) AS n_costs, sum(cost_usd) AS cost_usd
+       count(cost_usd) AS n_costs, sum(cost_usd) AS cost_usd, sum(reused) AS n_reused,
+       sum(sample) AS samples
 FROM records GROUP BY cell""",
     "of_answers": f"""
 SELECT cell, count(*) AS n_ok, sum(parsed IS NULL) AS n_unparsed, count(cost_usd) AS n_priced,
@@ -57,6 +58,7 @@ def read_totals(db: sqlite3.Connection) -> pd.DataFrame:
 
     `n_costs` counts the records whose cost is known, `n_priced` the answers; `n_fractional` the
     answers whose score is neither 0 nor 1; a token count's `n_` the answers where it is known.
+    `n_reused` counts copied answers, `samples` is the sum of the samples' numbers.
     `has_clusters` says whether any query of the run names a cluster.
     """
     import pandas as pd

@@ -16,16 +16,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import icl_harness
+from icl_harness import ScriptedModel
 from icl_harness.analysis.compare import compare
 from icl_harness.analysis.curves import COLUMNS, POINT, curves
 from icl_harness.report import records as reading
 from icl_harness.report.records import Records
-from icl_harness.store.records import RunStore
+from icl_harness.store import columns
+from icl_harness.store.cells import CELL as FIELDS_OF_CELLS
+from icl_harness.store.records import RunStore, read_together
 from icl_harness.store.totals import MEANS, SUMS
 from icl_harness.tasks.metrics import METRICS
 from tests.store.test_records import HEADER
 
 N_LARGE = 100_000
+FIELDS = list(FIELDS_OF_CELLS)
 ADD = """
 INSERT INTO records (
     cell, query_id, sample, node, query_text, shots_used, status, answer, found, parsed, score,
@@ -163,9 +168,38 @@ def test_the_database_counts_what_a_table_of_records_counts(tmp_path: Path) -> N
     with filling(tmp_path / "one") as db:
         fill(db, 0, ("chrf", "labels"))
     found = Records([tmp_path / "one"])
-    counted = found.totals().drop(columns=["id", "run"])
-    assert_equal(counted, totals_of(found.table())[list(counted)])
+    counted, records = found.totals(), found.table()
+    of_cells = records.groupby(FIELDS, observed=True)[["reused", "sample"]].sum().reset_index()
+    both = counted.merge(of_cells, on=FIELDS)
+    assert both["n_reused"].tolist() == both["reused"].tolist()
+    assert both["samples"].tolist() == both["sample"].tolist()
+    counted = counted.drop(columns=["id", "run", "n_reused", "samples"])
+    assert_equal(counted, totals_of(records)[list(counted)])
     assert set(SUMS) < set(counted)
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    ("shots", "read"), [([2, 5], set()), ([0, 2], {"reused", "node"})], ids=["alike", "copies"]
+)
+def test_columns_that_totals_tell_are_as_the_records_have_them(shots, read, monkeypatch) -> None:
+    names = ["query_id", "sample", "status", "score", "shots_used", "reused", "node"]
+    run = icl_harness.run(
+        "toy", ScriptedModel(lambda prompt: " even"), out="out", shots=shots, draws=2, data="data"
+    )
+    asked = []
+    expression = columns._expression
+    monkeypatch.setattr(columns, "_expression", lambda name: asked.append(name) or expression(name))
+    with contextlib.closing(RunStore.open(run.path)) as store:
+        store.count_totals()
+        cells = store.totals().assign(run=0)
+        found = read_together([store], cells, names)
+    assert set(asked) == {"query_id", "score"} | read
+    records = run.records()
+    keys = ["shots", "draw", "query_id"]
+    found, records = found.sort_values(keys), records.sort_values(keys)
+    for name in ("sample", "status", "score", "shots_used", "reused"):
+        assert found[name].tolist() == records[name].tolist(), name
 
 
 MEASURE = """
