@@ -30,7 +30,7 @@ from icl_harness.analysis.influence import (
 from icl_harness.analysis.samples import joined_samples
 from icl_harness.analysis.stats import differences, holm
 from icl_harness.analysis.totals import scores_of
-from icl_harness.analysis.units import is_repeat, joined, units_of
+from icl_harness.analysis.units import joined, originals_of, units_of
 from icl_harness.errors import SpecError, nearest
 from icl_harness.prompts.variants import DEFAULT
 
@@ -102,7 +102,7 @@ def _rows(
         answers = joined_samples(every, metric)
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)
-        answers = answers.assign(unit_repeats=is_repeat(answers))
+        answers = answers.assign(original=originals_of(answers))
         for point, chosen in positions(answers, rest):
             named = dict(zip(rest, point, strict=True))
             family = families.setdefault(tuple(named.get(name) for name in FAMILY), [])
@@ -148,7 +148,7 @@ class _Side:
     statistics: Floats
     shots: Floats
     units: Codes
-    repeats: np.ndarray
+    originals: Codes  # equal where one answer is a copy of the other
     shots_asked: float
 
     def at(self, names: pd.MultiIndex) -> _Side:
@@ -160,7 +160,7 @@ class _Side:
             statistics=self.statistics[rows],
             shots=self.shots[rows],
             units=self.units[rows],
-            repeats=self.repeats[rows],
+            originals=self.originals[rows],
         )
 
 
@@ -179,9 +179,9 @@ def _sides(answers: pd.DataFrame, statistics: Floats, by: str) -> Iterator[tuple
         first = np.zeros(len(names), dtype=np.intp)
         first[code[::-1]] = np.arange(len(part))[::-1]
         shots = part[used].to_numpy(dtype=float)[first]
-        units, repeats = units_of(part)[first], part["unit_repeats"].to_numpy()[first]
+        units, originals = units_of(part)[first], part["original"].to_numpy()[first]
         mean = sums / np.bincount(code)[:, None]
-        yield value, _Side(names, mean, shots, units, repeats, float(part["shots"].iloc[0]))
+        yield value, _Side(names, mean, shots, units, originals, float(part["shots"].iloc[0]))
 
 
 def _difference(
@@ -190,11 +190,14 @@ def _difference(
     """Return the numbers of a row and what its interval is made of; None where no query was
     answered on both sides.
     """
+    import pandas as pd
+
     both = a.names.intersection(b.names, sort=None)
     if both.empty:
         return None
     of_a, of_b = a.at(both), b.at(both)
-    kept = both[~(of_a.repeats & of_b.repeats)]  # answers of which neither is new tell nothing
+    pairs = pd.MultiIndex.from_arrays([of_a.originals, of_b.originals])
+    kept = both[~pairs.duplicated()]  # two answers that were paired already tell nothing
     of_a, of_b = of_a.at(kept), of_b.at(kept)
     draws, queries = (kept.get_level_values(i).factorize()[0] for i in (0, 1))
     units = joined(joined(queries, of_a.units), of_b.units)

@@ -23,19 +23,29 @@ TIES = ["cluster", "query_text"]
 
 
 def is_repeat(answers: pd.DataFrame) -> np.ndarray:
-    """Return which answers are copies of that of another draw to the same prompt, as zero-shot
-    ones are at temperature 0: they count once.
+    """Return which answers are copies of that of another draw: they count once."""
+    found: np.ndarray = originals_of(answers) != np.arange(len(answers))
+    return found
+
+
+def originals_of(answers: pd.DataFrame) -> Codes:
+    """Return where the answer stands that each is a copy of: that of another draw to the same
+    prompt, as zero-shot ones are at temperature 0. Others are their own.
     """
     node = next((name for name in ("node", "node_hash") if name in answers), None)
-    found = np.zeros(len(answers), dtype=bool)
+    found = np.arange(len(answers), dtype=np.intp)
     if node is None or "reused" not in answers or not answers["reused"].any():
         return found
     reused = answers["reused"].to_numpy(dtype=bool)
     alike = answers[node].isin(answers[node][reused].unique()).to_numpy()
     places = np.flatnonzero(alike)
     places = places[np.argsort(reused[places], kind="stable")]  # what was sent comes first
-    again = answers.iloc[places].duplicated([*ANSWER, node]).to_numpy()
-    found[places] = again & reused[places]
+    groups = answers.iloc[places].groupby([*ANSWER, node], sort=False, dropna=False, observed=True)
+    prompt = groups.ngroup().to_numpy()
+    _, first = np.unique(prompt, return_index=True)
+    original = places[first[prompt]]
+    copies = reused[places]
+    found[places[copies]] = original[copies]
     return found
 
 

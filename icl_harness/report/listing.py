@@ -50,8 +50,16 @@ def list_runs(folder: Path) -> list[Listed]:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Yield the folders that are a run's, or were: none lies within another."""
-    for place, folders, files in os.walk(folder):
+    """Yield the folders that are a run's, or were, each once: none lies within another, and a link
+    to one is followed.
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         if {RUN_FILE, RECORDS_FILE} & set(files):
             folders.clear()
             yield Path(place)

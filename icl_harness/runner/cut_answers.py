@@ -19,7 +19,7 @@ from icl_harness.tasks.task import Task
 MORE_DIGITS = "125"  # behind 1 and 1, and 1/ alike
 NEXT_STEP = ("\nSo 3 + 7122 = ", "7125")
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d(?:/\d+)?")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*")
 _UNENDED = re.compile(r"\d[,/'’]?\Z")
 
 

@@ -73,6 +73,28 @@ def test_pairs_of_copies_count_once_and_pairs_with_a_new_answer_each():
     assert (row["n_pairs"], row["n_draws"]) == (120, 3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_count_once_whichever_draw_was_answered_first(seed):
+    """Requests of a draw may fail and be sent again later, so that another draw's is the first."""
+    rng = np.random.default_rng(seed)
+    modes = [zero_shot(), zero_shot(mode="unsupervised", seed=1).assign(node=8)]
+    for table in modes:
+        first = dict(zip(table["query_id"].unique(), rng.integers(0, 3, 40), strict=True))
+        table["reused"] = table["draw"] != table["query_id"].map(first)
+    (row,) = compare(pd.concat(modes)).to_dict("records")
+    value = modes[1]["score"].mean() - modes[0]["score"].mean()
+    assert (row["n_pairs"], row["b_minus_a"]) == (40, pytest.approx(value))
+
+
+def test_pairs_of_copies_whose_first_answers_have_no_partner_are_counted():
+    modes = pd.concat([zero_shot(), zero_shot(mode="unsupervised", seed=1).assign(node=8)])
+    of_unsupervised = modes["mode"] == "unsupervised"
+    first = of_unsupervised.astype(int)  # the draw that is sent
+    modes["reused"] = modes["draw"] != first
+    found = compare(modes[modes["draw"] != 1 - first])
+    assert found["n_pairs"].tolist() == [40]
+
+
 @pytest.mark.parametrize("size", [2, 5])
 def test_answers_of_one_request_go_together(size):
     """One draw; the answers of a request are all right or all wrong."""

@@ -151,13 +151,14 @@ class Requests(Generic[R, S, P]):
     async def _reply_once(self, query: Query) -> P:
         """Send a query once and return its reply. Raises `Fault`."""
         account = self.account
+        asks_why = self.prefix.baseline is not None  # others in flight may change it
         try:
             return read_reply(self.endpoint.read, await self._sent(query))
         except Fault as fault:
-            if self.prefix.baseline is not None and NO_DIAGNOSIS.search(str(fault)):
+            if asks_why and NO_DIAGNOSIS.search(str(fault)):
                 account.diagnoses = False
                 self._compare_with(None)
-                raise Fault(str(fault), status=503) from None  # once more, without
+                return await self._reply_once(query)
             is_counted = fault.fate == "transient" or fault.is_redirect
             account.n_unanswered = account.n_unanswered + 1 if is_counted else 0
             if account.n_unanswered == account.terms.timing.unanswered // 2 and account.reached:

@@ -19,6 +19,7 @@ from icl_harness.tasks.metrics import Metric
 from icl_harness.tasks.row_files import PlacedRow
 
 MOST_QUERIES = 1_000_000  # of a cell that is one row
+SINGLE = 1e-7  # by how much a mean of 32 bits differs from what it says
 WHOLE_CELL = "cell"  # the query of a cell of which only the mean is known
 # of `NAMES`, in their order
 READERS: tuple[Callable[[Any, str], Any], ...] = (
@@ -209,7 +210,7 @@ def _n_right(where: str, row: Mapping[str, Any], reading: Reading, n: int) -> in
     right = round(mean * n)
     written = row[reading.columns["score"]]
     step = _last_digit(written) / (100 if reading.percent else 1)
-    if abs(right / n - mean) > step / 2 + 1e-9:
+    if abs(right / n - mean) > step / 2 + SINGLE:
         low, high = math.floor(mean * n), math.ceil(mean * n)
         raise DataError(
             f"{reading.place(where, 'score')} is {written}, which is no share of {n:,} answers: "

@@ -27,7 +27,8 @@ def is_none(value: Any) -> bool:
 
 def whole(value: Any, where: str) -> int:
     """Return a whole number of 0 or more, which may be written as 4.0."""
-    number = None if isinstance(value, bool) else _number(value)
+    is_truth = isinstance(value, bool) or str(value).strip().casefold() in TRUTH
+    number = None if is_truth else _number(value)
     if number is None or not 0 <= number < MOST or not number.is_integer():
         _refuse(value, where, "a whole number of 0 or more")
     return int(number)

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from icl_harness.tasks.scoring.final_claims import claims, first_problem
 _LONGEST = 1000  # characters of an expression; longer ones take sympy minutes
 _OR = re.compile(r"\bor\b")
 _LOCK = threading.Lock()  # one comparison at a time
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 Worker = subprocess.Popen[str]
 
 
@@ -63,13 +65,24 @@ def _is_same(target: str, said: str) -> bool | None:
     """
     if _words(target) == _words(said):
         return True
+    request = json.dumps([target, said])
     with _LOCK:
-        worker = _worker(os.getpid())
-        verdict = _ask(worker, json.dumps([target, said]))
+        verdict, is_killed = _verdict(request)
+        if is_killed:  # by another process, or for want of memory: that is no verdict
+            verdict, _ = _verdict(request)
+    return None if not verdict else bool(json.loads(verdict))
+
+
+def _verdict(request: str) -> tuple[str, bool]:
+    """Return the worker's line, "" where it has ended, and whether it was killed from outside."""
+    worker, verdict = _worker(os.getpid()), ""
+    try:
+        verdict = _ask(worker, request)
+    finally:  # after Ctrl-C, too: the next question is not to read this one's verdict
         if not verdict:
             _worker.cache_clear()
             _end(worker)
-    return None if not verdict else bool(json.loads(verdict))
+    return verdict, not verdict and worker.returncode in KILLED
 
 
 @lru_cache(maxsize=1)
@@ -83,6 +96,7 @@ def _worker(_: int) -> Worker:
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": path},
         text=True,
+        start_new_session=True,  # what ends the run is for the run to handle
     )
     atexit.register(_end, worker)
     if not _ask(worker, json.dumps(["1", "1"])):
@@ -104,6 +118,7 @@ def _ask(worker: Worker, request: str) -> str:
 
 
 def _end(worker: Worker) -> None:
+    worker.kill()  # a fork of this process may hold its pipes open
     for pipe in (worker.stdin, worker.stdout):
         if pipe is not None:
             with contextlib.suppress(OSError):

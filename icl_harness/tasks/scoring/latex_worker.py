@@ -23,7 +23,7 @@ _MATHS = re.compile(r"\$|\\\(|\\\[")
 
 def main() -> None:
     """Compare until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run to handle
+    verdicts, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no verdict
     with contextlib.suppress(ValueError, OSError):  # not every system limits memory
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     _is_same("1", "1")  # now, as imports take longer than the limit allows
@@ -32,7 +32,7 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends a process
         verdict = _is_same(target, said)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(verdict), flush=True)
+        print(json.dumps(verdict), file=verdicts, flush=True)
 
 
 def _is_same(target: str, said: str) -> bool:
