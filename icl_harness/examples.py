@@ -11,6 +11,7 @@ import json
 import math
 import numbers
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -90,8 +91,10 @@ _WORDS = re.compile(r"\w+|[()\[\]{}<>+*/=^&|~%\\]|(?<!\w)-(?=\d)")
 
 def normalised(text: str) -> str:
     """Return the form of a text in which leaks are found: its words, brackets and operators,
-    case-folded.
+    case-folded, with accents as part of their letters.
     """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     return " ".join(_WORDS.findall(text.casefold())) or text.strip()
 
 

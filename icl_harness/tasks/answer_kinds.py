@@ -7,6 +7,7 @@ they are whole and at most 20. Else they are numbers, if all are, or free answer
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from icl_harness.errors import DataError
@@ -64,11 +65,11 @@ def _refuse_alike(labels: Sequence[str], where: str) -> None:
     """Refuse labels that a reader of answers could not tell apart."""
     known: dict[str, str] = {}
     for label in labels:
-        key = " ".join(label.casefold().split())
+        key = " ".join(unicodedata.normalize("NFC", label).casefold().split())
         if key in known:
             raise DataError(
-                f"{where}: the labels {known[key]!r} and {label!r} differ in case or spaces alone. "
-                "Write them alike."
+                f"{where}: the labels {known[key]!r} and {label!r} differ in case, spaces or the "
+                "encoding of accents alone. Write them alike."
             )
         known[key] = label
 

@@ -439,6 +439,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "one label": (some(label="a"), NAMED, r"all 10 targets are 'a'.*another --target"),
     "one label, free": (some(label="a"), {**NAMED, "answers": "free"}, "all 10 targets are 'a'"),
     "labels alike": (some(label=lambda n: ("Yes", "yes")[n % 2]), NAMED, "'Yes' and 'yes' differ"),
+    "labels of one look": (
+        some(label=lambda n: ("caf\u00e9", "cafe\u0301")[n % 2]),
+        NAMED,
+        "the encoding of accents alone",
+    ),
     "no numbers": (some(), {**NAMED, "answers": "number"}, "'a' is no number"),
     "a target that is no answer": (
         some(label=lambda n: f"answer {n}" if n else "..."),

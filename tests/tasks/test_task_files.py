@@ -221,6 +221,17 @@ def test_a_bank_that_lacks_a_draw_says_which_it_has(toy: Path) -> None:
         go(draws=3, bank="two")
 
 
+@pytest.mark.parametrize("text", ["Caf\u00e9 au lait!", "cafe\u0301 au lait"])
+def test_a_leak_is_found_however_accents_are_written(text: str) -> None:
+    leaking = Task(
+        pool=[Example(id="a", input=text, target="s"), Example(id="b", input="z", target="t")],
+        queries=[Example(id="q", input="caf\u00e9 au lait", target="s")],
+        labels=("s", "t"), prompts="toy", scorer=label_match, name="mine",
+    )  # fmt: skip
+    with pytest.raises(DataError, match="a = q"):
+        load_examples(leaking)
+
+
 def test_a_leak_names_its_remedy_and_the_remedy_works() -> None:
     def leaking(**fields: str) -> Task:
         one = [Example(id="a", input="x y", target="s"), Example(id="b", input="z", target="t")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,9 +51,11 @@ def first_line(answer: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` without what the same answer may be dressed in: case, markdown, quotes, a final
-    full stop.
+    """Return `text` without what the same answer may be dressed in: case, accents written apart,
+    markdown, quotes, a final full stop.
     """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     text = text.casefold().replace("\u2212", "-")
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\$|\*\*|__|`|\\[()\[\]]", " ", text)

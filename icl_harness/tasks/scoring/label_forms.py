@@ -10,6 +10,7 @@ also looks at what stands around them. Chinese, Japanese and Korean characters a
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +92,9 @@ def label_forms(labels: tuple[str, ...]) -> Forms:
 
 
 def _signed(label: str) -> str:
-    return label.replace("\u2212", "-").replace("\u2013", "-")
+    """Return a label with plain signs, its accents composed as those of an answer are."""
+    label = label.replace("\u2212", "-").replace("\u2013", "-")
+    return label if label.isascii() else unicodedata.normalize("NFC", label)
 
 
 def _bare(text: str, has_numbers: bool) -> str:

@@ -31,6 +31,8 @@ def example(target: str, choices: tuple[str, ...] = ()) -> Example:
         ("`x`", "x"),
         ('"a b".', "a b"),
         ("dearth wind & fire", "dearth, wind, & fire"),
+        ("cre\u0300me bru\u0302le\u0301e", "cr\u00e8me br\u00fbl\u00e9e"),
+        ("cr\u00e8me br\u00fbl\u00e9e", "cre\u0300me bru\u0302le\u0301e"),
     ],
 )
 def test_the_dress_of_an_answer_does_not_matter(answer: str, target: str) -> None:

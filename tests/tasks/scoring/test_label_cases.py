@@ -82,6 +82,15 @@ def test_a_label_in_any_dress_is_read(labels: tuple[str, ...], data, dress: str)
         assert label_match(dress.format(form), example) == Score(label, 1.0), dress.format(form)
 
 
+@pytest.mark.parametrize("label", ["café", "über uns", "Ελλάδα", "が", "한국", "Việt Nam"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_read_however_labels_and_answers_write_them(label: str, form: str) -> None:
+    label, other = unicodedata.normalize("NFD", label), unicodedata.normalize(form, label)
+    example = Example(id="q", input="?", target=label, choices=(label, "x y"))
+    for dress in DRESSES:
+        assert label_match(dress.format(other), example) == Score(label, 1.0), dress
+
+
 @settings(deadline=None)
 @given(st.sampled_from(SETS), st.data(), st.sampled_from(HEDGES))
 def test_two_labels_are_no_answer(labels: tuple[str, ...], data, hedge: str) -> None:
