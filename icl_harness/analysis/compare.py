@@ -10,7 +10,7 @@ side was asked).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from icl_harness.analysis.stats import differences, holm
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import joined, originals_of, units_of
 from icl_harness.errors import SpecError, nearest
-from icl_harness.prompts.variants import DEFAULT
+from icl_harness.prompts.variants import DEFAULT, parse_variant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +50,11 @@ def compare(
     by: str = "mode",
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
+    baseline: str | int | None = None,
 ) -> pd.DataFrame:
     """Return metric(b) - metric(a) for every two values of `by`, all else equal: a is the variant
-    `default`, else the first in sorted order.
+    `default`, else the first in sorted order. With a `baseline`, that value of `by` is a, and each
+    other one is b.
 
     Columns: by, a, b, what else names the point, b_minus_a, ci_low, ci_high (at `level`, each row
     for itself), p_value, p_holm, n_pairs, n_draws, n_queries, and the shots that each side's
@@ -77,8 +79,9 @@ def compare(
         raise SpecError(
             f"the records hold {len(values)} {by}{only}: a comparison by {by} needs 2.{instead}"
         )
+    chosen = _baseline(by, values, baseline)
     rest = [name for name in POINT if name != by]
-    found = _rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level)
+    found = _rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level, chosen)
     table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
     table["p_holm"] = table["p_holm"].astype("float64")
     family = rest if by == "shots" else ["a", "b", *(name for name in rest if name != "shots")]
@@ -89,8 +92,29 @@ def compare(
     return table.sort_values(order, ignore_index=True)
 
 
+def _baseline(by: str, values: Sequence[Any], name: str | int | None) -> Any:
+    """Return the value of `by` that is subtracted from the others, None where none is named."""
+    if name is None:
+        return None
+    known = {str(value): value for value in values}
+    written = str(name)
+    if written not in known and by == "variant":
+        written = str(parse_variant(written))
+    if written in known:
+        return known[written]
+    raise SpecError(
+        f"--baseline {name}: no {by} of these records.{nearest(str(name), known)} "
+        f"There are {', '.join(known)}."
+    )
+
+
 def _rows(
-    records: pd.DataFrame, metrics: Mapping[str, Metric], by: str, rest: list[str], level: float
+    records: pd.DataFrame,
+    metrics: Mapping[str, Metric],
+    by: str,
+    rest: list[str],
+    level: float,
+    baseline: Any,
 ) -> list[dict[str, Any]]:
     """Return one row per point and pair that has partners; Holm's column is filled in when all are
     known.
@@ -107,7 +131,7 @@ def _rows(
             named = dict(zip(rest, point, strict=True))
             family = families.setdefault(tuple(named.get(name) for name in FAMILY), [])
             sides = dict(_sides(answers.iloc[chosen], statistics.rows(chosen), by))
-            for a, b in combinations(sorted(sides, key=_default_first), 2):
+            for a, b in _pairs(sides, baseline):
                 found = _difference(metric, sides[a], sides[b], binary=binary)
                 if found is not None:
                     row, estimate = found
@@ -131,6 +155,14 @@ def _with_limits(
             "ci_high": math.nan if found is None else found.high,
             "p_value": math.nan if found is None else found.p_value,
         }
+
+
+def _pairs(sides: Collection[Any], baseline: Any) -> list[tuple[Any, Any]]:
+    """Return what is subtracted (a) from what (b): all pairs, or the baseline from each other."""
+    if baseline is None:
+        return list(combinations(sorted(sides, key=_default_first), 2))
+    others = sorted(value for value in sides if value != baseline)
+    return [(baseline, other) for other in others if baseline in sides]
 
 
 def _default_first(value: Any) -> tuple[bool, Any]:

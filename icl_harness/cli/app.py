@@ -178,6 +178,10 @@ def compare(
             show_default=False,
         ),
     ] = "mode",
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The value of --by that is subtracted from all others."),
+    ] = None,
     metric: MetricName = None,
     csv: Csv = None,
 ) -> None:
@@ -190,7 +194,7 @@ def compare(
 
     found, records = load_runs(runs)
     metrics = chosen_metrics([one.header for one in found], metric)
-    frame = records.compare(by, metrics)
+    frame = records.compare(by, metrics, baseline)
     if csv is not None:
         _write_table(frame, csv)
     elif frame.empty:

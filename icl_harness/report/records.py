@@ -78,7 +78,9 @@ class Records:
 
             return curves_of_parts(totals, parts, metrics=metrics)
 
-    def compare(self, by: str, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+    def compare(
+        self, by: str, metrics: Mapping[str, Metric], baseline: str | int | None = None
+    ) -> pd.DataFrame:
         """Return the table of paired differences between the values of `by`."""
         with self._opened() as stores:
             totals = _totals(stores)
@@ -87,7 +89,7 @@ class Records:
 
             cells = with_metrics(totals, metrics)
             records = read_together(stores, cells, needed_columns(cells, metrics))
-        return compare(records, by=by, metrics=metrics)
+        return compare(records, by=by, metrics=metrics, baseline=baseline)
 
     def common_errors(self) -> dict[tuple[Any, ...], str]:
         """Return the commonest error of the requests that failed, by point of a curve."""

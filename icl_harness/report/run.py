@@ -49,9 +49,16 @@ class Run:
         """
         return Records([self.path]).curves(chosen_metrics([self.header], metric))
 
-    def compare(self, by: str = "mode", metric: str | Metric | None = None) -> pd.DataFrame:
-        """Return paired differences per shot count between the values of `by`."""
-        return Records([self.path]).compare(by, chosen_metrics([self.header], metric))
+    def compare(
+        self,
+        by: str = "mode",
+        metric: str | Metric | None = None,
+        baseline: str | int | None = None,
+    ) -> pd.DataFrame:
+        """Return paired differences per shot count between the values of `by`: of every two, or of
+        each less the `baseline`.
+        """
+        return Records([self.path]).compare(by, chosen_metrics([self.header], metric), baseline)
 
     def plot(self, metric: str | Metric | None = None) -> Figure:
         """Return the picture of the curves."""

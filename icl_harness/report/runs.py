@@ -38,10 +38,17 @@ class Runs:
         found, records = load_runs(self.paths)
         return records.curves(_metrics(found, metric))
 
-    def compare(self, by: str = "mode", metric: str | Metric | None = None) -> pd.DataFrame:
-        """Return paired differences per shot count between the values of `by`."""
+    def compare(
+        self,
+        by: str = "mode",
+        metric: str | Metric | None = None,
+        baseline: str | int | None = None,
+    ) -> pd.DataFrame:
+        """Return paired differences per shot count between the values of `by`: of every two, or of
+        each less the `baseline`.
+        """
         found, records = load_runs(self.paths)
-        return records.compare(by, _metrics(found, metric))
+        return records.compare(by, _metrics(found, metric), baseline)
 
     def plot(self, metric: str | Metric | None = None, title: str | None = None) -> Figure:
         """Return the picture of the curves."""

@@ -157,3 +157,73 @@ def test_no_partner_at_all_gives_an_empty_table():
     assert "b_minus_a" in found.columns
     failed = grid(supervised={4: 0.9}, unsupervised={4: 0.4}).assign(status="failed", score=None)
     assert len(compare(failed)) == 0
+
+
+def modes_and_shots():
+    return grid(
+        supervised={4: 0.9, 16: 0.9}, reinforced={4: 0.5, 16: 0.5}, unsupervised={4: 0.2, 16: 0.3}
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "baseline", "pairs"),
+    [
+        ("mode", "unsupervised", {("unsupervised", "reinforced"), ("unsupervised", "supervised")}),
+        ("mode", "supervised", {("supervised", "reinforced"), ("supervised", "unsupervised")}),
+        ("shots", "16", {(16, 4)}),
+        ("shots", 16, {(16, 4)}),
+        ("shots", 4, {(4, 16)}),
+    ],
+)
+def test_the_baseline_is_subtracted_from_all_others(by, baseline, pairs):
+    table = modes_and_shots()
+    found = compare(table, by=by, baseline=baseline)
+    assert set(zip(found["a"], found["b"], strict=True)) == pairs
+    means = table.groupby([by, *(name for name in ("mode", "shots") if name != by)])["score"].mean()
+    for row in found.to_dict("records"):
+        rest = row["shots"] if by == "mode" else row["mode"]
+        expected = means[row["b"], rest] - means[row["a"], rest]
+        assert row["b_minus_a"] == pytest.approx(expected)
+    family = ["a", "b"] if by == "mode" else ["mode"]
+    for _, rows in found.groupby(family):
+        assert rows["p_holm"].tolist() == pytest.approx(holm(rows["p_value"].tolist()))
+
+
+def test_differences_to_the_default_baseline_are_those_without_one_turned_round():
+    table = modes_and_shots()
+    table = table[table["mode"] != "reinforced"]
+    turned = compare(table, by="mode", baseline="unsupervised")
+    usual = compare(table, by="mode")
+    assert turned["b_minus_a"].tolist() == pytest.approx((-usual["b_minus_a"]).tolist())
+    assert turned["ci_low"].tolist() == pytest.approx((-usual["ci_high"]).tolist())
+    assert turned["p_value"].tolist() == pytest.approx(usual["p_value"].tolist())
+
+
+def test_the_baseline_of_variants_is_named_as_a_user_writes_it():
+    table = pd.concat(records(0.5, variant=name) for name in ("default", "flipped+noise=0.2"))
+    found = compare(table, by="variant", baseline="noise=.2+flipped")
+    assert found[["a", "b"]].values.tolist() == [["flipped+noise=0.2", "default"]]
+
+
+@pytest.mark.parametrize(
+    ("by", "baseline", "words"),
+    [
+        ("mode", "supervized", "supervized: no mode of these records. Nearest: supervised"),
+        ("mode", "16", "16: no mode of these records. There are reinforced, supervised, unsup"),
+        ("shots", "8", "8: no shots of these records. There are 4, 16."),
+        ("shots", "4.0", "4.0: no shots of these records."),
+        ("mode", "", ": no mode of these records."),
+    ],
+)
+def test_a_baseline_that_is_not_there_is_one_line_with_the_choices(by, baseline, words):
+    with pytest.raises(SpecError, match=r"^--baseline") as caught:
+        compare(modes_and_shots(), by=by, baseline=baseline)
+    assert words in str(caught.value)
+    assert "There are" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_the_baseline_has_no_answers_nothing_is_compared():
+    table = modes_and_shots()
+    table = table[(table["mode"] != "unsupervised") | (table["shots"] == 16)]
+    assert set(compare(table, by="mode", baseline="unsupervised")["shots"]) == {16}

@@ -100,3 +100,12 @@ def test_a_run_loads_pandas_scipy_and_matplotlib_for_its_tables_alone() -> None:
         "assert len(run.curves()) == 2\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
+
+
+def test_compare_subtracts_the_baseline_that_is_named(icl: Call) -> None:
+    code, out, _ = icl("compare", "out", "--baseline", "unsupervised")
+    assert code == 0
+    assert "accuracy: supervised - unsupervised" in out
+    code, out, err = icl("compare", "out", "--by", "shots", "--baseline", "4")
+    assert (code, out) == (2, "")
+    assert err == "icl: --baseline 4: no shots of these records. There are 0, 2.\n"
