@@ -12,7 +12,13 @@ from icl_harness.tasks.scoring.cues import Cue
 from icl_harness.tasks.scoring.dress import plain_dress
 from icl_harness.tasks.scoring.final_text import final_text, first_problem
 from icl_harness.tasks.scoring.labels import NEXT_PROBLEM, Reading, read_line
-from icl_harness.tasks.scoring.lists import are_items, bracket_row, first_paragraph, list_words
+from icl_harness.tasks.scoring.lists import (
+    are_items,
+    bracket_row,
+    first_paragraph,
+    is_refusal,
+    list_words,
+)
 from icl_harness.tasks.scoring.number_forms import shown
 from icl_harness.tasks.scoring.numbers import final_number, only_number
 from icl_harness.tasks.scoring.options import option_of
@@ -84,17 +90,28 @@ def _read_choice(answer: str, choices: Sequence[str], text: str) -> str | None:
 
 
 def _read(line: str, choices: Sequence[str], text: str) -> Reading:
-    """Read a line by the choices, else by the words that the input gives for them."""
+    """Read a line by the choices, else by the words that the input gives for them. A final answer
+    that is given in such words, or is a number that is no choice, counts before what else a line
+    mentions.
+    """
     reading = read_line(line, choices)
-    if reading.is_about_labels and reading.label is not None:
-        return reading
-    if len(line) > MOST_CHARACTERS:
+    if len(line) > MOST_CHARACTERS or reading.is_whole:
         return reading
     marked = final_text(line)
-    label = option_of(line if marked is None else marked, text, choices)
-    if label is None:
-        return reading
-    return Reading(label, Cue.MARKED, is_whole=marked is None)
+    said = line if marked is None else marked
+    label = None
+    if marked is not None or reading.label is None:
+        label = option_of(said, text, choices)
+    if label is not None:
+        return Reading(label, Cue.MARKED, is_whole=marked is None)
+    if marked is not None and _is_another_number(said, choices):
+        return Reading(None, Cue.MARKED)
+    return reading
+
+
+def _is_another_number(said: str, choices: Sequence[str]) -> bool:
+    """Return whether a final answer is a number and names no choice: "The final answer is 9."."""
+    return only_number(said) is not None and read_line(said, choices).label is None
 
 
 def _unmarked_choice(lines: Sequence[str], choices: Sequence[str], text: str) -> str | None:
@@ -143,7 +160,7 @@ def _free(answer: str, example: Example) -> Score:
     if not re.search(r"\w", example.target):
         return _compare_brackets(said, example.target, is_marked=marked is not None)
     if n_words > 1 and marked is None:
-        said = first_paragraph(said)
+        said = _last_in_bold(said) or first_paragraph(said)
     if n_words > 1 and ("\n" not in said or are_items(said)):
         return _compare_lists(said, example)
     if "\n" in said:
@@ -151,6 +168,15 @@ def _free(answer: str, example: Example) -> Score:
             return UNPARSED
         said = first_line(said)
     return _compare(said, example)
+
+
+def _last_in_bold(text: str) -> str | None:
+    """Return several words that stand in bold as the last line of a text that reasons first."""
+    before, _, last = text.rstrip(" \n.").rpartition("\n")
+    bold = re.fullmatch(r"\s*\*\*([^*]+)\*\*", last)
+    if bold is None or not before.strip() or are_items(text) or " " not in bold[1].strip():
+        return None
+    return bold[1]
 
 
 def _compare_brackets(said: str, target: str, is_marked: bool) -> Score:
@@ -175,9 +201,10 @@ def _compare_lists(said: str, example: Example) -> Score:
         return as_said
     words = list_words(said)
     is_hedged = re.search(r"\bor\b", words) and not re.search(r"\bor\b", example.target)
-    if not words or is_hedged:
+    wanted = _key(list_words(example.target))
+    if not words or is_hedged or is_refusal(said, wanted.split()):
         return UNPARSED
-    return Score(words, float(_key(words) == _key(list_words(example.target))))
+    return Score(words, float(_key(words) == wanted))
 
 
 def _compare(said: str, example: Example) -> Score:

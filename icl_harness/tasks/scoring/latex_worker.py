@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,9 +40,27 @@ def _is_same(target: str, said: str) -> bool:
     from math_verify import verify
 
     gold, found = _parsed(target), _parsed(said)
-    if not gold or not found:
+    if not gold or not found or (_equates(gold) and not _has_relation(found)):
         return False
     return bool(verify(list(gold), list(found), timeout_seconds=0))
+
+
+def _equates(readings: Sequence[Any]) -> bool:
+    """Return whether an expression is an equation that no name begins, as `x + y + z = 0`: that
+    says more than the 0, which math-verify would take for it. Of `y = 2x` the side is enough.
+    """
+    from sympy import Eq, Symbol
+    from sympy.core.function import AppliedUndef
+
+    first = readings[0]
+    return isinstance(first, Eq) and not isinstance(first.lhs, (Symbol, AppliedUndef))
+
+
+def _has_relation(readings: Sequence[Any]) -> bool:
+    from sympy import And
+    from sympy.core.relational import Relational
+
+    return isinstance(readings[0], (Relational, And))
 
 
 @lru_cache(maxsize=10_000)

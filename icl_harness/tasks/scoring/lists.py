@@ -7,13 +7,18 @@ is wound around ("first comes apple, which …").
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Collection
 
 from icl_harness.tasks.scoring.base import plain
 
 _ENUMERATOR = re.compile(
-    r"[①-⑳]|(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])|^\s*(?:[-*•]|\(?[A-Za-z]\)|\d{1,3}\s?[-–])\s",
+    r"[①-⑳]|(?:^|(?<=[\s,;|]))\(?\d{1,3}[.):](?=\s|$|[^\W\d])"
+    r"|^\s*(?:[-*•]|\(?[A-Za-z]\)|\(?(?:[IVX]{1,5}|[ivx]{1,5})[.)]|\d{1,3}\s?[-–])\s",
     re.MULTILINE,
 )
+_LETTERED = re.compile(r"(?:^|(?<=[\s,;|]))\(?([A-Za-z])[.)](?=\s)")  # "a) x b) y"
+_TAGS = re.compile(r"</?(?:[ou]l|li|p|br|b|i|em|strong|div|span)\s?/?>", re.IGNORECASE)
 _SEPARATOR = re.compile(r"->|→|[,;|<>\n\t、，；]|(?<=\s)[-–—/&+](?=\s)")
 _QUOTES = re.compile(r"[\[\](){}\"“”‘’`*_«»]|(?<!\w)'|'(?!\w)|\\(?:text|left|right)\b|\\ |\$")
 _LEADS = re.compile(
@@ -23,6 +28,14 @@ _LEADS = re.compile(
 )
 _ASSENT = re.compile(r"^(?:sure|okay|certainly|of course)[!.,:]\s+", re.IGNORECASE)
 _JSON_KEY = re.compile(r"[\"']\w+[\"']\s*:\s*(?=\[)")
+_REFUSAL = re.compile(
+    r"\b(?:sorry|apologi[sz]e|as an ai|(?:can|could|do|am|was|is) ?not|unable|unclear|impossible"
+    r"|unknown|not (?:sure|able|possible)|please|clarify|need more|no (?:answer|words?|list|idea)"
+    r"|none|empty|nothing|n/a)\b|n['’]t\b|\?\s*$"
+    r"|\b(?:lo siento|no puedo|no sé|désolée?|je ne (?:peux|sais)|ich kann|tut mir leid|mi dispiace"
+    r"|não posso|desculpe|извините|не могу)\b|抱歉|无法|對不起|对不起|すみません|申し訳|죄송",
+    re.IGNORECASE,
+)
 _BRACKETS = r"[\[\](){}<>]"
 _ONLY_BRACKETS = re.compile(rf"{_BRACKETS}+")
 _TWO_ROWS = re.compile(rf"{_BRACKETS}(?:or|/|vs\.?){_BRACKETS}")  # without their spaces
@@ -35,12 +48,28 @@ def list_words(text: str) -> str:
     text = _JSON_KEY.sub(" ", text.replace("：", ": "))
     lines = [line for line in text.split("\n") if not line.rstrip(" *_").endswith(":")]
     text = _LEADS.sub("", _ASSENT.sub("", "\n".join(lines)))
-    text = _ENUMERATOR.sub(" , ", text)
-    text = _QUOTES.sub(" ", text)
+    text = _QUOTES.sub(" ", _without_enumerators(text))
+    text = re.sub(r"^first(?:ly)?,? (?=.*[,;] then )", "", text, flags=re.IGNORECASE)
     text = re.sub(r"[,;]\s+then\s", ", ", text)
     text = re.sub(r"[,;]?\s(?:and|&amp;)\s(?=[^\s]+[\s.]*$)", ", ", text)
+    if re.fullmatch(r"[^\s/]+(?:/[^\s/]+){2,}", text.strip(" .")):  # "b/c/a"
+        text = text.replace("/", " ")
     text = _SEPARATOR.sub(" ", text)
     return plain(" ".join(text.split()))
+
+
+def _without_enumerators(text: str) -> str:
+    text = _TAGS.sub(" , ", text)
+    letters = "".join(_LETTERED.findall(text)).lower()
+    if len(letters) > 1 and string.ascii_lowercase.startswith(letters):
+        text = _LETTERED.sub(" , ", text)
+    return _ENUMERATOR.sub(" , ", text)
+
+
+def is_refusal(text: str, wanted: Collection[str]) -> bool:
+    """Return whether a text says that there is no answer, and none of the words `wanted`."""
+    said = set(re.findall(r"\w+", text.casefold()))
+    return said.isdisjoint(wanted) and _REFUSAL.search(text) is not None
 
 
 def first_paragraph(text: str) -> str:

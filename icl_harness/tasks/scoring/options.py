@@ -7,9 +7,10 @@ words rather than its letter can be read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from icl_harness.tasks.scoring.base import plain
+from icl_harness.tasks.scoring.numbers import lone_number, only_number
 
 _OPTION = re.compile(r"^\W{0,3}(?P<letter>[A-Za-z])[).:]\s+(?P<words>\S.*)$", re.MULTILINE)
 
@@ -31,7 +32,25 @@ def option_words(text: str, labels: Sequence[str]) -> dict[str, str]:
 
 
 def option_of(said: str, text: str, labels: Sequence[str]) -> str | None:
-    """Return the label of the option whose words are what is said, to the letter but for dress."""
+    """Return the label of the option whose words are what is said, to the letter but for dress, a
+    leading article and, of numbers, their unit.
+    """
     if not labels or any(len(label.strip("() .")) != 1 for label in labels):
         return None
-    return option_words(text, labels).get(plain(said))
+    options = option_words(text, labels)
+    found = options.get(plain(said)) or _only(
+        options, _without_article(plain(said)), _without_article
+    )
+    if found is None and (number := only_number(said)) is not None:
+        return _only(options, number, lone_number)
+    return found
+
+
+def _only(options: Mapping[str, str], wanted: object, form: Callable[[str], object]) -> str | None:
+    """Return the label of the one option that is `wanted` in a form of its words."""
+    found = [label for words, label in options.items() if form(words) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def _without_article(words: str) -> str:
+    return re.sub(r"^(?:an?|the) ", "", words)

@@ -22,12 +22,16 @@ SAME = [
     ("5", r"\boxed{\boxed{5}}"),
     ("5", "\\boxed{5}.\n\nProblem: 2 + 2\nSolution: \\boxed{4}"),
     ("5", "<think>4</think>\\boxed{5"),
+    ("x+y+z=0", r"\boxed{z + y + x = 0}"), ("x+y=7", r"\boxed{y=7-x}"), ("f(x)=2x", "2x"),
+    ("y=2x+3", "2x+3"), ("2x+3", "y=2x+3"), ("x_1=5", "5"), ("7", "x+y=7"),
     ("7", r"\boxed{7}. Our answer is correct."), ("7", "The final answer is:\n\\[\n7\n\\]"),
 ]  # fmt: skip
 OTHER = [
     ("(1,2)", r"\boxed{(2,1)}"), ("[1,2)", r"\boxed{(1,2)}"), (r"\pi", r"\boxed{3.14}"),
     (r"\frac{1}{3}", r"\boxed{0.333}"), ("5", r"\boxed{-5}"), ("5", r"\boxed{5}, no: \boxed{6}"),
     (r"\{1,2\}", r"\boxed{\{1\}}"), (r"2\sqrt{3}", r"\boxed{2\sqrt{2}}"),
+    ("x+y+z=0", "0"), ("x+y=7", r"\boxed{7}"), (r"a - b = \frac12", "The answer is 0.5."),
+    ("x+y=7", "x+y=8"), ("5x-7y+4=0", "0"), ("xy=12", "12"),
 ]  # fmt: skip
 NONE = ["", "<think>3", r"\boxed{3} or \boxed{4}", r"\boxed{3 \text{ or } 4}", r"\boxed{}", "x\ny",
         "The final answer is $3$ or $4$.", "I don't think the answer is 3."]  # fmt: skip
