@@ -49,18 +49,17 @@ def _equates(readings: Sequence[Any]) -> bool:
     """Return whether an expression is an equation that no name begins, as `x + y + z = 0`: that
     says more than the 0, which math-verify would take for it. Of `y = 2x` the side is enough.
     """
-    from sympy import Eq, Symbol
-    from sympy.core.function import AppliedUndef
-
     first = readings[0]
-    return isinstance(first, Eq) and not isinstance(first.lhs, (Symbol, AppliedUndef))
+    return _is(first, "is_Equality") and not _is(first.lhs, "is_Symbol", "is_Function")
 
 
 def _has_relation(readings: Sequence[Any]) -> bool:
-    from sympy import And
-    from sympy.core.relational import Relational
+    return _is(readings[0], "is_Boolean")
 
-    return isinstance(readings[0], (Relational, And))
+
+def _is(expression: Any, *kinds: str) -> bool:
+    """Return whether sympy says that an expression is of one of these kinds."""
+    return any(getattr(expression, kind, False) is True for kind in kinds)
 
 
 @lru_cache(maxsize=10_000)
