@@ -54,7 +54,7 @@ def _equates(readings: Sequence[Any]) -> bool:
 
 
 def _has_relation(readings: Sequence[Any]) -> bool:
-    return _is(readings[0], "is_Boolean")
+    return _is(readings[0], "is_Relational", "is_Boolean")
 
 
 def _is(expression: Any, *kinds: str) -> bool:
