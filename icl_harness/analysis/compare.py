@@ -27,7 +27,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.samples import joined_samples
+from icl_harness.analysis.samples import joined_samples, no_gold_nll
 from icl_harness.analysis.stats import differences, holm
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import joined, originals_of, units_of
@@ -122,8 +122,13 @@ def _rows(
     scored = records.assign(score=scores_of(records))
     ok = scored[(scored["status"] == "ok") & scored["score"].notna()].reset_index(drop=True)
     families: dict[tuple[Any, ...], list[tuple[dict[str, Any], Estimate]]] = {}
+    lacking: list[str] = []
     for metric, every in by_metric(ok, metrics):
         answers = joined_samples(every, metric)
+        answers = answers[answers["score"].notna()].reset_index(drop=True)
+        if answers.empty:
+            lacking.append(str(every["task"].iloc[0]))
+            continue
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)
         answers = answers.assign(original=originals_of(answers))
@@ -136,6 +141,8 @@ def _rows(
                 if found is not None:
                     row, estimate = found
                     family.append(({"by": by, "a": a, "b": b, **named, **row}, estimate))
+    if lacking and not families:
+        raise SpecError(no_gold_nll(lacking))
     return list(chain.from_iterable(_with_limits(family, level) for family in families.values()))
 
 

@@ -24,10 +24,11 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.samples import joined_samples
+from icl_harness.analysis.samples import joined_samples, no_gold_nll
 from icl_harness.analysis.stats import intervals
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
 from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of, unparsed_of
+from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically
 from icl_harness.store.cells import CELL
 from icl_harness.store.totals import MEANS
@@ -96,8 +97,11 @@ def curves_of_parts(
 
 def needed_columns(totals: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[str]:
     """Return which columns of records, beside those of their cells, tables of values need."""
-    means = [metric.is_mean_score for metric, _ in by_metric(totals, metrics)]
-    names = OF_SCORES if all(means) else OF_METRICS
+    every = [metric for metric, _ in by_metric(totals, metrics)]
+    of_scores = all(one.statistic is None and one.samples == "each" for one in every)
+    names = OF_SCORES if of_scores else OF_METRICS
+    if any(one.of == "gold_nll" for one in every):
+        names = [*names, "gold_nll"]
     has_groups = bool((totals["queries_per_request"] > 1).any())
     ties = zip(TIES, (bool(totals["has_clusters"].any()), has_groups), strict=True)
     return [*names, *(name for name, is_there in ties if is_there)]
@@ -143,15 +147,20 @@ def _intervals(
             statistics = statistics_of(answers, metric, labels.get(key))
             binary = key not in fractional
             repeats = is_repeat(answers)
+            lacks = answers["score"].isna().to_numpy()
             for point, rows in positions(answers, POINT):
                 again[point] = _counted(answers.iloc[rows[repeats[rows]]])
-                kept = rows[~repeats[rows]]
-                found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
+                kept = rows[~repeats[rows] & ~lacks[rows]]
+                if len(kept):
+                    found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
+    if "gold_nll" in names and again and not found:
+        raise SpecError(no_gold_nll(sorted({str(point[0]) for point in again})))
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
     values = pd.DataFrame(_rows_of(found, level), index=index, columns=[*INTERVAL, "ci_covers"])
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
     names_again = [f"{name}_again" for name in REPEATED]
-    repeated = pd.DataFrame(list(again.values()), index=index, columns=names_again)
+    every_point = pd.MultiIndex.from_tuples(list(again), names=POINT)
+    repeated = pd.DataFrame(list(again.values()), index=every_point, columns=names_again)
     return counted.join(values.astype(dict.fromkeys(INTERVAL, "float64"))).join(repeated)
 
 

@@ -20,6 +20,8 @@ from icl_harness.analysis.intervals import Means
 Range = tuple[float, float]
 UNLIMITED: Range = (-math.inf, math.inf)
 SHARE: Range = (0.0, 1.0)
+TINY = 1e-12
+LEAST_SCALE = 1e-3  # of a family's greatest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,8 @@ class Estimate:
     spread: Spread
     limits: Range
     shots: tuple[float, ...] = (math.nan,)
-    sides: tuple[float, ...] = ()  # of a difference: the mean of each side
+    # of a difference: the mean of each side, where it has a least value
+    sides: tuple[float, ...] = ()
     mean_square: float = field(default=math.nan)  # of a difference
 
     @property
@@ -73,7 +76,7 @@ def mean_estimate(
 
 def unknown_estimate(value: float, limits: Range) -> Estimate:
     """Return an estimate of whose spread nothing is known."""
-    return Estimate(value=value, spread=spread_of([value], [0], [0]), limits=limits)
+    return Estimate(value=value, spread=spread_of([0.0], [0], [0]), limits=limits)
 
 
 def paired_estimate(
@@ -93,8 +96,9 @@ def paired_estimate(
     spread = spread_of(of_b - of_a, draws, queries)
     width = (limits[1] - limits[0]) / 2
     sides: tuple[float, ...] = ()
-    if math.isfinite(width):
-        sides = tuple(float((side.mean() - lowest) / width) for side in (of_a, of_b))
+    if math.isfinite(lowest):
+        unit = width if math.isfinite(width) else 1.0
+        sides = tuple(float((side.mean() - lowest) / unit) for side in (of_a, of_b))
     return Estimate(
         value=spread.mean,
         spread=spread,
@@ -140,12 +144,13 @@ def means_of(family: Sequence[Estimate]) -> Means:
         n_units=df_units + 1.0,
         nested=np.array([spread.nested for spread in spreads]),
         by_draw=(_by_draw(spreads) - low[:, None]) / width[:, None],
-        scale=np.array([_scales(one) for one in family]),
+        scale=_scales(family),
         doublings=np.log2(1 + np.nan_to_num(shots)),
     )
 
 
 def is_share(one: Estimate) -> bool:
+    """Return whether a value has a least one, and is no difference."""
     return len(one.shots) == 1 and math.isfinite(one.limits[0])
 
 
@@ -158,16 +163,30 @@ def _by_draw(spreads: Sequence[Spread]) -> Floats:
     return table
 
 
-def _scales(one: Estimate) -> list[float]:
-    """Return what the variance between draws is proportional to on each side: (p (1 - p))^2 where
-    it is equal in logits.
+def _scales(family: Sequence[Estimate]) -> Floats:
+    """Return what the variance between draws is proportional to on each side of each member; 0
+    where prompts hold no shots.
     """
-    found = []
-    for i, shots in enumerate(one.shots):
-        scale = 1.0
-        if one.sides and math.isfinite(width_of(one, math.inf)):
-            n = one.spread.n_units
-            p = (one.sides[i] * n + 1) / (n + 2)
-            scale = (p * (1 - p)) ** 2
-        found.append(scale if shots != 0 or one.spread.nested else 0.0)
-    return found
+    rows = []
+    for one in family:
+        matters = [shots != 0 or one.spread.nested for shots in one.shots]
+        rows.append([_scale(one, side) if matters[side] else 0.0 for side in range(len(matters))])
+    scale: Floats = np.array(rows)
+    if math.isfinite(width_of(family[0], math.inf)):
+        return scale
+    least = LEAST_SCALE * scale.max()
+    return np.where(scale > 0, np.maximum(scale, least), 0.0)
+
+
+def _scale(one: Estimate, side: int) -> float:
+    """Return (p (1 - p))^2 of a side where values lie between 0 and 1: the variance is equal in
+    logits. Of values that are at least 0, such as errors, it is the value.
+    """
+    if not math.isfinite(width_of(one, math.inf)):
+        values = (one.value - one.limits[0],) if is_share(one) else one.sides
+        return max(values[side], TINY) if values else 1.0
+    if not one.sides:
+        return 1.0
+    n = one.spread.n_units
+    p = (one.sides[side] * n + 1) / (n + 2)
+    return (p * (1 - p)) ** 2

@@ -21,6 +21,7 @@ from icl_harness.analysis.crossed import Codes, Floats
 from icl_harness.analysis.estimates import (
     SHARE,
     Estimate,
+    Range,
     mean_estimate,
     paired_estimate,
     unknown_estimate,
@@ -150,7 +151,9 @@ def metric_estimate(
 
     `binary`: all scores of the task are 0 or 1, so that their mean lies between.
     """
-    limits = SHARE if binary and metric.aggregate is None else metric.range
+    limits = _limits(metric, binary=binary)
+    if metric.aggregate is None and not np.isfinite(rows).all():
+        return unknown_estimate(float(rows.mean()), limits)  # a gold answer of probability 0
     if metric.aggregate is None:
         return mean_estimate(rows[:, 0], draws, queries, limits=limits, shots=shots)
     value, pseudo = pseudo_values(metric, rows, draws, queries)
@@ -172,8 +175,12 @@ def metric_difference(
     """Return the metric's value of the second answers less that of the first, paired row by row,
     and what its interval is made of.
     """
-    lowest, highest = SHARE if binary and metric.aggregate is None else metric.range
+    lowest, highest = _limits(metric, binary=binary)
     limits = (lowest - highest, highest - lowest)
+    if metric.aggregate is None and not all(np.isfinite(side).all() for side in rows):
+        of_a, of_b = (float(side.mean()) for side in rows)
+        both = math.isinf(of_a) and math.isinf(of_b)
+        return unknown_estimate(math.nan if both else of_b - of_a, limits)
 
     def paired(a: Floats, b: Floats) -> Estimate:
         return paired_estimate(a, b, draws, queries, limits=limits, shots=shots, lowest=lowest)
@@ -185,6 +192,12 @@ def metric_difference(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return unknown_estimate(of_b - of_a, limits)
     return replace(paired(a, b), value=of_b - of_a)
+
+
+def _limits(metric: Metric, *, binary: bool) -> Range:
+    """Return the limits of a metric's values."""
+    is_share = binary and metric.aggregate is None and metric.of == "score"
+    return SHARE if is_share else metric.range
 
 
 def pseudo_values(

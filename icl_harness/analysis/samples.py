@@ -7,6 +7,8 @@ answer counts.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +24,24 @@ if TYPE_CHECKING:
 QUERY = [*CELL, "query_id"]
 
 
+def no_gold_nll(tasks: Sequence[str]) -> str:
+    """Return what to say where no answer has the metric `gold_nll`."""
+    return (
+        f"gold_nll: no answer to {', '.join(tasks)} has the log-likelihood of its gold answer. "
+        "A run with --scoring choices or with --gold-nll stores it."
+    )
+
+
 def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """Return the answers as `metric` counts them: each for itself, or the samples of a query as
-    one. Raises `SpecError` where all queries have fewer samples than pass@k needs.
+    one, with what it takes for their score; NaN where they lack it. Raises `SpecError` where all
+    queries have fewer samples than pass@k needs.
     """
     import pandas as pd
 
+    if metric.of == "gold_nll":
+        nats = answers.get("gold_nll", math.nan)
+        answers = answers.assign(score=nats).astype({"score": "float64"})
     if metric.samples == "each":
         return answers
     groups = answers.groupby(QUERY, sort=False, dropna=False, observed=True)

@@ -156,7 +156,9 @@ def paired_interval(
     `limits` are those of the difference.
     """
     limits = (-1.0, 1.0) if binary else limits
-    (found,) = differences([paired_estimate(a, b, draws, queries, limits=limits)], level)
+    lowest = 0.0 if math.isfinite(limits[0]) else -math.inf
+    of = paired_estimate(a, b, draws, queries, limits=limits, lowest=lowest)
+    (found,) = differences([of], level)
     return found
 
 

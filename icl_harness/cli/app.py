@@ -186,7 +186,7 @@ def compare(
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.cli.notes import repeated_notes
+    from icl_harness.cli.notes import gold_nll_notes, repeated_notes
     from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
@@ -201,7 +201,7 @@ def compare(
         typer.echo("nothing to compare: no query was answered on both sides in the same draw")
     else:
         print_tables(difference_tables(frame))
-        for note in difference_notes(frame):
+        for note in [*difference_notes(frame), *gold_nll_notes(frame, records)]:
             tell(note)
         for one in found:
             for note in repeated_notes(one.header):

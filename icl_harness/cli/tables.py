@@ -11,11 +11,13 @@ from icl_harness.analysis.curves import unusual_format
 from icl_harness.cli.notes import (
     bank_notes,
     curve_notes,
+    gold_nll_notes,
     unfinished_note,
     unpriced_notes,
 )
 from icl_harness.cli.terminal import add_row, new_table, print_tables, tell
 from icl_harness.runner.banks import solved
+from icl_harness.tasks.metrics import with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,7 @@ def notes_of(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> list
     for one in runs:
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
+    notes += gold_nll_notes(frame, records)
     notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], records.count())
     return notes
@@ -73,7 +76,9 @@ def curve_texts(
         for mode, _ in modes:
             solved_of = _solved(folders, first) if mode == "reinforced" else ""
             heading.append(f"{mode}{solved_of}")
-        title = f"{_where(first)} · {first['model']} · {first['metric']} {_covered(part)}"
+        title = (
+            f"{_where(first)} · {first['model']} · {with_unit(first['metric'])} {_covered(part)}"
+        )
         rows = []
         for shots in sorted(part["shots"].unique()):
             points = [_point(line[line["shots"] == shots]) for _, line in modes]
@@ -111,7 +116,9 @@ def _point(rows: pd.DataFrame) -> str:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """Return `.713`, or with the sign `+` `+.713`."""
+    """Return `.713`, or with the sign `+` `+.713`; a dash where it is not known."""
+    if math.isnan(value):
+        return "-"
     text = f"{value:{sign}.3f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
@@ -152,7 +159,7 @@ def _difference_title(row: Mapping[Any, Any], by: str) -> str:
     row = {**USUAL, **row}  # what is compared has no column of its own
     which = [str(row[name]) for name in ("model", "mode") if name != by]
     what = "differences between shot counts" if by == "shots" else f"{row['b']} - {row['a']}"
-    return " · ".join([_where(row), *which, f"{row['metric']}: {what} [95 % interval]"])
+    return " · ".join([_where(row), *which, f"{with_unit(row['metric'])}: {what} [95 % interval]"])
 
 
 def _difference(row: Mapping[Any, Any], by: str) -> Iterator[str]:

@@ -12,7 +12,14 @@ from typing import Any
 
 from icl_harness.errors import IclError, SpecError
 from icl_harness.tasks.loading import find_tasks
-from icl_harness.tasks.metrics import METRICS, Metric, find_metric
+from icl_harness.tasks.metrics import (
+    METRICS,
+    UNITS,
+    Metric,
+    find_metric,
+    gold_nll,
+    nll_per_token,
+)
 
 
 def chosen_metrics(
@@ -25,10 +32,26 @@ def chosen_metrics(
     for header in headers:
         tasks |= header["tasks"]
     if isinstance(metric, Metric):
+        _check_nll(metric.name, headers)
         return dict.fromkeys(tasks, metric)
     if metric is None:
         return {name: _own(name, task) for name, task in tasks.items()}
+    _check_nll(metric, headers)
     return {name: _named(metric, name, task) for name, task in tasks.items()}
+
+
+def _check_nll(metric: str, headers: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `SpecError` where runs store another NLL of the gold answer than the one asked for."""
+    if metric not in (gold_nll.name, nll_per_token.name):
+        return
+    for header in headers:
+        scoring = header.get("spec", {}).get("scoring", "generate")
+        stored = nll_per_token if scoring == "choices-normalised" else gold_nll
+        if stored.name != metric:
+            raise SpecError(
+                f"a run with --scoring {scoring} stores its NLL in {UNITS[stored.name]}: give "
+                f"--metric {stored.name}, and read no run with other scoring beside it."
+            )
 
 
 def _own(task: str, noted: Mapping[str, Any]) -> Metric:

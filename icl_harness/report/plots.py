@@ -28,6 +28,7 @@ from icl_harness.report.styles import (
     with_formats,
     without_guesses,
 )
+from icl_harness.tasks.metrics import METRICS, UNITS, with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,11 +113,13 @@ def _draw(
     for i, (ax, (task, metric, variant)) in enumerate(zip(flat, panels, strict=False)):
         of_task = curves[(curves["task"] == task) & (curves["metric"] == metric)]
         _panel(ax, of_task[of_task["variant"] == variant], of_task, how, is_narrow=not is_one)
-        _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
+        if metric not in UNITS:  # chance is that of the scores
+            _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
         name_variant = len(variants) > 1 or variant not in ("default", "")
         name = f"{task} · {variant}" if name_variant else str(task)
         ax.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
-        ax.set_ylabel(f"{metric} (%)" if _is_share(of_task) else str(metric), color=INK)
+        label = f"{metric} (%)" if _is_share(of_task) else with_unit(str(metric))
+        ax.set_ylabel(label, color=INK)
         if i >= len(panels) - n_columns:
             ax.set_xlabel(_shots(how), color=INK)
     for ax in flat[len(panels) :]:
@@ -261,6 +264,9 @@ def _handle(style: Style | None) -> Line2D:
 
 def _is_share(of_task: pd.DataFrame) -> bool:
     """Return whether the metric is a share, drawn in percent from 0 to 100: all its limits lie
-    within 0 and 1.
+    within 0 and 1, and it is not known to have others.
     """
+    known = METRICS.get(str(of_task["metric"].iloc[0]))
+    if known is not None and known.range[1] > 1:
+        return False
     return bool(of_task["ci_low"].fillna(0).min() >= 0 and of_task["ci_high"].fillna(1).max() <= 1)

@@ -91,6 +91,18 @@ class Records:
             records = read_together(stores, cells, needed_columns(cells, metrics))
         return compare(records, by=by, metrics=metrics, baseline=baseline)
 
+    def without_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return by task and model how many answers lack the NLL of their gold answer, and how many
+        answers there are; only where some lack it.
+        """
+        n_answers, n_known = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        with self._opened() as stores:
+            for store in stores:
+                for key, (n, known) in store.count_gold_nll().items():
+                    n_answers[key] += n
+                    n_known[key] += known
+        return {key: (n - n_known[key], n) for key, n in n_answers.items() if n > n_known[key]}
+
     def common_errors(self) -> dict[tuple[Any, ...], str]:
         """Return the commonest error of the requests that failed, by point of a curve."""
         from icl_harness.analysis.curves import POINT

@@ -93,6 +93,10 @@ FROM records r JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text
      LEFT JOIN queries q ON q.task = c.task AND q.variant = c.variant AND q.query_id = r.query_id
 WHERE r.query_id = ? AND r.sample = 0
 """
+GOLD_NLL = """
+SELECT c.task, c.model, count(*), count(r.gold_nll) FROM records r JOIN cells c ON c.id = r.cell
+WHERE r.status = 'ok' GROUP BY c.task, c.model
+"""
 
 
 class RunStore:
@@ -350,6 +354,14 @@ class RunStore:
     def count(self) -> int:
         """Return the number of records."""
         return int(self._db.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def count_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return by task and model how many answers there are, and of how many the NLL of the gold
+        answer is known.
+        """
+        with database_errors(self.path):
+            rows = self._db.execute(GOLD_NLL).fetchall()
+        return {(task, model): (n, n_known) for task, model, n, n_known in rows}
 
     def has_answers(self) -> bool:
         """Return whether the text of any answer is stored."""

@@ -53,7 +53,8 @@ class Metric:
     `statistic` returns the same number of numbers for every answer of a task; None is the score.
     `aggregate` returns the value from the mean of the statistics; None is the mean itself, of a
     statistic of one number. `range` may be infinite. `samples`: what several answers to a query
-    count as, each for itself, as their majority, or, for k, whether one of k is right.
+    count as, each for itself, as their majority, or, for k, whether one of k is right. `of`: which
+    number of an answer is its score here, the scorer's or the NLL of the gold answer.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Metric:
     aggregate: Callable[[NDArray[np.float64]], float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
     samples: Literal["each", "majority"] | int = "each"
+    of: Literal["score", "gold_nll"] = "score"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -89,7 +91,7 @@ class Metric:
     @property
     def is_mean_score(self) -> bool:
         """Return whether the value is the mean of the scores: nothing else of answers is needed."""
-        return self.statistic is None and self.samples == "each"
+        return self.statistic is None and self.samples == "each" and self.of == "score"
 
     def describe(self) -> dict[str, object]:
         """Return what `run.json` says of a task's metric; an infinite limit is null there."""
@@ -190,6 +192,18 @@ rouge_l = Metric(name="rougeL")  # the mean over answers
 rmse = Metric(name="rmse", statistic=_errors, aggregate=_rmse, range=(0.0, math.inf))
 r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 
+# Minus the log-likelihood of the gold answer in nats, whatever the model answered: the sum over its
+# tokens, or their mean as --scoring choices-normalised has it. Not every run has it.
+gold_nll = Metric(name="gold_nll", range=(0.0, math.inf), of="gold_nll")
+nll_per_token = Metric(name="gold_nll_per_token", range=(0.0, math.inf), of="gold_nll")
+UNITS = {gold_nll.name: "nats", nll_per_token.name: "nats a token"}
+
+
+def with_unit(name: str) -> str:
+    """Return the name of a metric with its unit, where it has one."""
+    return f"{name} ({UNITS[name]})" if name in UNITS else name
+
+
 # Of several answers to a query (--samples): self-consistency; `pass_at(4)` is called pass@4.
 majority = Metric(name="majority", samples="majority")
 
@@ -200,7 +214,8 @@ def pass_at(k: int) -> Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (accuracy, macro_f1, chrf, rmse, r2, majority)
+    metric.name: metric
+    for metric in (accuracy, macro_f1, chrf, rmse, r2, majority, gold_nll, nll_per_token)
 }
 _PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")
 
@@ -221,12 +236,13 @@ def find_metric(name: str, others: Sequence[Metric] = ()) -> Metric:
 
 def as_metric(value: object) -> Metric:
     """Return the metric that a task names or brings. Raises `SpecError`."""
-    if isinstance(value, str) and value in METRICS:
+    of_scores = {name: metric for name, metric in METRICS.items() if metric.of == "score"}
+    if isinstance(value, str) and value in of_scores:
         return METRICS[value]
-    if not isinstance(value, Metric):
-        close = nearest(value, METRICS) if isinstance(value, str) else ""
+    if not isinstance(value, Metric) or value.of != "score":
+        close = nearest(value, of_scores) if isinstance(value, str) else ""
         raise SpecError(
-            f"the task's metric is {value!r}; it must be {', '.join(METRICS)} or a Metric(…)."
+            f"the task's metric is {value!r}; it must be {', '.join(of_scores)} or a Metric(…)."
             f"{close}"
         )
     if METRICS.get(value.name, value) != value:

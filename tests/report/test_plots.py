@@ -196,6 +196,13 @@ def test_other_metrics_keep_their_scale():
 
 
 @pytest.mark.slow
+def test_nlls_below_1_are_drawn_in_nats_and_without_chance():
+    (ax,) = plot(curve([0.9, 0.5, 0.3, 0.2, 0.1], metric="gold_nll"), {"dialects": 0.25}).axes
+    assert ax.get_ylabel() == "gold_nll (nats)"
+    assert "chance" not in [text.get_text() for text in ax.texts]
+    assert ax.get_ylim()[1] < 2
+
+
 @pytest.mark.parametrize("shots", [[0], [4], [0, 3], [1, 1000]])
 def test_few_points_are_drawn_too(shots, tmp_path):
     tables = [
