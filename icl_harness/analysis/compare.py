@@ -20,6 +20,7 @@ import numpy as np
 from icl_harness.analysis.crossed import Codes, Floats
 from icl_harness.analysis.curves import FAMILY, POINT, with_metrics
 from icl_harness.analysis.estimates import Estimate
+from icl_harness.analysis.families import check_family, with_holm
 from icl_harness.analysis.influence import (
     by_metric,
     is_binary,
@@ -28,7 +29,7 @@ from icl_harness.analysis.influence import (
     statistics_of,
 )
 from icl_harness.analysis.samples import joined_samples, no_gold_nll
-from icl_harness.analysis.stats import differences, holm
+from icl_harness.analysis.stats import differences
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import joined, originals_of, units_of
 from icl_harness.errors import SpecError, nearest
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
 PAIR = ["draw", "query_id", "sample"]
-FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_pairs", "n_draws", "n_queries",
-         "a_shots_used", "b_shots_used"]  # fmt: skip
+FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_family", "n_pairs", "n_draws",
+         "n_queries", "a_shots_used", "b_shots_used"]  # fmt: skip
 
 
 def compare(
@@ -51,6 +52,7 @@ def compare(
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
     baseline: str | int | None = None,
+    family: str = "shots",
 ) -> pd.DataFrame:
     """Return metric(b) - metric(a) for every two values of `by`, all else equal: a is the variant
     `default`, else the first in sorted order. With a `baseline`, that value of `by` is a, and each
@@ -58,12 +60,13 @@ def compare(
 
     Columns: by, a, b, what else names the point, b_minus_a, ci_low, ci_high (at `level`, each row
     for itself), p_value, p_holm, n_pairs, n_draws, n_queries, and the shots that each side's
-    prompts held on average. `p_holm` is adjusted over the shot grid: all shot counts of a pair, or
-    all pairs of shot counts. There is no p-value where one draw was made of shots that differ, and
-    no interval either where both sides hold the same shots, as where a bank held fewer than both
-    ask for. `metrics` are those of the tasks;
-    else each is the one that the records name. Raises `SpecError` where `by` is unknown or has one
-    value only, or a metric needs what the records lack.
+    prompts held on average. `p_holm` is adjusted over `n_family` comparisons: the shot grid, which
+    is all shot counts of a pair or all pairs of shot counts; with another `family` (families.py)
+    over tasks, models or the whole table too. There is no p-value where one draw was made of shots
+    that differ, and no interval either where both sides hold the same shots, as where a bank held
+    fewer than both ask for. `metrics` are those of the tasks; else each is the one that the records
+    name. Raises `SpecError` where `by` or `family` is unknown, where `by` has one value only, or
+    where a metric needs what the records lack.
     """
     import pandas as pd
 
@@ -71,6 +74,7 @@ def compare(
         raise SpecError(
             f"cannot compare by {by!r}; choose from {', '.join(SIDES)}.{nearest(by, SIDES)}"
         )
+    check_family(family)
     values = sorted(records[by].dropna().unique())
     if len(values) < 2:
         only = f" ({values[0]})" if values else ""
@@ -83,10 +87,7 @@ def compare(
     rest = [name for name in POINT if name != by]
     found = _rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level, chosen)
     table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
-    table["p_holm"] = table["p_holm"].astype("float64")
-    family = rest if by == "shots" else ["a", "b", *(name for name in rest if name != "shots")]
-    for _, rows in table.groupby(family, sort=False, dropna=False):
-        table.loc[rows.index, "p_holm"] = holm(rows["p_value"].tolist())
+    table = with_holm(table, by, family)
     last = [] if by == "shots" else ["shots"]
     order = [*(name for name in rest if name != "shots"), "a", "b", *last]
     return table.sort_values(order, ignore_index=True)

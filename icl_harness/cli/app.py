@@ -182,6 +182,14 @@ def compare(
         str | None,
         typer.Option(metavar="NAME", help="The value of --by that is subtracted from all others."),
     ] = None,
+    family: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="What p (Holm) is adjusted over: shots, or tasks, models or all too. [shots]",
+            show_default=False,
+        ),
+    ] = "shots",
     metric: MetricName = None,
     csv: Csv = None,
 ) -> None:
@@ -194,7 +202,7 @@ def compare(
 
     found, records = load_runs(runs)
     metrics = chosen_metrics([one.header for one in found], metric)
-    frame = records.compare(by, metrics, baseline)
+    frame = records.compare(by, metrics, baseline, family)
     if csv is not None:
         _write_table(frame, csv)
     elif frame.empty:

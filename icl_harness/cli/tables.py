@@ -131,14 +131,20 @@ def difference_tables(found: pd.DataFrame) -> Iterator[Table]:
     names = ["task", "variant", "format", "queries_per_request", "model", "mode", "metric"]
     if by != "shots":
         names = [*(name for name in names if name != by), "a", "b"]
-    heading = ["shots", "difference", "p", "p (Holm)", "pairs", "draws", "queries"]
     for _, part in found.groupby(names, sort=False, dropna=False):
+        heading = ["shots", "difference", "p", _holm(part), "pairs", "draws", "queries"]
         table = new_table(
             _difference_title(part.iloc[0].to_dict(), by), heading=heading, right=[0, *range(2, 7)]
         )
         for row in part.to_dict("records"):
             add_row(table, *_difference(row, by))
         yield table
+
+
+def _holm(part: pd.DataFrame) -> str:
+    """Return the heading of Holm's p-values, which says of how many where the table shows fewer."""
+    n_family = part["n_family"].max()
+    return "p (Holm)" if n_family <= part["p_value"].notna().sum() else f"p (Holm of {n_family})"
 
 
 def difference_notes(found: pd.DataFrame) -> Iterator[str]:

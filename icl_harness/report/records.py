@@ -79,7 +79,11 @@ class Records:
             return curves_of_parts(totals, parts, metrics=metrics)
 
     def compare(
-        self, by: str, metrics: Mapping[str, Metric], baseline: str | int | None = None
+        self,
+        by: str,
+        metrics: Mapping[str, Metric],
+        baseline: str | int | None = None,
+        family: str = "shots",
     ) -> pd.DataFrame:
         """Return the table of paired differences between the values of `by`."""
         with self._opened() as stores:
@@ -89,7 +93,7 @@ class Records:
 
             cells = with_metrics(totals, metrics)
             records = read_together(stores, cells, needed_columns(cells, metrics))
-        return compare(records, by=by, metrics=metrics, baseline=baseline)
+        return compare(records, by=by, metrics=metrics, baseline=baseline, family=family)
 
     def without_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return by task and model how many answers lack the NLL of their gold answer, and how many

@@ -54,11 +54,14 @@ class Run:
         by: str = "mode",
         metric: str | Metric | None = None,
         baseline: str | int | None = None,
+        family: str = "shots",
     ) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`: of every two, or of
-        each less the `baseline`.
+        each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
+        or "all".
         """
-        return Records([self.path]).compare(by, chosen_metrics([self.header], metric), baseline)
+        metrics = chosen_metrics([self.header], metric)
+        return Records([self.path]).compare(by, metrics, baseline, family)
 
     def plot(self, metric: str | Metric | None = None) -> Figure:
         """Return the picture of the curves."""

@@ -43,12 +43,14 @@ class Runs:
         by: str = "mode",
         metric: str | Metric | None = None,
         baseline: str | int | None = None,
+        family: str = "shots",
     ) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`: of every two, or of
-        each less the `baseline`.
+        each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
+        or "all".
         """
         found, records = load_runs(self.paths)
-        return records.compare(by, _metrics(found, metric), baseline)
+        return records.compare(by, _metrics(found, metric), baseline, family)
 
     def plot(self, metric: str | Metric | None = None, title: str | None = None) -> Figure:
         """Return the picture of the curves."""

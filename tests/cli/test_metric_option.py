@@ -109,3 +109,15 @@ def test_compare_subtracts_the_baseline_that_is_named(icl: Call) -> None:
     code, out, err = icl("compare", "out", "--by", "shots", "--baseline", "4")
     assert (code, out) == (2, "")
     assert err == "icl: --baseline 4: no shots of these records. There are 0, 2.\n"
+
+
+def test_compare_says_over_how_many_comparisons_holm_is(icl: Call) -> None:
+    assert "  p (Holm)  " in icl("compare", "out", "--by", "shots")[1]
+    code, out, _ = icl("compare", "out", "--by", "shots", "--family", "all")
+    assert code == 0
+    assert "p (Holm of 2)" in out
+    code, out, err = icl("compare", "out", "--family", "task")
+    assert (code, out) == (2, "")
+    assert err == (
+        "icl: unknown family 'task'; choose from shots, tasks, models, all. Nearest: tasks.\n"
+    )
