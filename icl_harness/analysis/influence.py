@@ -27,7 +27,7 @@ from icl_harness.analysis.estimates import (
     unknown_estimate,
 )
 from icl_harness.errors import SpecError
-from icl_harness.tasks.discovery import authors_code
+from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.metrics import METRICS, Metric, ScoredAnswer
 
 if TYPE_CHECKING:

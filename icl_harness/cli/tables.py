@@ -16,7 +16,6 @@ from icl_harness.cli.notes import (
     unpriced_notes,
 )
 from icl_harness.cli.terminal import add_row, new_table, print_tables, tell
-from icl_harness.runner.banks import solved
 from icl_harness.tasks.metrics import with_unit
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def _where(row: Mapping[Any, Any]) -> str:
 
 
 def _solved(folders: Sequence[Path], row: Mapping[Any, Any]) -> str:
+    from icl_harness.runner.banks import solved
+
     names = (row["task"], row["variant"], row["model"])
     counts = [solved(folder, *map(str, names)) for folder in folders]
     n_solved, n_tried = (sum(count) for count in zip(*counts, strict=True))

@@ -9,12 +9,14 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError, nearest
-from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model
 from icl_harness.models.provider import Opening, Provider
+
+if TYPE_CHECKING:
+    from icl_harness.models.api.terms import Terms
 
 RESERVED = {"id", "name", "base_url", "kv_cache", "terms"}  # no names of a --model-arg
 

@@ -11,13 +11,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from icl_harness.errors import SpecError
-from icl_harness.models.api.prices import Price
-from icl_harness.models.api.terms import Terms
 from icl_harness.models.forecast import Counter, Forecast
 from icl_harness.prompts.tree import Node, Query
+
+if TYPE_CHECKING:
+    from icl_harness.models.api.prices import Price
+    from icl_harness.models.api.terms import Terms
 
 Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
 Status = Literal["ok", "failed", "overflow", "refused"]

@@ -9,9 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from icl_harness.models.api.limiter import Rates
 from icl_harness.prompts.tree import Node, Prompt, Query
+
+if TYPE_CHECKING:
+    from icl_harness.models.api.limiter import Rates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model
+
+if TYPE_CHECKING:
+    from icl_harness.models.api.terms import Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl_harness.errors import IclError, SpecError
-from icl_harness.tasks.loading import find_tasks
 from icl_harness.tasks.metrics import (
     METRICS,
     UNITS,
@@ -86,6 +85,8 @@ def _named(metric: str, task: str, noted: Mapping[str, Any]) -> Metric:
 
 
 def _of_task_file(task: str, why: str) -> Metric:
+    from icl_harness.tasks.loading import find_tasks
+
     try:
         return find_tasks(task)[0].metric
     except IclError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from icl_harness.tasks.metrics import Metric
 
-PART = 50_000  # records; a part holds whole points, so it may hold more
+PART = 150_000  # records; a part holds whole points, so it may hold more
 
 
 class Records:

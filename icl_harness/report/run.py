@@ -9,10 +9,8 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError, StoreError, nearest
-from icl_harness.prompts.variants import parse_variant
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.report.records import Records
-from icl_harness.runner.provenance import spec_defaults
 from icl_harness.store.identity import servers
 from icl_harness.store.records import Cell, RunStore, StoredRecord
 
@@ -138,6 +136,8 @@ def _check_draws(mine: dict[str, Any], theirs: dict[str, Any], where: str) -> No
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Return what makes two curves of one name curves of different things."""
+    from icl_harness.runner.provenance import spec_defaults
+
     one, other = ({**spec_defaults(), **header["spec"]} for header in (mine, theirs))
     differing = sorted(name for name in {*one, *other} - FREE if one.get(name) != other.get(name))
     for what, ours, others in (
@@ -165,6 +165,8 @@ def find_record(folder: Path, query_id: str, wanted: dict[str, Any]) -> tuple[St
     `SpecError` where none does.
     """
     if "variant" in wanted and "imported" not in Run(folder).header:
+        from icl_harness.prompts.variants import parse_variant
+
         wanted = {**wanted, "variant": str(parse_variant(wanted["variant"]))}
     with contextlib.closing(RunStore.open(folder)) as store:
         record = next(store.find(query_id, **wanted), None)

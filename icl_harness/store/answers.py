@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from icl_harness.models.base import Answer, Usage
-from icl_harness.prompts.tree import Prompt
 from icl_harness.store.cells import Cell
 from icl_harness.store.nodes import node_id, text_id
+
+if TYPE_CHECKING:
+    from icl_harness.models.base import Answer, Usage
+    from icl_harness.prompts.tree import Prompt
 
 USAGE = (
     "prompt_tokens",

@@ -4,20 +4,19 @@ task.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack, overload
 
-from icl_harness.errors import IclError, SpecError, nearest
+from icl_harness.errors import SpecError, nearest
+from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.columns import ColumnOptions, Columns
 from icl_harness.tasks.data_folder import at_work
-from icl_harness.tasks.rows import short
 from icl_harness.tasks.table_task import task_of_rows
 from icl_harness.tasks.task import Task
 
@@ -137,27 +136,6 @@ def content(folder: str, suffix: str) -> dict[str, Path]:
 def family_names() -> list[str]:
     """Return the names of all task files."""
     return list(content("tasks", ".py"))
-
-
-@contextlib.contextmanager
-def authors_code(where: str, failed: str, kind: type[IclError]) -> Iterator[None]:
-    """Turn whatever a task author's code raises into an error of one line, sys.exit too.
-
-    `where` names the code, `failed` what it did not do.
-    """
-    try:
-        yield
-    except IclError as error:
-        raise kind(f"{where}: {error}") from error
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""  # none for a NUL byte
-        raise kind(f"{where}{line}: {error.msg}.") from error
-    except SystemExit as error:
-        raise kind(
-            f"{where}{failed}: it ends the program (SystemExit: {error.code}); take sys.exit out."
-        ) from error
-    except Exception as error:
-        raise kind(f"{where}{failed}: {short(error)}.") from error
 
 
 def load_family(name: str, data: Path | None = None) -> Family | None:

@@ -17,9 +17,10 @@ import numpy as np
 from icl_harness.errors import DataError, IclError, SpecError, nearest
 from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
 from icl_harness.tasks.answer_kinds import labels_in_order
+from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.data_folder import at_work, given_folder
-from icl_harness.tasks.discovery import Family, authors_code, family_names, load_family
+from icl_harness.tasks.discovery import Family, family_names, load_family
 from icl_harness.tasks.row_files import FORMS, is_row_file
 from icl_harness.tasks.rows import NO_VALUE
 from icl_harness.tasks.scoring import label_match

@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from icl_harness.errors import SpecError, nearest
-from icl_harness.tasks.scoring.closeness import number_of
-from icl_harness.tasks.scoring.texts import chrf_of_counts, ngram_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +137,15 @@ def _mean_f1(counts: NDArray[np.float64]) -> float:
 
 
 def _ngram_counts(answer: ScoredAnswer) -> list[float]:
+    from icl_harness.tasks.scoring.texts import ngram_counts
+
     return ngram_counts(answer.parsed or "", answer.target)
+
+
+def _chrf(counts: NDArray[np.float64]) -> float:
+    from icl_harness.tasks.scoring.texts import chrf_of_counts
+
+    return chrf_of_counts(counts)
 
 
 def _errors(answer: ScoredAnswer) -> list[float]:
@@ -153,6 +159,8 @@ def _errors(answer: ScoredAnswer) -> list[float]:
 
 
 def _number(text: str) -> float:
+    from icl_harness.tasks.scoring.closeness import number_of
+
     number = number_of(text)
     if number is None:
         raise ValueError(f"{text!r} is no number")
@@ -187,7 +195,7 @@ accuracy = Metric(name="accuracy")
 macro_f1 = Metric(name="macro_f1", statistic=_label_counts, aggregate=_mean_f1)
 
 # Of a whole corpus, as sacrebleu has it: from the n-grams of all answers together.
-chrf = Metric(name="chrF2++", statistic=_ngram_counts, aggregate=chrf_of_counts)
+chrf = Metric(name="chrF2++", statistic=_ngram_counts, aggregate=_chrf)
 rouge_l = Metric(name="rougeL")  # the mean over answers
 rmse = Metric(name="rmse", statistic=_errors, aggregate=_rmse, range=(0.0, math.inf))
 r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))

@@ -61,7 +61,7 @@ def values_of(rng: random.Random, shots: int, *, fractional: bool) -> tuple[Any,
     if status != "ok":
         error = rng.choice([None, "time", "a  b\nc"]) if status == "failed" else "no"
         return (used, status, None, None, None, error, *tokens, usd, n_lost, 0)
-    parsed = rng.choice([*LABELS, "Zebu", "é", None])
+    parsed = rng.choice([*LABELS, "Zebu", "é", 'a\0"\\\n', None])
     score = rng.random() if fractional else rng.choice([0.0, 1.0])
     if parsed is None:
         score = rng.choice([None, 0.0])
