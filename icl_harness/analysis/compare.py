@@ -44,6 +44,7 @@ SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
 PAIR = ["draw", "query_id", "sample"]
 FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_family", "n_pairs", "n_draws",
          "n_queries", "a_shots_used", "b_shots_used"]  # fmt: skip
+Pair = tuple[dict[str, Any], Estimate]  # a row before its interval, and what that is made of
 
 
 def compare(
@@ -70,11 +71,30 @@ def compare(
     """
     import pandas as pd
 
+    check_family(family)
+    families = paired_families(records, by, metrics or {}, baseline)
+    found = chain.from_iterable(_with_limits(pairs, level) for pairs in families)
+    rest = [name for name in POINT if name != by]
+    table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
+    table = with_holm(table, by, family)
+    last = [] if by == "shots" else ["shots"]
+    order = [*(name for name in rest if name != "shots"), "a", "b", *last]
+    return table.sort_values(order, ignore_index=True)
+
+
+def paired_families(
+    records: pd.DataFrame,
+    by: str,
+    metrics: Mapping[str, Metric],
+    baseline: str | int | None = None,
+) -> list[list[Pair]]:
+    """Return what a comparison is made of: for each task, model and metric its pairs, which tell
+    together how much draws vary. Raises `SpecError` as `compare` does.
+    """
     if by not in SIDES:
         raise SpecError(
             f"cannot compare by {by!r}; choose from {', '.join(SIDES)}.{nearest(by, SIDES)}"
         )
-    check_family(family)
     values = sorted(records[by].dropna().unique())
     if len(values) < 2:
         only = f" ({values[0]})" if values else ""
@@ -84,13 +104,7 @@ def compare(
             f"the records hold {len(values)} {by}{only}: a comparison by {by} needs 2.{instead}"
         )
     chosen = _baseline(by, values, baseline)
-    rest = [name for name in POINT if name != by]
-    found = _rows(with_metrics(records, metrics or {}), metrics or {}, by, rest, level, chosen)
-    table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
-    table = with_holm(table, by, family)
-    last = [] if by == "shots" else ["shots"]
-    order = [*(name for name in rest if name != "shots"), "a", "b", *last]
-    return table.sort_values(order, ignore_index=True)
+    return _families(with_metrics(records, metrics), metrics, by, chosen)
 
 
 def _baseline(by: str, values: Sequence[Any], name: str | int | None) -> Any:
@@ -109,20 +123,16 @@ def _baseline(by: str, values: Sequence[Any], name: str | int | None) -> Any:
     )
 
 
-def _rows(
-    records: pd.DataFrame,
-    metrics: Mapping[str, Metric],
-    by: str,
-    rest: list[str],
-    level: float,
-    baseline: Any,
-) -> list[dict[str, Any]]:
-    """Return one row per point and pair that has partners; Holm's column is filled in when all are
+def _families(
+    records: pd.DataFrame, metrics: Mapping[str, Metric], by: str, baseline: Any
+) -> list[list[Pair]]:
+    """Return the pairs that have partners, point by point; Holm's column is filled in when all are
     known.
     """
+    rest = [name for name in POINT if name != by]
     scored = records.assign(score=scores_of(records))
     ok = scored[(scored["status"] == "ok") & scored["score"].notna()].reset_index(drop=True)
-    families: dict[tuple[Any, ...], list[tuple[dict[str, Any], Estimate]]] = {}
+    families: dict[tuple[Any, ...], list[Pair]] = {}
     lacking: list[str] = []
     for metric, every in by_metric(ok, metrics):
         answers = joined_samples(every, metric)
@@ -144,12 +154,10 @@ def _rows(
                     family.append(({"by": by, "a": a, "b": b, **named, **row}, estimate))
     if lacking and not families:
         raise SpecError(no_gold_nll(lacking))
-    return list(chain.from_iterable(_with_limits(family, level) for family in families.values()))
+    return list(families.values())
 
 
-def _with_limits(
-    family: list[tuple[dict[str, Any], Estimate]], level: float
-) -> Iterator[dict[str, Any]]:
+def _with_limits(family: list[Pair], level: float) -> Iterator[dict[str, Any]]:
     """Yield rows with their intervals: the differences tell together how much draws vary."""
     new = [one for row, one in family if not row["same_prompts"]]
     limits = iter(differences(new, level))
