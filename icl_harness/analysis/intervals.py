@@ -12,7 +12,7 @@ family; axes before that are families of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from icl_harness.analysis.mixtures import inverse_chi2, margin, tail
 from icl_harness.analysis.moderation import DrawVariances, moderate
 
 Flags = NDArray[np.bool_]
+Members = slice | NDArray[np.intp]
+WITH_ONE_MORE_AXIS = ("by_draw", "scale", "doublings")
+ALL = slice(None)
 N_DRAW_NODES, N_QUERY_NODES = 24, 16
 LEAST_NOISE = 0.5  # of the noise that residuals give a draw's mean: the least that counts
 N_STEPS = 25
@@ -54,6 +57,12 @@ class Means:
     scale: Floats  # one more axis: the sides
     doublings: Floats  # log2(1 + shots); one more axis: the sides
 
+    def at(self, members: Members) -> Means:
+        """Return some members of each family."""
+        wide = {name: getattr(self, name)[..., members, :] for name in WITH_ONE_MORE_AXIS}
+        names = (one.name for one in fields(self) if one.name not in wide)
+        return Means(**wide, **{name: getattr(self, name)[..., members] for name in names})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -74,6 +83,11 @@ class _Draws:
     variance: Floats
     noise: Floats
     df: Floats
+
+    def at(self, members: Members) -> _Draws:
+        """Return those of some members."""
+        variance, noise = self.variance[..., members], self.noise[..., members]
+        return _Draws(variance=variance, noise=noise, df=self.df[..., members])
 
     def beyond_noise(self, times: Floats | float = 1.0) -> Floats:
         """Return the variance between draws, where the whole is `times` what it is found to be."""
@@ -233,13 +247,14 @@ class _Errors:
     df: Floats
 
 
-def _errors(means: Means) -> _Errors:
+def _errors(means: Means, members: Members = ALL) -> _Errors:
     """Return the errors of means on the scale of their values: of differences, or of values that
-    lie in no range.
+    lie in no range. All members of a family tell how much draws vary.
     """
     noise = means.rest / means.per_draw
-    query = np.maximum(means.query - means.rest, 0.0)
     draws = _moderated(means, means.draw / means.per_draw, noise, means.scale, means.by_draw)
+    draws, means = draws.at(members), means.at(members)
+    noise, query = draws.noise, np.maximum(means.query - means.rest, 0.0)
     times, weights = inverse_chi2(draws.df, N_DRAW_NODES)
     least = LEAST_NOISE * noise
     by_node = np.maximum(draws.variance[..., None] * times, least[..., None])
@@ -250,19 +265,20 @@ def _errors(means: Means) -> _Errors:
 
 
 def difference_limits(
-    means: Means, mean_square: Floats, level: float, *, is_bounded: bool
+    means: Means, mean_square: Floats, level: float, *, is_bounded: bool, members: Members = ALL
 ) -> tuple[Limits, Floats]:
-    """Return the limits of paired differences and their two-sided p-values.
+    """Return the limits of paired differences and their two-sided p-values: of all members of a
+    family, or of some.
 
     `mean_square` is that of the differences. Differences of values between 0 and 1 get the interval
     of Bonett & Price (2012): one pair is added to either kind of disagreement, n being what the
     variance leaves of the sample. So there is a width even where no pair differs.
     """
-    found = _errors(means)
+    found = _errors(means, members)
+    means, mean_square = means.at(members), mean_square[..., members]
     centre, variance = means.mean, found.variance
     if is_bounded:
-        spread = np.maximum(mean_square - means.mean**2, 0.0)
-        n = np.where(variance > TINY, spread / np.maximum(variance, TINY), means.n_units)
+        n = _effective_pairs(means, mean_square, variance)
         centre = means.mean * n / (n + 2)
         variance = ((mean_square * n + 2) / (n + 2) - centre**2) / (n + 2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -273,6 +289,16 @@ def difference_limits(
     p_value = np.where(known, tail(centre, variances, found.weights), np.nan)
     limits = Limits(low=centre - half, high=centre + half, se=np.sqrt(found.variance), df=found.df)
     return limits, p_value
+
+
+def _effective_pairs(means: Means, mean_square: Floats, variance: Floats) -> Floats:
+    """Return how many independent pairs the variance is worth. Where no pair differs, or one does,
+    it is the family's, and is set against two pairs that differ.
+    """
+    spread = np.maximum(mean_square - means.mean**2, 0.0)
+    safe = np.maximum(variance, TINY)
+    least = np.minimum(2 / (means.n_units + 2) / safe, means.n_units)
+    return np.where(variance > TINY, np.maximum(spread / safe, least), means.n_units)
 
 
 def value_limits(means: Means, level: float) -> Limits:

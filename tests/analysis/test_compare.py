@@ -227,3 +227,14 @@ def test_where_the_baseline_has_no_answers_nothing_is_compared():
     table = modes_and_shots()
     table = table[(table["mode"] != "unsupervised") | (table["shots"] == 16)]
     assert set(compare(table, by="mode", baseline="unsupervised")["shots"]) == {16}
+
+
+@pytest.mark.parametrize("n_queries", [20, 60, 200])
+@pytest.mark.parametrize("p", [0.5, 0.9, 1.0])
+def test_sides_that_agree_everywhere_have_a_narrow_interval_beside_pairs_that_differ(p, n_queries):
+    same = [records(p, mode=mode, shots=16, n_queries=n_queries) for mode in "ab"]
+    table = pd.concat([grid(a={1: 0.6, 2: 0.3}, b={1: 0.7, 2: 0.6}), *same])
+    found = compare(table, by="mode").set_index("shots").loc[16]
+    assert found["ci_high"] == -found["ci_low"]
+    assert 0 < found["ci_high"] * n_queries <= 6
+    assert found["p_value"] > 0.99
