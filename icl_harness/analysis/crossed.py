@@ -8,6 +8,7 @@ ch. 4), written as cluster sums (Cameron, Gelbach & Miller 2011) so that records
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +55,34 @@ class Spread:
         return 1 + (self.df_query or self.df_draw)
 
 
-def spread_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Spread:
-    """Return the mean of `values` and its variance by source. Raises `ValueError` where the three
-    are not of one length.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effects:
+    """What each draw, query and cell adds to the error of a mean: weighted sums, of which those of
+    a source have the sum of squares that `Spread` has for it.
+    """
+
+    mean: float
+    draws: NDArray[Any]  # the names of the draws, and of the queries
+    queries: NDArray[Any]
+    draw: Codes  # of each cell, with its query, weight and centred value
+    query: Codes
+    weight: Floats
+    centred: Floats
+    by_draw: Floats
+    by_query: Floats
+    by_cell: Floats
+    df_rest: int
+    nested: bool
+
+
+def effects_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Effects:
+    """Return what each draw, query and cell adds to the error of the mean of `values`. Raises
+    `ValueError` where the three are not of one length.
     """
     y = np.asarray(values, dtype=float)
-    n_draws, d = _codes(draws)
-    n_queries, q = _codes(queries)
+    draw_names, d = _codes(draws)
+    query_names, q = _codes(queries)
+    n_draws, n_queries = len(draw_names), len(query_names)
     if not (y.ndim == 1 and y.shape == d.shape == q.shape and y.size):
         raise ValueError(
             f"{y.size} values, {d.size} draws, {q.size} queries; the same number of each, 1 or more"
@@ -75,37 +97,64 @@ def spread_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Spread
     n_cells = len(count)
     nested = n_cells == n_queries and n_draws > 1 and n_queries > 1
     if nested:
-        residual, df_rest = (
-            centred - (np.bincount(d, centred) / np.bincount(d))[d],
-            n_cells - n_draws,
-        )
+        residual = centred - (np.bincount(d, centred) / np.bincount(d))[d]
+        df_rest = n_cells - n_draws
     else:
         residual, df_rest = _additive_residuals(centred, d, q, n_draws, n_queries)
-    squares = float(np.sum((weight * residual) ** 2))
-    return Spread(
+    return Effects(
         mean=mean,
-        draw=_cluster(weight * centred, d, n_draws),
-        query=0.0 if nested else _cluster(weight * centred, q, n_queries),
-        rest=squares * n_cells / df_rest if df_rest else 0.0,
-        df_draw=n_draws - 1,
-        df_query=n_queries - 1,
+        draws=draw_names,
+        queries=query_names,
+        draw=d,
+        query=q,
+        weight=weight,
+        centred=centred,
+        by_draw=_cluster(weight * centred, d, n_draws),
+        by_query=np.zeros(n_queries) if nested else _cluster(weight * centred, q, n_queries),
+        by_cell=weight * residual * math.sqrt(n_cells / df_rest if df_rest else 0.0),
         df_rest=df_rest,
         nested=nested,
-        per_draw=float(np.sum(np.bincount(d, weight) ** 2)),
-        per_query=float(np.sum(np.bincount(q, weight) ** 2)),
-        per_cell=float(np.sum(weight**2)),
-        draws=np.unique(np.asarray(draws)),
-        draw_means=mean + np.bincount(d, weight * centred) / np.bincount(d, weight),
     )
 
 
-def _codes(labels: ArrayLike) -> tuple[int, Codes]:
+def spread_of(values: ArrayLike, draws: ArrayLike, queries: ArrayLike) -> Spread:
+    """Return the mean of `values` and its variance by source."""
+    return spread_of_effects(effects_of(values, draws, queries))
+
+
+def spread_of_effects(found: Effects) -> Spread:
+    """Return the variance of a mean by source."""
+    d, q, weight = found.draw, found.query, found.weight
+    return Spread(
+        mean=found.mean,
+        draw=_squares(found.by_draw),
+        query=_squares(found.by_query),
+        rest=_squares(found.by_cell),
+        df_draw=len(found.draws) - 1,
+        df_query=len(found.queries) - 1,
+        df_rest=found.df_rest,
+        nested=found.nested,
+        per_draw=float(np.sum(np.bincount(d, weight) ** 2)),
+        per_query=float(np.sum(np.bincount(q, weight) ** 2)),
+        per_cell=float(np.sum(weight**2)),
+        draws=found.draws,
+        draw_means=found.mean + np.bincount(d, weight * found.centred) / np.bincount(d, weight),
+    )
+
+
+def _codes(labels: ArrayLike) -> tuple[NDArray[Any], Codes]:
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
-    return len(names), codes.astype(np.intp)
+    return names, codes.astype(np.intp)
 
 
-def _cluster(weighted: Floats, codes: Codes, n: int) -> float:
-    return float(np.sum(np.bincount(codes, weighted) ** 2)) * n / (n - 1) if n > 1 else 0.0
+def _cluster(weighted: Floats, codes: Codes, n: int) -> Floats:
+    """Return the sum of each cluster, times the root of n / (n - 1); 0 where there is one."""
+    times = math.sqrt(n / (n - 1) if n > 1 else 0.0)
+    return np.asarray(np.bincount(codes, weighted) * times, dtype=float)
+
+
+def _squares(sums: Floats) -> float:
+    return float(np.sum(sums**2))
 
 
 def _additive_residuals(

@@ -151,16 +151,24 @@ def metric_estimate(
 
     `binary`: all scores of the task are 0 or 1, so that their mean lies between.
     """
+    return estimate_and_values(metric, rows, draws, queries, binary=binary, shots=shots)[0]
+
+
+def estimate_and_values(
+    metric: Metric, rows: Floats, draws: Codes, queries: Codes, *, binary: bool, shots: float
+) -> tuple[Estimate, Floats]:
+    """Return the same estimate, and the pseudo-value of each answer: NaN where one has none."""
     limits = _limits(metric, binary=binary)
+    scores: Floats = rows[:, 0]
     if metric.aggregate is None and not np.isfinite(rows).all():
-        return unknown_estimate(float(rows.mean()), limits)  # a gold answer of probability 0
+        return unknown_estimate(float(rows.mean()), limits), scores  # a gold answer of probability 0
     if metric.aggregate is None:
-        return mean_estimate(rows[:, 0], draws, queries, limits=limits, shots=shots)
+        return mean_estimate(scores, draws, queries, limits=limits, shots=shots), scores
     value, pseudo = pseudo_values(metric, rows, draws, queries)
     if not np.isfinite(pseudo).all():
-        return unknown_estimate(value, limits)
+        return unknown_estimate(value, limits), pseudo
     found = mean_estimate(pseudo, draws, queries, limits=limits, shots=shots)
-    return replace(found, value=value)
+    return replace(found, value=value), pseudo
 
 
 def metric_difference(

@@ -67,13 +67,16 @@ class Means:
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Confidence limits, the standard error, and the degrees of freedom of the variance between
-    draws: 0 without one.
+    draws: 0 without one. Of the squared standard error, `of_queries` and `of_noise` are what
+    queries and residuals add; the rest is what draws do.
     """
 
     low: Floats
     high: Floats
     se: Floats
     df: Floats
+    of_queries: Floats
+    of_noise: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,8 @@ def share_limits(means: Means, level: float) -> Limits:
         high=np.where(mean >= 1, 1.0, high),
         se=np.sqrt(central * p * (1 - p)),
         df=draws.df,
+        of_queries=query * p * (1 - p),
+        of_noise=noise * draws.noise_share() * p * (1 - p),
     )
 
 
@@ -245,6 +250,8 @@ class _Errors:
     variances: Floats
     weights: Floats
     df: Floats
+    of_queries: Floats
+    of_noise: Floats
 
 
 def _errors(means: Means, members: Members = ALL) -> _Errors:
@@ -261,7 +268,14 @@ def _errors(means: Means, members: Members = ALL) -> _Errors:
     of_draw = by_node * means.per_draw[..., None]
     variances, joint = _sums(of_draw, weights, query, means.df_query)
     variance = np.maximum(draws.variance, least) * means.per_draw + query
-    return _Errors(variance=variance, variances=variances, weights=joint, df=draws.df)
+    return _Errors(
+        variance=variance,
+        variances=variances,
+        weights=joint,
+        df=draws.df,
+        of_queries=query,
+        of_noise=noise * draws.noise_share() * means.per_draw,
+    )
 
 
 def difference_limits(
@@ -287,8 +301,19 @@ def difference_limits(
     known = variance > NOTHING  # of values in no range, nothing is known where nothing varies
     half = np.where(known, margin(variances, found.weights, level), np.nan)
     p_value = np.where(known, tail(centre, variances, found.weights), np.nan)
-    limits = Limits(low=centre - half, high=centre + half, se=np.sqrt(found.variance), df=found.df)
-    return limits, p_value
+    return _around(centre, half, found), p_value
+
+
+def _around(centre: Floats, half: Floats, found: _Errors) -> Limits:
+    """Return the limits at equal distances from the centre."""
+    return Limits(
+        low=centre - half,
+        high=centre + half,
+        se=np.sqrt(found.variance),
+        df=found.df,
+        of_queries=found.of_queries,
+        of_noise=found.of_noise,
+    )
 
 
 def _effective_pairs(means: Means, mean_square: Floats, variance: Floats) -> Floats:
@@ -312,6 +337,4 @@ def value_limits(means: Means, level: float) -> Limits:
     most = np.max(half * np.sqrt(means.n_units), axis=-1, keepdims=True)
     half = np.where(found.variance > NOTHING, half, most / np.sqrt(means.n_units))
     half = np.where(half > NOTHING, half, np.nan)
-    return Limits(
-        low=means.mean - half, high=means.mean + half, se=np.sqrt(found.variance), df=found.df
-    )
+    return _around(means.mean, half, found)

@@ -34,7 +34,8 @@ from icl_harness.analysis.intervals import Limits, difference_limits, share_limi
 class Interval:
     """A mean with its confidence limits. `se` is the crossed standard error of its own records, NaN
     where one unit is all there is. `df` is that of the variance between draws, moderated; without
-    draws, that of the queries.
+    draws, that of the queries. The limits stand on `variances`, moderated: what draws, queries and
+    residuals add to the variance of the mean.
     """
 
     value: float
@@ -42,6 +43,7 @@ class Interval:
     high: float
     se: float
     df: float
+    variances: tuple[float, float, float] = (math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +106,17 @@ def _interval(one: Estimate, limits: Limits, i: int) -> Interval:
     df = float(limits.df[i]) or float(one.spread.df_query or one.spread.df_draw)
     # Pseudo-values may lie a little off the value that they are of.
     low, high = max(min(low, one.value), lowest), min(max(high, one.value), highest)
-    return Interval(value=one.value, low=low, high=high, se=se, df=df)
+    return Interval(
+        value=one.value, low=low, high=high, se=se, df=df, variances=_variances(limits, i, width)
+    )
+
+
+def _variances(limits: Limits, i: int, width: float) -> tuple[float, float, float]:
+    """Return what draws, queries and residuals add to the variance of a mean."""
+    total, queries, noise = (
+        width**2 * float(part[i]) for part in (limits.se**2, limits.of_queries, limits.of_noise)
+    )
+    return max(total - queries - noise, 0.0), queries, noise
 
 
 def _unknown(one: Estimate) -> Interval:

@@ -19,6 +19,7 @@ from icl_harness.store.records import RunStore, read_together
 if TYPE_CHECKING:
     import pandas as pd
 
+    from icl_harness.analysis.joint import Joint
     from icl_harness.tasks.metrics import Metric
 
 PART = 150_000  # records; a part holds whole points, so it may hold more
@@ -86,14 +87,25 @@ class Records:
         family: str = "shots",
     ) -> pd.DataFrame:
         """Return the table of paired differences between the values of `by`."""
+        from icl_harness.analysis.compare import compare
+
+        records = self._scored(metrics)
+        return compare(records, by=by, metrics=metrics, baseline=baseline, family=family)
+
+    def joints(self, metrics: Mapping[str, Metric]) -> list[Joint]:
+        """Return the points of each task, with how their errors go together."""
+        from icl_harness.analysis.joint import joints
+
+        return joints(self._scored(metrics), metrics)
+
+    def _scored(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+        """Return all records, with the columns that tables of values need."""
         with self._opened() as stores:
             totals = _totals(stores)
-            from icl_harness.analysis.compare import compare
             from icl_harness.analysis.curves import needed_columns, with_metrics
 
             cells = with_metrics(totals, metrics)
-            records = read_together(stores, cells, needed_columns(cells, metrics))
-        return compare(records, by=by, metrics=metrics, baseline=baseline, family=family)
+            return read_together(stores, cells, needed_columns(cells, metrics))
 
     def without_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return by task and model how many answers lack the NLL of their gold answer, and how many
