@@ -161,7 +161,9 @@ def estimate_and_values(
     limits = _limits(metric, binary=binary)
     scores: Floats = rows[:, 0]
     if metric.aggregate is None and not np.isfinite(rows).all():
-        return unknown_estimate(float(rows.mean()), limits), scores  # a gold answer of probability 0
+        return unknown_estimate(
+            float(rows.mean()), limits
+        ), scores  # a gold answer of probability 0
     if metric.aggregate is None:
         return mean_estimate(scores, draws, queries, limits=limits, shots=shots), scores
     value, pseudo = pseudo_values(metric, rows, draws, queries)
