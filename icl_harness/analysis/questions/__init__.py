@@ -1,0 +1,1 @@
+"""What people ask of curves: each question a function that yields answers."""
