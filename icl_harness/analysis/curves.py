@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from icl_harness.analysis.bands import LIMITS, POINTWISE, SIMULTANEOUS, check_band, point_level
 from icl_harness.analysis.crossed import Codes
 from icl_harness.analysis.estimates import Estimate, covers
 from icl_harness.analysis.influence import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     Parts = Callable[[Sequence[str]], Iterable[pd.DataFrame]]
 
 POINT = [name for name in CELL if name != "draw"]  # what names a point of a curve
+CURVE = [name for name in POINT if name != "shots"]
 INTERVAL = ["value", "ci_low", "ci_high"]
 COUNTS = [
     "n_queries", "n_draws", "n_ok", "n_failed", "n_refused", "n_unparsed", "n_cut", "n_overflow"
@@ -53,25 +55,30 @@ OF_METRICS = [*OF_SCORES, "parsed", "target", "choices"]  # of metrics other tha
 
 
 def curves(
-    records: pd.DataFrame, level: float = 0.95, metrics: Mapping[str, Metric] | None = None
+    records: pd.DataFrame,
+    level: float = 0.95,
+    metrics: Mapping[str, Metric] | None = None,
+    band: str = POINTWISE,
 ) -> pd.DataFrame:
     """Return one row per point of every curve (`POINT`), in that order, with the columns `COLUMNS`.
 
     `value` is the metric of the records that are ok and `ci_low`, `ci_high` its interval
     (docs/statistics.md); all three are missing where no record is ok. `ci_covers` says over which
     chance the interval is: "queries and draws", or one of them. Answers that several draws share,
-    as zero-shot ones are, count once in `n_ok`. `metrics` are those of the tasks; else
-    each is the one that the records name. `shots_used` and the tokens are means over the records
-    that are ok; `cost_usd` is a sum, missing where an answer's cost is not known; `n_lost` counts
-    requests that broke off. The order of the records makes no difference. Raises `SpecError` where
-    a metric needs what the records lack.
+    as zero-shot ones are, count once in `n_ok`. With the `band` "simultaneous" two more columns,
+    `band_low` and `band_high`, hold for all points of a curve at once. `metrics` are those of the
+    tasks; else each is the one that the records name. `shots_used` and the tokens are means over
+    the records that are ok; `cost_usd` is a sum, missing where an answer's cost is not known;
+    `n_lost` counts requests that broke off. The order of the records makes no difference. Raises
+    `SpecError` where a metric needs what the records lack.
     """
     import pandas as pd
 
+    check_band(band)
     if records.empty:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=_columns(band))
     named = with_metrics(records, metrics or {})
-    return curves_of_parts(totals_of(named), lambda names: [named], level, metrics)
+    return curves_of_parts(totals_of(named), lambda names: [named], level, metrics, band)
 
 
 def curves_of_parts(
@@ -79,6 +86,7 @@ def curves_of_parts(
     parts: Parts,
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
+    band: str = POINTWISE,
 ) -> pd.DataFrame:
     """Return the same table of records that are read in parts, so that they need not all be held:
     `parts` yields all records of some points after those of others, with the columns it is given.
@@ -87,12 +95,17 @@ def curves_of_parts(
     """
     import pandas as pd
 
+    check_band(band)
     if totals.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level))
+        return pd.DataFrame(columns=_columns(band))
+    out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level, band))
     for name in REPEATED:
         out[name] -= out.pop(f"{name}_again").fillna(0).astype("int64")
-    return out.reset_index()[COLUMNS]
+    return out.reset_index()[_columns(band)]
+
+
+def _columns(band: str) -> list[str]:
+    return [*COLUMNS, *LIMITS] if band == SIMULTANEOUS else COLUMNS
 
 
 def needed_columns(totals: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[str]:
@@ -125,9 +138,9 @@ def unusual_format(row: Mapping[Any, Any]) -> list[str]:
 
 
 def _intervals(
-    parts: Parts, totals: pd.DataFrame, metrics: Mapping[str, Metric], level: float
+    parts: Parts, totals: pd.DataFrame, metrics: Mapping[str, Metric], level: float, band: str
 ) -> pd.DataFrame:
-    """Return value, ci_low, ci_high, what they cover, n_queries, and how often counts count an
+    """Return value, limits, what they cover, n_queries, and how often counts count an
     answer again, by point.
     """
     import pandas as pd
@@ -156,12 +169,13 @@ def _intervals(
     if "gold_nll" in names and again and not found:
         raise SpecError(no_gold_nll(sorted({str(point[0]) for point in again})))
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
-    values = pd.DataFrame(_rows_of(found, level), index=index, columns=[*INTERVAL, "ci_covers"])
+    limits = [*INTERVAL, *LIMITS]
+    values = pd.DataFrame(_rows_of(found, level, band), index=index, columns=[*limits, "ci_covers"])
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
     names_again = [f"{name}_again" for name in REPEATED]
     every_point = pd.MultiIndex.from_tuples(list(again), names=POINT)
     repeated = pd.DataFrame(list(again.values()), index=every_point, columns=names_again)
-    return counted.join(values.astype(dict.fromkeys(INTERVAL, "float64"))).join(repeated)
+    return counted.join(values.astype(dict.fromkeys(limits, "float64"))).join(repeated)
 
 
 def _counted(copies: pd.DataFrame) -> list[int]:
@@ -181,18 +195,39 @@ def _estimate(
     )
 
 
-def _rows_of(found: Mapping[Any, Estimate], level: float) -> list[tuple[Any, ...]]:
+def _rows_of(
+    found: Mapping[Any, Estimate], level: float, band: str
+) -> list[tuple[float, float, float, float, float, str]]:
     """Return the rows of a table: a model's points on a task tell together how much draws vary."""
-    families: dict[Any, list[Any]] = {}
-    for point in found:
-        named = dict(zip(POINT, point, strict=True))
-        families.setdefault(tuple(named[name] for name in FAMILY), []).append(point)
+    of_points = _levels(found, level) if band == SIMULTANEOUS else {}
     rows = {}
-    for points in families.values():
+    for points in _grouped(found, FAMILY):
         estimates = [found[point] for point in points]
-        for point, one, of in zip(points, estimates, intervals(estimates, level), strict=True):
-            rows[point] = (of.value, of.low, of.high, covers(one))
+        pointwise = intervals(estimates, level)
+        wide = pointwise
+        if of_points:
+            wide = intervals(estimates, [of_points[point] for point in points])
+        for point, one, of, by in zip(points, estimates, pointwise, wide, strict=True):
+            rows[point] = (of.value, of.low, of.high, by.low, by.high, covers(one))
     return [rows[point] for point in found]
+
+
+def _levels(found: Mapping[Any, Estimate], level: float) -> dict[Any, float]:
+    """Return the level of each point's interval at which those of its curve hold together."""
+    levels: dict[Any, float] = {}
+    for points in _grouped(found, CURVE):
+        at = point_level([found[point] for point in points], level)
+        levels.update(dict.fromkeys(points, at))
+    return levels
+
+
+def _grouped(points: Iterable[Any], names: Sequence[str]) -> list[list[Any]]:
+    """Return the points in groups that have the fields `names` in common."""
+    groups: dict[Any, list[Any]] = {}
+    for point in points:
+        named = dict(zip(POINT, point, strict=True))
+        groups.setdefault(tuple(named[name] for name in names), []).append(point)
+    return list(groups.values())
 
 
 def _keys(rows: pd.DataFrame) -> set[tuple[Any, ...]]:

@@ -143,7 +143,7 @@ def means_of(family: Sequence[Estimate]) -> Means:
         per_draw=np.array([spread.per_draw for spread in spreads]),
         n_units=df_units + 1.0,
         nested=np.array([spread.nested for spread in spreads]),
-        by_draw=(_by_draw(spreads) - low[:, None]) / width[:, None],
+        by_draw=(by_draw(spreads) - low[:, None]) / width[:, None],
         scale=_scales(family),
         doublings=np.log2(1 + np.nan_to_num(shots)),
     )
@@ -154,7 +154,7 @@ def is_share(one: Estimate) -> bool:
     return len(one.shots) == 1 and math.isfinite(one.limits[0])
 
 
-def _by_draw(spreads: Sequence[Spread]) -> Floats:
+def by_draw(spreads: Sequence[Spread]) -> Floats:
     """Return the means of all draws, a row each; NaN where a mean has not that draw."""
     names = np.unique(np.concatenate([spread.draws for spread in spreads]))
     table = np.full((len(spreads), len(names)), np.nan)

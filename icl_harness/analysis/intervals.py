@@ -102,7 +102,7 @@ class _Draws:
         return np.clip(ratio, LEAST_NOISE, 1.0)
 
 
-def share_limits(means: Means, level: float) -> Limits:
+def share_limits(means: Means, level: float | Floats) -> Limits:
     """Return the limits of means of values between 0 and 1.
 
     Those p are compatible with a mean m that lie within Jeffreys' limits of m n right answers out
@@ -326,7 +326,7 @@ def _effective_pairs(means: Means, mean_square: Floats, variance: Floats) -> Flo
     return np.where(variance > TINY, np.maximum(spread / safe, least), means.n_units)
 
 
-def value_limits(means: Means, level: float) -> Limits:
+def value_limits(means: Means, level: float | Floats) -> Limits:
     """Return the limits of means of values that lie in no range.
 
     Where nothing varies, a value is taken to vary as much as the most variable of the family; NaN

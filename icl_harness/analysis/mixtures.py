@@ -45,7 +45,7 @@ def tail(distance: Floats, variances: Floats, weights: Floats) -> Floats:
     return np.minimum(found, 1.0)
 
 
-def margin(variances: Floats, weights: Floats, level: float) -> Floats:
+def margin(variances: Floats, weights: Floats, level: float | Floats) -> Floats:
     """Return the error that is exceeded with probability 1 - `level`, by bisection."""
     from scipy.special import ndtri
 

@@ -3,7 +3,7 @@
 In: one score per record with its draw and its query. Out: means, paired differences, their
 intervals, and where the variance comes from. Means that belong together (a model's on a task) are
 given together: three draws of one mean say little of how draws vary, those of a curve enough
-(intervals.py). Left out: bands that hold for a whole curve at once, and power planning.
+(intervals.py). Left out: power planning.
 """
 
 from __future__ import annotations
@@ -55,17 +55,21 @@ class Difference(Interval):
     p_value: float
 
 
-def intervals(estimates: Sequence[Estimate], level: float = 0.95) -> list[Interval]:
-    """Return the intervals of means that belong together.
+def intervals(
+    estimates: Sequence[Estimate], level: float | Sequence[float] = 0.95
+) -> list[Interval]:
+    """Return the intervals of means that belong together, all at one level or each at its own.
 
     Of values with a range each lies in it, and has a width even where nothing varies. Others get
     mean ± margin, and no limits where nothing varies.
     """
     found: list[Interval] = [_unknown(one) for one in estimates]
+    levels = np.broadcast_to(np.asarray(level, dtype=float), len(estimates))
     for bounded, places in _families(estimates):
         family = [estimates[place] for place in places]
         means = means_of(family)
-        limits = share_limits(means, level) if bounded else value_limits(means, level)
+        limits_of = share_limits if bounded else value_limits
+        limits = limits_of(means, levels[places])
         for i, place in enumerate(places):
             found[place] = _interval(family[i], limits, i)
     return found

@@ -47,6 +47,14 @@ MetricName = Annotated[
     str | None,
     typer.Option("--metric", metavar="NAME", help="[the task's own]", show_default=False),
 ]
+Band = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="pointwise: 95 % for each point; simultaneous: 95 % for a whole curve. [pointwise]",
+        show_default=False,
+    ),
+]
 CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
 CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
 
@@ -126,6 +134,7 @@ def plan(
 def curves(
     runs: Runs,
     metric: MetricName = None,
+    band: Band = "pointwise",
     csv: Csv = None,
     form: Annotated[
         str | None,
@@ -138,7 +147,7 @@ def curves(
 
     if form is not None and csv is not None:
         raise SpecError("--csv and --format are two forms of one table. Give one.")
-    found, records, frame = _curves(runs, metric)
+    found, records, frame = _curves(runs, metric, band)
     if form is not None:
         tables = curve_texts(frame, [one.path for one in found])
         typer.echo(for_stream(published(form, tables, notes_of(found, frame, records))), nl=False)
@@ -153,13 +162,14 @@ def plot(
     runs: Runs,
     out: Annotated[Path, typer.Option(metavar="FILE", help="FILE.png or FILE.svg")],
     metric: MetricName = None,
+    band: Band = "pointwise",
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
 ) -> None:
     """Draw the curves of one or more runs in one picture."""
     from icl_harness.report.plots import plot as draw
     from icl_harness.report.plots import save
 
-    found, _, frame = _curves(runs, metric)
+    found, _, frame = _curves(runs, metric, band)
     chance: dict[str, float | None] = {}
     for one in found:
         chance |= one.chance()
@@ -216,14 +226,16 @@ def compare(
                 tell(note)
 
 
-def _curves(folders: list[Path], metric: str | None) -> tuple[list[Run], Records, pd.DataFrame]:
+def _curves(
+    folders: list[Path], metric: str | None, band: str
+) -> tuple[list[Run], Records, pd.DataFrame]:
     """Return runs, their records and their curves."""
     from icl_harness.report.metric_choice import chosen_metrics
     from icl_harness.report.run import load_runs
 
     found, records = load_runs(folders)
     metrics = chosen_metrics([one.header for one in found], metric)
-    return found, records, records.curves(metrics)
+    return found, records, records.curves(metrics, band)
 
 
 def _write_parts(parts: Iterable[str], csv: Path) -> None:

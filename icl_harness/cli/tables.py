@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.analysis.bands import left_out, limits_of
 from icl_harness.analysis.curves import unusual_format
 from icl_harness.cli.notes import (
     bank_notes,
@@ -87,10 +88,8 @@ def curve_texts(
 
 def _covered(points: pd.DataFrame) -> str:
     """Return what the intervals in brackets are, and which chance they leave out."""
-    of_shots = points[(points["shots"] > 0) & (points["ci_covers"] != "")]
-    if len(of_shots) and (of_shots["ci_covers"] == "queries").all():
-        return "[95 % interval over queries, not draws]"
-    return "[95 % interval]"
+    what = "95 % interval" if "band_low" not in points else "95 % band of the whole curve"
+    return f"[{what}{left_out(points)}]"
 
 
 def _where(row: Mapping[Any, Any]) -> str:
@@ -112,7 +111,7 @@ def _point(rows: pd.DataFrame) -> str:
     """Return `.713 [.680, .745]`, or a dash where nothing was answered."""
     if rows.empty or rows["value"].isna().all():
         return "-"
-    value, low, high = (_number(rows[name].iloc[0]) for name in ("value", "ci_low", "ci_high"))
+    value, low, high = (_number(rows[name].iloc[0]) for name in ("value", *limits_of(rows)))
     return f"{value} [{low}, {high}]"
 
 

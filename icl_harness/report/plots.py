@@ -15,6 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.analysis.bands import left_out, limits_of
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically
 from icl_harness.report.styles import (
@@ -56,7 +57,8 @@ def plot(
     one.
 
     The axis of shots is logarithmic from the least positive count up, and linear from there to
-    zero. Bands are the intervals of the table. Hollow points had fewer shots than the axis says, as
+    zero. Bands are those of the table: of whole curves where it has them, else the intervals of its
+    points; a line below says which. Hollow points had fewer shots than the axis says, as
     no more fitted. Reference learners that need labels are not drawn for unlabelled shots where the
     picture has them with labels. Raises `SpecError` where no point has a value.
     """
@@ -126,8 +128,22 @@ def _draw(
         ax.set_axis_off()
     fewer = bool((curves["shots_used"] < curves["shots"]).any())
     _legend(figure, how, beside=is_one, fewer=fewer)
+    figure.supxlabel(_caption(curves, how), x=0.01, ha="left", fontsize=8, color=MUTED)
     figure.suptitle(title or "", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
+
+
+def _caption(curves: pd.DataFrame, how: Looks) -> str:
+    """Return what the bands of a picture are; nothing where it has none."""
+    banded = {pair for pair, style in how.styles.items() if style.marker}
+    pairs = zip(curves["model"], curves["mode"], strict=True)
+    shown = curves[[pair in banded for pair in pairs]]
+    low, high = limits_of(curves)
+    if not (shown[low] < shown[high]).any():
+        return ""
+    if low == "ci_low":
+        return f"Bands: 95 %{left_out(shown)}, for each point by itself (pointwise)."
+    return f"Bands: 95 %{left_out(shown)}, for all points of a curve at once (simultaneous)."
 
 
 def _size(n_rows: int, n_columns: int, how: Looks) -> tuple[float, float]:
@@ -175,7 +191,7 @@ def _mark_chance(ax: Axes, chance: object, scale: float) -> None:
 def _line(ax: Axes, line: pd.DataFrame, style: Style, scale: float) -> None:
     """Draw one curve, with its band and points where it is a model's."""
     x = line["shots"].to_numpy()
-    y, low, high = (line[name].to_numpy() * scale for name in ("value", "ci_low", "ci_high"))
+    y, low, high = (line[name].to_numpy() * scale for name in ("value", *limits_of(line)))
     look: dict[str, Any] = {"color": style.colour, "linewidth": style.width}
     over = 3.0 if style.marker else 3.5  # a thin reference shows on the curve that reaches it
     ax.plot(x, y, linestyle=style.dashes, zorder=over, solid_capstyle="round", **look)

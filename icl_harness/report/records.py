@@ -64,7 +64,7 @@ class Records:
         with self._opened() as stores:
             return any(store.has_answers() for store in stores)
 
-    def curves(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
+    def curves(self, metrics: Mapping[str, Metric], band: str = "pointwise") -> pd.DataFrame:
         """Return the table of curves."""
         with self._opened() as stores:
             totals = _totals(stores)
@@ -77,7 +77,7 @@ class Records:
                 for cells in points:
                     yield read_together(stores, cells, names)
 
-            return curves_of_parts(totals, parts, metrics=metrics)
+            return curves_of_parts(totals, parts, metrics=metrics, band=band)
 
     def compare(
         self,

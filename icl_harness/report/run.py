@@ -41,11 +41,12 @@ class Run:
         with contextlib.closing(RunStore.open(self.path)) as store:
             return store.records(shot_ids=shot_ids)
 
-    def curves(self, metric: str | Metric | None = None) -> pd.DataFrame:
+    def curves(self, metric: str | Metric | None = None, band: str = "pointwise") -> pd.DataFrame:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
-        `metric` takes the place of the tasks' own.
+        `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
+        `band_high` hold for all points of a curve at once.
         """
-        return Records([self.path]).curves(chosen_metrics([self.header], metric))
+        return Records([self.path]).curves(chosen_metrics([self.header], metric), band)
 
     def compare(
         self,
@@ -61,11 +62,13 @@ class Run:
         metrics = chosen_metrics([self.header], metric)
         return Records([self.path]).compare(by, metrics, baseline, family)
 
-    def plot(self, metric: str | Metric | None = None) -> Figure:
-        """Return the picture of the curves."""
+    def plot(self, metric: str | Metric | None = None, band: str = "pointwise") -> Figure:
+        """Return the picture of the curves, with intervals point by point or, with the band
+        "simultaneous", bands of whole curves.
+        """
         from icl_harness.report.plots import plot
 
-        return plot(self.curves(metric), self.chance())
+        return plot(self.curves(metric, band), self.chance())
 
     def chance(self) -> dict[str, float | None]:
         """Return the chance level of each task."""

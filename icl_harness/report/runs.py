@@ -31,12 +31,13 @@ class Runs:
         """Return one row per answer of all runs."""
         return load_runs(self.paths)[1].table()
 
-    def curves(self, metric: str | Metric | None = None) -> pd.DataFrame:
+    def curves(self, metric: str | Metric | None = None, band: str = "pointwise") -> pd.DataFrame:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
-        `metric` takes the place of the tasks' own.
+        `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
+        `band_high` hold for all points of a curve at once.
         """
         found, records = load_runs(self.paths)
-        return records.curves(_metrics(found, metric))
+        return records.curves(_metrics(found, metric), band)
 
     def compare(
         self,
@@ -52,14 +53,21 @@ class Runs:
         found, records = load_runs(self.paths)
         return records.compare(by, _metrics(found, metric), baseline, family)
 
-    def plot(self, metric: str | Metric | None = None, title: str | None = None) -> Figure:
-        """Return the picture of the curves."""
+    def plot(
+        self,
+        metric: str | Metric | None = None,
+        title: str | None = None,
+        band: str = "pointwise",
+    ) -> Figure:
+        """Return the picture of the curves, with intervals point by point or, with the band
+        "simultaneous", bands of whole curves.
+        """
         from icl_harness.report.plots import plot
 
         chance: dict[str, float | None] = {}
         for path in self.paths:
             chance |= Run(path).chance()
-        return plot(self.curves(metric), chance, title)
+        return plot(self.curves(metric, band), chance, title)
 
     def __repr__(self) -> str:
         return f"load({', '.join(repr(str(path)) for path in self.paths)})"

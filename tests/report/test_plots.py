@@ -30,6 +30,7 @@ def curve(values, *, shots=(0, 1, 4, 16, 64), width=0.05, **fields):
             **usual,
             "shots": shots,
             "shots_used": shots,
+            "ci_covers": "queries and draws",
             "value": value,
             "ci_low": np.clip(value - width, 0, None),
             "ci_high": np.clip(value + width, None, 1 if value.max() <= 1 else None),
@@ -111,6 +112,37 @@ def test_learners_that_need_labels_are_not_drawn_where_they_guess():
     assert labels(plot(only, {})) == ["demo", "knn"]  # nothing else would show it: it stays
     (ax,) = plot(two_modes(), {}).axes
     assert 25.0 not in {round(float(line.get_ydata()[-1]), 6) for line in ax.lines}
+
+
+def caption(figure):
+    return figure.get_supxlabel()
+
+
+def test_the_picture_says_which_band_it_shows() -> None:
+    table = two_modes()
+    assert caption(plot(table, {})) == "Bands: 95 %, for each point by itself (pointwise)."
+    one_draw = table.assign(ci_covers="queries")
+    assert caption(plot(one_draw, {})) == (
+        "Bands: 95 % over queries, not draws, for each point by itself (pointwise)."
+    )
+    wide = table.assign(band_low=table["ci_low"] - 0.1, band_high=table["ci_high"] + 0.1)
+    figure = plot(wide, {})
+    assert caption(figure) == "Bands: 95 %, for all points of a curve at once (simultaneous)."
+    assert caption(plot(wide.assign(ci_covers="queries"), {})) == (
+        "Bands: 95 % over queries, not draws, for all points of a curve at once (simultaneous)."
+    )
+    for shown, by in ((figure, 0.15), (plot(table, {}), 0.05)):
+        lowest = [band.get_paths()[0].vertices[:, 1].min() for band in shown.axes[0].collections]
+        assert sorted(lowest) == pytest.approx([30 - 100 * by] * 2)
+
+
+def test_a_picture_without_bands_speaks_of_none() -> None:
+    table = two_modes()
+    assert caption(plot(table[table["model"] == "baseline/knn"].assign(model="x"), {})) != ""
+    flat = table.assign(ci_low=table["value"], ci_high=table["value"])
+    assert caption(plot(flat, {})) == ""
+    unknown = table.assign(ci_low=np.nan, ci_high=np.nan)
+    assert caption(plot(unknown, {})) == ""
 
 
 def test_a_panel_a_task_and_a_column_a_variant():
