@@ -75,9 +75,10 @@ def told_of_crossing(lines: Differences, names: Names) -> str:
         p_value = float(p_values.max())
         if p_value < ALPHA:
             first, last = shots(even.shots[0]), shots(even.shots[-1])
+            how_sure = "" if lines.one_draw else f" ({p_text(p_value)})"
             return (
                 f"do not cross from {first} to {last} shots: {_leader(sign, names)} is ahead at "
-                f"every shot count ({p_text(p_value)})."
+                f"every shot count{how_sure}."
             )
     return _not_seen(lines, signs, names)
 

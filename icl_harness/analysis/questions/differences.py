@@ -15,6 +15,7 @@ from icl_harness.analysis.joint import Joint
 from icl_harness.analysis.questions.lines import Line
 from icl_harness.analysis.questions.pairs import Curve, difference
 from icl_harness.analysis.questions.signs import sure_signs
+from icl_harness.analysis.questions.words import is_one_draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,17 +30,22 @@ class Differences:
 
     even: Line
     plain: Line
+    one_draw: bool = False
 
     @classmethod
     def of(cls, joint: Joint, a: Curve, b: Curve) -> Differences:
         """Return those of two curves; of no points where they have no shot counts in common."""
         even, plain = (difference(joint, a, b, even=is_even) for is_even in (True, False))
         differ = np.flatnonzero(plain.points.se > LEAST_SE)
-        return cls(even=even.only(differ), plain=plain.only(differ))
+        return cls(
+            even=even.only(differ),
+            plain=plain.only(differ),
+            one_draw=is_one_draw(joint, a, b),
+        )
 
     def table(self, names: Names) -> pd.DataFrame:
         """Return a row a shot count: how far the second is ahead, with limits (each for itself),
-        and which is ahead for sure, all shot counts together.
+        and which is ahead for sure, all shot counts together. One draw gives no p-value.
         """
         import pandas as pd
 
@@ -54,7 +60,7 @@ class Differences:
                 "b_ahead_by": self.plain.values,
                 "ci_low": low,
                 "ci_high": high,
-                "p_value": 2 * np.minimum(p_above, 1 - p_above),
+                "p_value": np.nan if self.one_draw else 2 * np.minimum(p_above, 1 - p_above),
                 "surely_ahead": [ahead[int(sign)] for sign in sure_signs(self.even.points)],
             }
         )

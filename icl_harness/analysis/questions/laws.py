@@ -20,8 +20,8 @@ from icl_harness.analysis.questions.lines import LEVEL, Line, from_angles
 from icl_harness.analysis.questions.pairs import NLLS, curves_in, line_of
 from icl_harness.analysis.questions.scaling_laws import CONSTANT, LAWS, parameters_of
 from icl_harness.analysis.questions.words import (
-    caveat,
     common,
+    is_one_draw,
     metric_of,
     number,
     p_text,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 NAME = "laws"
 ALPHA = 1 - LEVEL
+ONE_DRAW = (
+    " was measured in one draw, which does not tell how far from a law chance may put its points: "
+    "--draws 3 does."
+)
 FEWEST = 4  # points: two parameters, one to spare, one to be judged at
 FIRST = 1 - 1e-9  # shots: a prompt without any is of another kind
 
@@ -47,13 +51,13 @@ def laws(joint: Joint) -> Iterator[Answer]:
         line = every.only(np.flatnonzero(every.shots >= FIRST))
         last = joint.points.iloc[curve.rows[-1]]
         measured = Measured(*(float(last[name]) for name in Measured._fields))
-        told = _nothing_to_say(line, scale)
+        told = ONE_DRAW if is_one_draw(joint, curve) else _nothing_to_say(line, scale)
         judged = [] if told else list(_judged(line, scale))
         told = told or _told(judged, line, scale, measured)
         yield Answer(
             question=NAME,
             about=about,
-            sentence=f"{about} {told}{caveat(joint, curve)}",
+            sentence=f"{about}{told}",
             table=_table(judged, line, scale, measured),
         )
 
@@ -107,11 +111,11 @@ def _nothing_to_say(line: Line, scale: Scale) -> str:
     """Return why there is nothing for a law to say of a curve, if there is not."""
     if len(line.shots) < FEWEST:
         counted = f"{len(line.shots)} shot counts from 1 on"
-        return f"has {counted}; a law needs {FEWEST}, of which one is kept to judge it at."
+        return f" has {counted}; a law needs {FEWEST}, of which one is kept to judge it at."
     p_level = fit_law(CONSTANT, line, scale).p_value()
     if p_level < ALPHA:
         return ""
-    return f"shows no sure change with shots ({p_text(p_level)}): a law has nothing to say of it."
+    return f" shows no sure change with shots ({p_text(p_level)}): a law has nothing to say of it."
 
 
 def _told(judged: Sequence[_Judged], line: Line, scale: Scale, last_point: Measured) -> str:
@@ -122,9 +126,9 @@ def _told(judged: Sequence[_Judged], line: Line, scale: Scale, last_point: Measu
     good = [one for one in judged if one.holds]
     refused = _refused(judged, scale)
     if not good:
-        return f"follows no law from {first} to {new} shots: {refused}; at {new} {measured}."
+        return f" follows no law from {first} to {new} shots: {refused}; at {new} {measured}."
     said = " and ".join(f"the {one.fit.law.name} law {one.foretells(scale)}" for one in good)
-    told = f"at {new} shots: {said}, fitted to {first} to {last} shots; {measured}."
+    told = f": fitted to {first} to {last} shots, {said} is foretold at {new}, where {measured}."
     return f"{told} Refused: {refused}." if refused else told
 
 

@@ -51,7 +51,7 @@ def told_of_passing(lines: Differences, names: Names, *, is_level: bool = False)
     first, last = (shots(lines.even.shots[i]) for i in (0, -1))
     ahead = ahead_from(lines.even.points)
     if ahead == 0:
-        return f"is ahead of {other} at every shot count from {first} to {last} (95 % sure)."
+        return f"is ahead of {other} at every shot count from {first} to {last} for sure."
     if ahead is None:
         return _not_passed(lines, other, last)
     found = passed_at(lines.even, ahead)

@@ -67,10 +67,12 @@ def metric_of(joint: Joint) -> str:
 
 def caveat(joint: Joint, *curves: Curve) -> str:
     """Return what a sentence must add where one draw was made of shots."""
-    of_shots = joint.points.iloc[np.concatenate([curve.rows for curve in curves])]
-    of_shots = of_shots[of_shots["shots_used"] > 0]
-    is_one = len(of_shots) and (of_shots["ci_covers"] == "queries").all()
-    return OVER_QUERIES if is_one else ""
+    return OVER_QUERIES if is_one_draw(joint, *curves) else ""
+
+
+def is_one_draw(joint: Joint, *curves: Curve) -> bool:
+    """Return whether one draw was made of shots: what others would give is left out."""
+    return joint.at(np.concatenate([curve.rows for curve in curves])).one_draw
 
 
 def limits(low: float, high: float, say: Any = number) -> str:

@@ -102,10 +102,11 @@ def test_the_order_of_the_curves_makes_no_difference():
     assert one.endswith("cross at 5.6 shots [5.1, 6.3], from where on a is ahead.")
 
 
-def test_one_draw_is_said_to_leave_draws_out():
-    joint = made({"a supervised": CROSS, "b supervised": CROSS}, covers="queries")
-    (one,) = said(joint)
-    assert "One draw was made" in one
+def test_one_draw_is_said_to_leave_draws_out_and_has_no_p_value():
+    joint = made({"a supervised": CROSS + 0.1, "b supervised": CROSS}, covers="queries")
+    (answer,) = crossing(joint)
+    assert "at every shot count. One draw was made" in answer.sentence
+    assert answer.table["p_value"].isna().all()
 
 
 def test_points_at_which_both_hold_the_same_prompts_are_left_out():

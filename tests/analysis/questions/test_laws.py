@@ -130,10 +130,14 @@ def test_where_no_law_holds_one_sentence_says_why(values, n, sentence):
 
 def test_what_holds_is_said_with_its_limits_beside_what_was_measured():
     assert answer(TRUTHS["power"], se=0.006).sentence == (
-        "made · m · supervised at 128 shots: the power law .864 [.855, .873], fitted to 1 to 64 "
-        "shots; .864 [.856, .872] was measured. Refused: log-linear and Bayesian, as points lie "
-        "too far off (p < .001)."
+        "made · m · supervised: fitted to 1 to 64 shots, the power law .864 [.855, .873] is "
+        "foretold at 128, where .864 [.856, .872] was measured. Refused: log-linear and Bayesian, "
+        "as points lie too far off (p < .001)."
     )
+
+
+def test_one_draw_judges_no_law():
+    assert "one draw" in answer(TRUTHS["power"], covers="queries").sentence
 
 
 def test_zero_shot_prompts_are_of_another_kind_and_left_out():

@@ -48,7 +48,7 @@ CASES = {
     ),
     "is ahead": (
         RISING + 0.1, RISING,
-        "is ahead of baseline/knn at every shot count from 0 to 64 (95 % sure).",
+        "is ahead of baseline/knn at every shot count from 0 to 64 for sure.",
     ),
     "is behind": (
         RISING, RISING + 0.1,
