@@ -127,8 +127,8 @@ def _told(judged: Sequence[_Judged], line: Line, scale: Scale, last_point: Measu
     refused = _refused(judged, scale)
     if not good:
         return f" follows no law from {first} to {new} shots: {refused}; at {new} {measured}."
-    said = " and ".join(f"the {one.fit.law.name} law {one.foretells(scale)}" for one in good)
-    told = f": fitted to {first} to {last} shots, {said} is foretold at {new}, where {measured}."
+    said = ", ".join(f"the {one.fit.law.name} law foretells {one.foretells(scale)}" for one in good)
+    told = f": fitted to {first} to {last} shots, {said} at {new}; there {measured}."
     return f"{told} Refused: {refused}." if refused else told
 
 

@@ -32,10 +32,10 @@ class Crossing:
 def sure_signs(line: Values, alpha: float = ALPHA) -> Signs:
     """Return the sign of each value that is not zero for sure, else 0.
 
-    With a chance of at most `alpha` does any value that is not above zero get +1, and so for -1:
-    each is tested at `alpha` over their number (Bonferroni).
+    With a chance of at most `alpha` does any value get a sign that it does not have: each is tested
+    on both sides at `alpha` over their number (Bonferroni).
     """
-    least = alpha / max(len(line.values), 1)
+    least = alpha / 2 / max(len(line.values), 1)
     above = line.p_above < least
     below = 1 - line.p_above < least
     found: Signs = above.astype(np.int8) - below.astype(np.int8)
@@ -70,7 +70,7 @@ def _crossing(stretch: Values, rises: bool, level: float) -> Crossing:
 
 def furthest_beyond(line: Values, sign: int) -> float:
     """Return how far a line may lie on the other side of zero than `sign` at any of its points, at
-    most (one-sided limits, Bonferroni).
+    most (Bonferroni).
     """
-    margin = critical(line.df, 1 - 2 * ALPHA / max(len(line.values), 1)) * line.se
+    margin = critical(line.df, 1 - ALPHA / max(len(line.values), 1)) * line.se
     return float(np.max(margin - sign * line.values, initial=0.0))

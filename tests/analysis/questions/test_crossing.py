@@ -36,9 +36,8 @@ def test_equal_curves_are_hardly_ever_said_to_cross_or_to_differ(level):
     signs = [
         sure_signs(even.points) for even in differences(FLAT - 0.5 + level, FLAT - 0.5 + level, N)
     ]
-    assert np.mean([(one > 0).any() for one in signs]) <= 0.08
-    assert np.mean([(one < 0).any() for one in signs]) <= 0.08
-    assert np.mean([(one > 0).any() and (one < 0).any() for one in signs]) <= 0.05
+    assert np.mean([one.any() for one in signs]) <= 0.08
+    assert np.mean([(one > 0).any() and (one < 0).any() for one in signs]) <= 0.03
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.01, 0.03])
@@ -79,12 +78,12 @@ CASES = {
         np.array([0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9]),
         np.array([0.5, 0.6, 0.7, 0.9, 0.9, 0.9, 0.9, 0.9]),
         "are not seen to cross: a is ahead at 1 and 2 shots; at the others they cannot be told "
-        "apart, and b is nowhere ahead by more than .024.",
+        "apart, and b is nowhere ahead by more than .026.",
     ),
     "equal": (
         np.full(8, 0.5), np.full(8, 0.5),
         "cannot be told apart at any of 8 shot counts, so that nothing is known of a crossing; "
-        "they differ by at most .024.",
+        "they differ by at most .026.",
     ),
 }  # fmt: skip
 

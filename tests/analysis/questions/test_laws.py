@@ -130,9 +130,9 @@ def test_where_no_law_holds_one_sentence_says_why(values, n, sentence):
 
 def test_what_holds_is_said_with_its_limits_beside_what_was_measured():
     assert answer(TRUTHS["power"], se=0.006).sentence == (
-        "made · m · supervised: fitted to 1 to 64 shots, the power law .864 [.855, .873] is "
-        "foretold at 128, where .864 [.856, .872] was measured. Refused: log-linear and Bayesian, "
-        "as points lie too far off (p < .001)."
+        "made · m · supervised: fitted to 1 to 64 shots, the power law foretells .864 "
+        "[.855, .873] at 128; there .864 [.856, .872] was measured. Refused: log-linear and "
+        "Bayesian, as points lie too far off (p < .001)."
     )
 
 
