@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from icl_harness.counts import agree, n_of
 from icl_harness.errors import DataError
 
 
@@ -62,7 +63,7 @@ class Example:
         if self.target not in choices:
             raise DataError(
                 f"example {self.id}: target {self.target!r} is not among its {len(choices)}"
-                f" choices ({', '.join(choices[:4])}, …)."
+                f" choices ({_few(choices, 4)})."
             )
 
 
@@ -115,7 +116,8 @@ def check_unique(examples: Sequence[Example], where: str) -> None:
     twice = sorted(id for id, count in counts.items() if count > 1)
     if twice:
         raise DataError(
-            f"{where}: {len(twice)} ids occur more than once: {_few(twice)}. Ids must be unique."
+            f"{where}: {n_of(len(twice), 'id')} {agree(len(twice), 'occurs', 'occur')} more than "
+            f"once: {_few(twice)}. Ids must be unique."
         )
 
 
@@ -140,8 +142,8 @@ def refuse_leaks(pairs: Sequence[tuple[str, str]], where: str) -> None:
     if pairs:
         ids = _few([f"{pool_id} = {query_id}" for pool_id, query_id in pairs])
         raise DataError(
-            f"{where}: the pool contains {len(pairs)} of the queries (pool id = query id: {ids})."
-            " A shot must never show a query: remove them from the pool's file, or say"
+            f"{where}: the pool contains {n_of(len(pairs), 'query')} (pool id = query id: {ids})."
+            " A shot must never show a query: remove such rows from the pool's file, or say"
             ' Task(leaks="drop") in the task file, which leaves them out of the pool.'
         )
 

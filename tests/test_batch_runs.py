@@ -132,7 +132,7 @@ def test_icl_batch_shows_the_state_of_a_run_that_goes_on_with_batch_only(
         server.fail_always(None)
         code, _, err = icl("run", *options)
         assert code == 2
-        assert "batches of this run are still out (3; icl batch shows them). Give --batch" in err
+        assert "still out (3; `icl batch out` shows them). Give --batch" in err
         for batch in server.batches.values():
             batch.polls_left = 0
         code, _, err = icl("run", *options, "--batch")

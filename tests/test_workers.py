@@ -124,7 +124,7 @@ class Fate:
     def both_are_amid_a_line(self) -> bool:
         at = dict(self.begun)  # the cell that each line is in, or was last
         return {*[*at.values()][-2:]} <= {
-            "1 shots",
+            "1 shot",
             "2 shots",
             "4 shots",
         }  # of five: however far apart they are

@@ -14,6 +14,7 @@ import typer
 from icl_harness.cli import folders
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import FileCommand, Grid, GridCommand
+from icl_harness.counts import n_of
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically, written_atomically
 from icl_harness.printable import VisibleBytes, for_stream, visible
@@ -55,6 +56,7 @@ Band = Annotated[
         show_default=False,
     ),
 ]
+CHOOSING = ("task", "model", "mode", "variant", "shots", "draw")  # options of show: one cell
 CellName = Annotated[str | None, typer.Option(metavar="NAME", help="The cell's.")]
 CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")]
 
@@ -338,7 +340,8 @@ def rescore(run_folder: OneRun) -> None:
     print_curves([done], frame, Records([done.path]))
     for note in found.notes:
         tell(note)
-    tell(f"{found.n_scored:,} answers scored again, {found.n_changed:,} scores changed")
+    changed = n_of(found.n_changed, "score")
+    tell(f"{n_of(found.n_scored, 'answer')} scored again, {changed} changed")
     tell(f"{run_folder}/  {files}")
 
 
@@ -359,15 +362,9 @@ def show(
     from icl_harness.cli.show import about_record
     from icl_harness.report.run import Run, find_record
 
-    options = {
-        "task": task,
-        "model": model,
-        "mode": mode,
-        "variant": variant,
-        "shots": shots,
-        "draw": draw,
-    }
-    wanted = {name: value for name, value in options.items() if value is not None}
+    options = (task, model, mode, variant, shots, draw)
+    given = zip(CHOOSING, options, strict=True)
+    wanted = {name: value for name, value in given if value is not None}
     record, n_cells = find_record(run_folder, query, wanted)
     sys.stdout.write(for_stream(record.text))
     sys.stdout.flush()
@@ -397,11 +394,13 @@ def check(
         _write_parts(csv_parts(found), csv)
         return
     records = Records([done.path])
-    n_answers = int(records.totals()["n_ok"].sum())
+    cells = records.totals()
+    n_answers = int(cells["n_ok"].sum())
+    several = [name for name in CHOOSING if cells[name].nunique() > 1]
     if "imported" in done.header and not records.has_answers():
-        tell(f"{run_folder}: {n_answers:,} scores. {imported_note(done.header)}")
+        tell(f"{run_folder}: {n_of(n_answers, 'score')}. {imported_note(done.header)}")
         return
-    for line in check_lines(run_folder, found, n_answers, examples):
+    for line in check_lines(run_folder, found, n_answers, examples, several):
         tell(line)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from icl_harness.errors import IclError, ProviderError, SpecError
@@ -62,8 +63,8 @@ def refuse_to_leave(folder: Path) -> None:
         left = [entry for entry in ledger.batches() if entry.state in ("making", "open")]
     if left:
         raise SpecError(
-            f"{folder}: batches of this run are still out ({len(left):,}; icl batch shows them). "
-            "Give --batch to go on with them."
+            f"{folder}: batches of this run are still out ({len(left):,}; `icl batch "
+            f"{quote(str(folder))}` shows them). Give --batch to go on with them."
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from icl_harness.cli.terminal import HELD
+from icl_harness.counts import n_of
 from icl_harness.report.doubtful import COLUMNS, KINDS
 
 ROWS = 10_000  # of a table held at once
@@ -30,11 +31,16 @@ class _Kind:
 
 
 def check_lines(
-    folder: Path, found: Iterable[Mapping[str, Any]], n_answers: int, n_shown: int
+    folder: Path,
+    found: Iterable[Mapping[str, Any]],
+    n_answers: int,
+    n_shown: int,
+    several: Collection[str] = (),
 ) -> Iterator[str]:
     """Yield how many answers there are of each kind, and some of each with what shows them whole.
 
-    Kinds of answers that could not be parsed come first.
+    Kinds of answers that could not be parsed come first. `several`: what the run has more than one
+    of, so that a query's cell must be named by it.
     """
     kinds = {name: _Kind() for name in KINDS}
     first, n_unparsed = None, 0
@@ -42,17 +48,20 @@ def check_lines(
         first = first or row
         n_unparsed += row["parsed"] is None
         kinds[row["kind"]].add(row, n_shown)
-    yield f"{folder}: {n_answers:,} answers, {n_unparsed:,} unparsed (they count as wrong)"
+    answers = n_of(n_answers, "answer")
+    yield f"{folder}: {answers}, {n_unparsed:,} unparsed (counted as wrong)"
     for name, kind in kinds.items():
         if kind.n:
             yield ""
             yield f"{name}: {kind.n:,} ({kind.n / n_answers:.1%}): {KINDS[name]}"
         for row in kind.examples.values():
-            yield f"  {row['task']} {row['query_id']}, {row['shots']} shots: {_answer(row)}"
+            shots = n_of(row["shots"], "shot")
+            yield f"  {row['task']} {row['query_id']}, {shots}: {_answer(row)}"
     if first is not None:
-        query = shlex.quote(str(first["query_id"]))
+        named = {"query": first["query_id"], **{name: first[name] for name in several}}
+        options = [f"--{name} {shlex.quote(str(value))}" for name, value in named.items()]
+        shown = f"icl show {shlex.quote(str(folder))} {' '.join(options)}"
         yield ""
-        shown = f"icl show {shlex.quote(str(folder))} --query {query} --shots {first['shots']}"
         yield f"One whole, with its prompt: {shown.replace(' ', HELD)}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from icl_harness.counts import n_of
 from icl_harness.draws import draw_order
 from icl_harness.errors import DataError, SpecError, nearest
 from icl_harness.prompts.modes import MODES, Mode, PromptPath, gold_shots
@@ -94,17 +95,15 @@ def _facts(task: Task) -> Iterator[str]:
             notes += [] if operator.nested else ["not nested"]
             note = f" ({', '.join(notes)})" if notes else ""
             yield f"          {operator.usage:<14} {operator.doc.rstrip('.')}{note}"
-    yield (
-        f"prompts   prompts/{task.prompts}.jinja, answers of at most {task.max_tokens} tokens, "
-        f"stop {task.stop!r}"
-    )
+    room = n_of(task.max_tokens, "token")
+    yield f"prompts   prompts/{task.prompts}.jinja, answers of at most {room}, stop {task.stop!r}"
 
 
 def _sizes(dataset: Dataset) -> Iterator[str]:
     n_dropped = dataset.n_dropped
     dropped = f", {n_dropped} more left out as equal to a query" if n_dropped else ""
-    yield f"pool      {len(dataset.pool):,} examples{dropped}"
-    yield f"queries   {len(dataset.queries):,} examples"
+    yield f"pool      {n_of(len(dataset.pool), 'example')}{dropped}"
+    yield f"queries   {n_of(len(dataset.queries), 'example')}"
 
 
 def _prompt(task: Task, dataset: Dataset, mode: Mode, variant: Variant) -> Iterator[str]:
@@ -119,7 +118,7 @@ def _prompt(task: Task, dataset: Dataset, mode: Mode, variant: Variant) -> Itera
     if variant.needs_bank:
         gold = " (as if the model had solved every problem)"
     yield ""
-    yield f"--- {mode} prompt, {k} shots{gold}"
+    yield f"--- {mode} prompt, {n_of(k, 'shot')}{gold}"
     yield Prompt(path.node(k), path.query(dataset.queries[0], k)).text
 
 

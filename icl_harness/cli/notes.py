@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
+from icl_harness.counts import agree, n_of
 from icl_harness.store.bank import Bank, bank_files, read_bank
 from icl_harness.store.imported import NO_SCORE
 from icl_harness.tasks.metrics import UNITS
@@ -36,7 +37,7 @@ def unfinished_note(headers: Sequence[dict[str, Any]], n_records: int) -> Iterat
     """Yield how much of the grids of these runs there is, unless it is all."""
     n_all = sum(map(grid_size, headers))
     if n_records < n_all:
-        yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same icl run resumes it"
+        yield f"unfinished: {n_records:,} of {n_all:,} answers so far; the same command resumes it"
 
 
 def grid_size(header: Mapping[str, Any]) -> int:
@@ -69,7 +70,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {window}; beyond, its positions change with the prompt's length"
     for name, task in header["tasks"].items():
         if task["n_dropped"]:
-            yield f"{name}: {task['n_dropped']} pool rows equal to a test row were left out"
+            rows = n_of(task["n_dropped"], "pool row")
+            were = agree(task["n_dropped"], "was", "were")
+            yield f"{name}: {rows} equal to a test row {were} left out"
     yield from repeated_notes(header)
 
 
@@ -77,10 +80,12 @@ def repeated_notes(header: Mapping[str, Any]) -> Iterator[str]:
     """Yield how many test rows of each task are no evidence of their own."""
     for name, task in header["tasks"].items():
         if task.get("n_repeated"):
+            n = task["n_repeated"]
             yield (
-                f"{name}: {task['n_repeated']} of its test rows repeat the text of another and are "
-                "counted each time, so the intervals are a little too narrow; remove them from the "
-                "file to count each once"
+                f"{name}: {n:,} of its test rows {agree(n, 'repeats', 'repeat')} the text of "
+                f"another and {agree(n, 'is', 'are')} counted each time, so the intervals are a "
+                f"little too narrow; remove {agree(n, 'it', 'them')} from the file to count each "
+                "text once"
             )
 
 
@@ -121,7 +126,7 @@ def _banks(banks: Sequence[Bank]) -> str:
     cost = f", ${sum(costs):.2f}" if len(costs) == len(banks) else ""
     most = max(bank.n_problems for bank in banks)
     if len(banks) == 1:
-        return f"{solved[0]} of {most} solved, {n_attempts:,} attempts{cost}"
+        return f"{solved[0]} of {most} solved, {n_of(n_attempts, 'attempt')}{cost}"
     each = f"{min(solved)} to {max(solved)} of {most} solved in each"
     return f"{len(banks)} banks, {each}, {n_attempts:,} attempts{cost}"
 
@@ -134,7 +139,7 @@ def curve_notes(
     """
     for row in curves.to_dict("records"):
         names = [row["task"], row["model"], row["mode"], row["variant"], *unusual_format(row)]
-        where = f"{' '.join(names)} {row['shots']} shots"
+        where = f"{' '.join(names)} {n_of(row['shots'], 'shot')}"
         error = (errors or {}).get(tuple(row[name] for name in POINT))
         yield from (f"{where}: {note}" for note in _point_notes(row, error))
     for (task, model, mode), rows in curves.groupby(["task", "model", "mode"], sort=False):
@@ -146,11 +151,11 @@ def curve_notes(
     spent = curves["cost_usd"].sum()
     if spent >= HALF_A_CENT:
         yield f"${spent:,.2f} spent on these answers{_cached(curves)}"
-    n_lost = curves["n_lost"].sum()
+    n_lost = int(curves["n_lost"].sum())
     if n_lost:
         yield (
-            f"{n_lost} requests broke off once they were sent; the provider may have charged for "
-            "them, cost_usd leaves them out"
+            f"{n_of(n_lost, 'request')} broke off once sent; the provider may have charged for "
+            f"{agree(n_lost, 'it', 'them')}, which cost_usd leaves out"
         )
 
 
@@ -187,22 +192,29 @@ def _one_draw(curves: pd.DataFrame) -> Iterator[str]:
 
 def _point_notes(row: Mapping[Any, Any], error: str | None) -> Iterator[str]:
     if row["n_failed"] and error == NO_SCORE:
-        yield f"{row['n_failed']} scores are missing in what was imported"
+        n = row["n_failed"]
+        yield f"{n_of(n, 'score')} {agree(n, 'is', 'are')} missing in what was imported"
     elif row["n_failed"]:
         why = f" ({' '.join(error.split())[:LONGEST_ERROR]})" if error else ""
-        failed = f"{row['n_failed']} requests failed{why} and are missing"
-        yield f"{failed}; the same command sends them again"
+        yield _missing(row["n_failed"], f"failed{why} and", again=True)
     if row["n_refused"]:
-        refused = f"{row['n_refused']} requests were refused by the provider or its filter"
-        yield f"{refused} and are missing"
+        were = agree(row["n_refused"], "was", "were")
+        yield _missing(row["n_refused"], f"{were} refused by the provider or its filter and")
     if row["n_overflow"]:
-        yield f"{row['n_overflow']} prompts did not fit the context window and are missing"
+        yield _missing(row["n_overflow"], "did not fit the context window and", noun="prompt")
     elif row["shots_used"] < row["shots"]:
         yield _shots_used(row["shots_used"])
 
 
+def _missing(n: int, why: str, *, noun: str = "request", again: bool = False) -> str:
+    missing = f"{n_of(n, noun)} {why} {agree(n, 'is', 'are')} missing"
+    return f"{missing}; the same command sends {agree(n, 'it', 'them')} again" if again else missing
+
+
 def _shots_used(mean: float) -> str:
-    return f"{mean:.0f} shots used" if mean == round(mean) else f"{mean:.1f} shots used on average"
+    if mean == round(mean):
+        return f"{n_of(round(mean), 'shot')} used"
+    return f"{mean:.1f} shots used on average"
 
 
 def _cached(curves: pd.DataFrame) -> str:

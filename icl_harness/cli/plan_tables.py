@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from icl_harness.cli.terminal import add_row, new_table
+from icl_harness.counts import n_of
 from icl_harness.plan.estimate import Plan, Planned, dollars
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def plan_notes(plan: Plan) -> Iterator[str]:
         return
     for how in dict.fromkeys(row.counted for row in pending if row.counted):
         n = sum(row.counted == how for row in pending)
-        yield f"tokens of {n:,} of {len(pending):,} cells: {how}"
+        yield f"tokens of {n:,} of {n_of(len(pending), 'cell')}: {how}"
     yield from _window_notes(plan.rows)
     for model in plan.unpriced:
         yield f"{model}: no price is known; name one with --model-arg priced_as=provider/model"
@@ -166,7 +167,8 @@ def _window_notes(rows: Sequence[Planned]) -> Iterator[str]:
 
 
 def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
-    parts = [f"{len(pending):,} cells", f"{sum(row.requests for row in pending):,} requests"]
+    n_requests = sum(row.requests for row in pending)
+    parts = [n_of(len(pending), "cell"), n_of(n_requests, "request")]
     prompts, seconds = _sum(pending, "prompt_tokens"), _sum(pending, "seconds")
     if prompts is not None:
         parts.append(f"{_about(pending)}{prompts:,} prompt tokens")
@@ -191,7 +193,7 @@ def _answers(plan: Plan, pending: Sequence[Planned]) -> str:
     room = max(row.completion_tokens // row.requests for row in pending)
     most = (
         f"at most ${_usd(plan.usd('usd_output'))}, half of it in batch, if each filled its room of "
-        f"{room:,} tokens"
+        f"{n_of(room, 'token')}"
     )
     thinking = [row for row in pending if row.usd_usual_low is not None]
     if not thinking:
@@ -210,8 +212,10 @@ def _usual_lengths(pending: Sequence[Planned]) -> Iterator[str]:
         (row.model, row.usual_low_tokens, row.usual_high_tokens, row.usual_source) for row in known
     )
     for model, low, high, source in said:
-        tokens = f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}"
-        yield f"{model}: {tokens} tokens an answer, {source}"
+        tokens = f"{low:,.0f}–{high:,.0f} tokens"
+        if low is not None and low == high:
+            tokens = n_of(round(low), "token")
+        yield f"{model}: {tokens} an answer, {source}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from icl_harness.cli.notes import imported_note
+from icl_harness.counts import n_of
 from icl_harness.store.records import StoredRecord
 
 
@@ -15,13 +16,14 @@ def about_record(record: StoredRecord, n_cells: int, header: Mapping[str, Any]) 
     """
     cell = record.cell
     about = f"{cell.task} {cell.model} {cell.mode} {cell.variant}"
-    notes = [f"{about}, {cell.shots} shots, draw {cell.draw}"]
+    notes = [f"{about}, {n_of(cell.shots, 'shot')}, draw {cell.draw}"]
     if cell.format == "chat":
         notes.append("sent as the turns of a chat")
     elif header["spec"].get("model_args", {}).get("chat_template") == "true":
         notes.append("sent inside the model's chat template")
     if n_cells > 1:
-        notes.append(f"{n_cells - 1} other cells asked it too: --shots, --draw, --mode … choose")
+        others = n_of(n_cells - 1, "other cell")
+        notes.append(f"{others} asked it too: --shots, --draw, --mode … choose")
     yield f"\n[{'; '.join(notes)}]"
     if "imported" in header:
         yield f"[{imported_note(header)}]"

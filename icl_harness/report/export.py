@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from icl_harness.counts import agree, n_of
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.store.header import RECORDS_FILE
 from icl_harness.store.record_rows import COLUMNS
@@ -59,11 +60,13 @@ def export_damaged(
     _check_form(form, excel_safe=excel_safe)
     with salvage(folder / RECORDS_FILE, with_shots=shot_ids) as found:
         _write(form, found.rows(), file, shot_ids=shot_ids, excel_safe=excel_safe)
-    if not found.n_read:
+    if not found.n_read and (found.n_lost or not found.checked):
         raise StoreError(f"no record of {folder} can be read. Only a copy of it can help.")
-    notes = [f"{found.n_read:,} records were read; none is known to be lost"]
+    were = agree(found.n_read, "was", "were")
+    read = f"{n_of(found.n_read, 'record')} {were} read"
+    notes = [f"{read}; none is known to be lost"]
     if found.n_lost:
-        notes = [f"{found.n_read:,} records were read; {found.n_lost:,} or more are lost"]
+        notes = [f"{read}; {found.n_lost:,} or more are lost"]
     if found.n_partial:
         notes.append(f"{found.n_partial:,} of them lack their input, choices, shots or node")
     if not found.checked:

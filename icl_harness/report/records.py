@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icl_harness.errors import DataError
 from icl_harness.store.records import RunStore, read_together
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Records:
         """Return all records, with the columns that tables of values need."""
         with self._opened() as stores:
             totals = _totals(stores)
+            if totals.empty:
+                raise DataError("no cell has an answer yet: there is nothing to compare.")
             from icl_harness.analysis.curves import needed_columns, with_metrics
 
             cells = with_metrics(totals, metrics)

@@ -182,6 +182,8 @@ def _not_found(store: RunStore, folder: Path, query_id: str, wanted: dict[str, A
     known = store.query_ids()
     where = "".join(f", {name} {value}" for name, value in wanted.items())
     hint = nearest(query_id, known) or f" It asked {', '.join(known[:3])}, …"
+    if not known:
+        hint = " It holds no answers yet."
     if query_id in known:
         cells = store.cells_of(query_id)
         there = [_values_of(cells, name) for name in wanted]

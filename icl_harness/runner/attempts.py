@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from icl_harness.counts import n_of
 from icl_harness.errors import ProviderError
 from icl_harness.examples import Example, content_hash
 from icl_harness.models.base import Answer, Model, spent_tokens
@@ -57,7 +58,7 @@ async def make_bank(
         check=check,
         attempts=recover_attempts(partial),
     )
-    count(doing=f"{line}: bank of {len(scope.examples)} problems")
+    count(doing=f"{line}: bank of {n_of(len(scope.examples), 'problem')}")
     schedule = experiment.bank_schedule(line)
     for bundle in schedule(scope, len(scope.path.shots), lambda: outcomes(making.attempts)):
         await making.attempt_all(bundle)

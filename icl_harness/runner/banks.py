@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from icl_harness.counts import n_of
 from icl_harness.errors import DataError, StoreError
 from icl_harness.examples import shown
 from icl_harness.models.base import Model
@@ -91,10 +92,11 @@ def _refuse_empty(experiment: Experiment, line: Line, bank: Bank, path: Path) ->
     best = max(bank.attempts, key=lambda attempt: attempt.reward)
     answer = "no answer" if best.answer is None else shown(best.answer)
     raise DataError(
-        f"the bank of {line} is empty: none of {len(bank.attempts)} attempts at {bank.n_problems} "
-        f"problems earned a reward of {PASSING_REWARD:g} from {name}, the best {best.reward:.3g} "
-        f"(problem {best.id}: {answer}). Without solved problems there are no shots: give the task "
-        f"a `reward` that returns 1 for what is good enough, or raise --bank-samples; all attempts "
+        f"the bank of {line} is empty: none of {n_of(len(bank.attempts), 'attempt')} at "
+        f"{n_of(bank.n_problems, 'problem')} earned a reward of {PASSING_REWARD:g} from {name}, "
+        f"the best {best.reward:.3g} (problem {best.id}: {answer}). Without solved problems there "
+        "are no shots: give the task a `reward` that returns 1 for what is good enough, or raise "
+        "--bank-samples, and choose another --out, as a finished bank never changes. All attempts "
         f"are in {path}."
     )
 

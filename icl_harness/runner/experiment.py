@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from icl_harness.counts import n_of
 from icl_harness.draws import draw_order, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example, content_hash, n_repeated
@@ -307,7 +308,7 @@ class Experiment:
         self._check_shots(task, found.pool)
         if spec.bank_shots >= len(found.pool):
             raise SpecError(
-                f"{task.name} has {len(found.pool):,} pool examples; --bank-shots "
+                f"{task.name} has {n_of(len(found.pool), 'pool example')}; --bank-shots "
                 f"{spec.bank_shots:,} leaves none to try. Ask for at most {len(found.pool) - 1:,}."
             )
         if spec.scoring != "generate" and not found.queries[0].choices:
@@ -323,25 +324,25 @@ class Experiment:
             limit = " left by --pool" if spec.pool else ""
             less = f", of which --worked takes {spec.worked}" if spec.worked else ""
             raise SpecError(
-                f"{task.name} has {len(pool):,} pool examples{limit}{less}; --shots asks for "
+                f"{task.name} has {n_of(len(pool), 'pool example')}{limit}{less}; --shots asks for "
                 f"{most:,}. Ask for at most {max(there, 0):,}."
             )
         worked = len(worked_of(pool))
         if "supervised" in spec.modes and most > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a rationale, the shots of supervised "
-                f"mode; --shots asks for {most:,}. Ask for at most {worked:,}, or for the other "
-                "modes in a run of their own."
+                f"{task.name} has {n_of(worked, 'problem')} with a rationale, the shots of "
+                f"supervised mode; --shots asks for {most:,}. Ask for at most {worked:,}, or for "
+                "the other modes in a run of their own."
             )
         if "unsupervised" in spec.modes and spec.worked > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a rationale; --worked asks for "
+                f"{task.name} has {n_of(worked, 'problem')} with a rationale; --worked asks for "
                 f"{spec.worked}. Ask for at most {worked:,}."
             )
         if worked < len(pool) and spec.bank_shots > worked:
             raise SpecError(
-                f"{task.name} has {worked:,} problems with a rationale; --bank-shots asks for "
-                f"{spec.bank_shots:,}. Ask for at most {worked:,}."
+                f"{task.name} has {n_of(worked, 'problem')} with a rationale; --bank-shots asks "
+                f"for {spec.bank_shots:,}. Ask for at most {worked:,}."
             )
 
     def _check_variant(self, task: Task, variant: str) -> None:

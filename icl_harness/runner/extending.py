@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from icl_harness.errors import SpecError, StoreError
@@ -38,7 +39,7 @@ def larger_spec(folder: Path, header: Mapping[str, Any], added: Mapping[str, Any
         if name not in (*GROWING, *ELSEWHERE):
             raise SpecError(
                 f"{option_name(name)} cannot be added to a run: {', '.join(GROWING)} can. Run it "
-                f"into a folder of its own; icl curves {folder} OTHER shows both."
+                f"into a folder of its own; icl curves {quote(str(folder))} OTHER shows both."
             )
     old = Spec.of_run(header, f"{folder}: run.json")
     values = {**old.model_dump(), **added}

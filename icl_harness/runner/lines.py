@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from icl_harness.counts import n_of
 from icl_harness.models.api.flights import Stopped
 from icl_harness.models.base import Model
 from icl_harness.prompts.modes import PromptPath
@@ -81,7 +82,7 @@ class LineWalk:
             raise Stopped
         asker = self._asker(scope, shots)
         schedule = self.shared.experiment.schedule(self.state.line)
-        self.count(doing=f"{self.state.line}, {shots} shots")
+        self.count(doing=f"{self.state.line}, {n_of(shots, 'shot')}")
         foreseen = len(scope.examples) * scope.samples
         bundles = schedule(scope, shots, lambda: asker.store.outcomes(asker.cell))
         for position, bundle in enumerate(bundles):

@@ -125,9 +125,22 @@ def test_the_command_that_it_ends_with_works_when_typed(checked: Callable[..., s
     assert "gold" in shown.output
 
 
+def test_the_command_that_it_ends_with_names_the_cell_of_the_answer(toy: Path) -> None:
+    good = icl_harness.ScriptedModel(lambda prompt: "odd", id="good")
+    bad = icl_harness.ScriptedModel(lambda prompt: "neither", id="a bad one")
+    modes = ["supervised", "unsupervised"]
+    grid = {"shots": [2], "draws": 2, "modes": modes, "queries": 1, "data": "data", "out": "o"}
+    icl_harness.run("toy", [good, bad], **grid)
+    said = CliRunner().invoke(app, ["check", "o"]).output
+    command = said.splitlines()[-1].partition("icl ")[2]
+    shown = CliRunner().invoke(app, shlex.split(command))
+    assert "answer 'neither'; not parsed" in shown.output
+    assert "other cell" not in shown.output, "the command names one cell"
+
+
 def test_a_run_without_doubts_says_so_and_a_folder_that_is_none_is_refused(toy: Path) -> None:
     icl_harness.run("toy", "baseline/majority", shots=[2], draws=1, data="data", out="out")
     shown = CliRunner().invoke(app, ["check", "out"])
-    assert shown.output == f"out: {N_QUERIES} answers, 0 unparsed (they count as wrong)\n"
+    assert shown.output == f"out: {N_QUERIES} answers, 0 unparsed (counted as wrong)\n"
     with contextlib.suppress(SystemExit):
         assert CliRunner().invoke(app, ["check", "nowhere"]).exit_code != 0

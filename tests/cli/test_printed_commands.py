@@ -123,8 +123,19 @@ def larger() -> str:
     return RUN.replace("--shots 0,2", "--shots 0,2,3")
 
 
+def larger_in_all_ways() -> str:
+    more = "--draws 3 --modes supervised,unsupervised --variants default,flipped"
+    return RUN.replace("--draws 2", more)
+
+
+def larger_plan() -> str:
+    return larger().replace("icl run", "icl plan")
+
+
 RUN = "icl run toy --model baseline/majority --data data --shots 0,2 --draws 2 --out 'a run'"
-REMEDIES = {f.__name__: f for f in (changed_scorer, damaged, unknown_task, larger)}
+REMEDIES = {f.__name__: f for f in (
+    changed_scorer, damaged, unknown_task, larger, larger_in_all_ways, larger_plan
+)}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -140,6 +151,29 @@ def test_the_commands_that_refusals_name_work_when_typed(case: str) -> None:
         out = " --out found.csv" if "--salvage" in command else ""
         done, shown = type_in(command + out)
         assert done == 0, (command, shown)
-    again = {"changed_scorer": RUN, "larger": larger()}
-    if case in again:
-        assert type_in(again[case])[0] == 0, "the remedy helped"
+    again = RUN if case == "changed_scorer" else REMEDIES[case]()
+    if case not in ("damaged", "unknown_task"):
+        assert type_in(again)[0] == 0, "the remedy helped"
+
+
+@pytest.mark.usefixtures("toy")
+def test_commands_on_a_run_whose_bank_is_empty_say_in_a_line_what_there_is() -> None:
+    def wrong(prompt: icl_harness.Prompt) -> str:
+        return "south"
+
+    few = {"modes": ["reinforced"], "draws": 1, "pool": 3, "queries": 2, "bank_samples": 1}
+    model = icl_harness.ScriptedModel(wrong)
+    with pytest.raises(IclError, match="raise --bank-samples, and choose another --out"):
+        icl_harness.run("toy", model, shots=[0, 2], data="data", out="out", **few)  # type: ignore[arg-type]
+    there = {
+        "icl compare out": "no cell has an answer yet: there is nothing to compare",
+        "icl compare out --by shots": "no cell has an answer yet: there is nothing to compare",
+        "icl plot out --out x.png": "no cell has an answer yet: there is nothing to draw",
+        "icl show out --query test100": "It holds no answers yet",
+        "icl export out --salvage --out x.csv": "0 records were read; none is known to be lost",
+        "icl curves out": "unfinished: 0 of 4 answers so far; the same command resumes it",
+        "icl check out": "out: 0 answers, 0 unparsed",
+        "icl rescore out": "0 answers scored again, 0 scores changed",
+    }
+    for command, said in there.items():
+        assert said in type_in(command)[1], command

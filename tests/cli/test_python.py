@@ -219,7 +219,7 @@ NO_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "another label": ({"pool": [{"input": "a", "target": "Odd"}]}, r"'Odd' is not among its 2"),
     "one id twice": (
         {"pool": [{"id": 1, **row} for row in POOL]},
-        r"1 ids occur more than once: 1\. Ids must be unique",
+        r"1 id occurs more than once: 1\. Ids must be unique",
     ),
     "a leak": ({"pool": QUERIES}, r"Task\(leaks=\"drop\"\)"),
     "one class": (

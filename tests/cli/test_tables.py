@@ -42,7 +42,7 @@ def test_failures_are_told_with_the_commonest_error_of_their_cell() -> None:
         "banking77 demo supervised default 4 shots: 5 requests failed (connection refused) and "
         "are missing; the same command sends them again"
     )
-    assert f"16 shots: 1 requests failed ({'x' * 200}) and" in second
+    assert f"16 shots: 1 request failed ({'x' * 200}) and" in second
 
 
 def test_refusals_and_requests_that_broke_off_are_told() -> None:
@@ -56,16 +56,16 @@ def test_refusals_and_requests_that_broke_off_are_told() -> None:
         "banking77 demo supervised default 4 shots: 2 requests were refused by the provider or "
         "its filter and are missing",
         "banking77 demo supervised default 8 shots: 4 shots used",
-        "2 requests broke off once they were sent; the provider may have charged for them, "
-        "cost_usd leaves them out",
+        "2 requests broke off once sent; the provider may have charged for them, "
+        "which cost_usd leaves out",
     ]
 
 
 def test_notes_name_chats_and_groups() -> None:
     row = missing("overflow", format="chat", queries_per_request=5)
     assert notes(with_error(row, "too long")) == [
-        "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompts did not "
-        "fit the context window and are missing"
+        "banking77 demo supervised default chat 5 queries a request 4 shots: 1 prompt did not "
+        "fit the context window and is missing"
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_is_not_finished_says_how_much_of_it_there_is() -> None:
     }
     assert list(unfinished_note([header], 2 * 3 * 2 * 15)) == []
     [note] = unfinished_note([header, header], 200)
-    assert note == "unfinished: 200 of 360 answers so far; the same icl run resumes it"
+    assert note == "unfinished: 200 of 360 answers so far; the same command resumes it"
 
 
 def bank(n_solved: int) -> Bank:

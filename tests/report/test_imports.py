@@ -131,7 +131,7 @@ def test_a_missing_score_is_missing_and_counted(tmp_path, blank) -> None:
     assert (first["n_ok"], first["n_failed"]) == (9, 1)
     assert first["value"] == pytest.approx(4 / 9)
     shown = CliRunner().invoke(app, ["curves", str(run.path)]).output
-    assert "1 scores are missing in what was imported" in shown
+    assert "1 score is missing in what was imported" in shown
     assert "sends them again" not in shown
     assert "unfinished" not in shown
 

@@ -471,9 +471,7 @@ def test_a_file_in_the_working_directory_hides_the_project_s(mine: Path) -> None
 def test_a_pool_that_contains_a_query_is_an_error_with_the_ids(mine: Path) -> None:
     with (mine / "data/mine/train.csv").open("a") as stream:
         stream.write("ELM.,plant\n")
-    with pytest.raises(
-        DataError, match=r"task mine: the pool contains 1 of the queries .*train-3 = test-0"
-    ):
+    with pytest.raises(DataError, match=r"task mine: the pool contains 1 query .*train-3 = test-0"):
         load_examples(one("mine"))
     (mine / "tasks/mine.py").write_text(
         MINE.replace("scorer=label_match", 'scorer=label_match, leaks="drop"')
@@ -495,7 +493,7 @@ def test_problems_that_differ_in_brackets_or_operators_are_not_the_same(mine: Pa
 
 def test_duplicate_ids_are_an_error(mine: Path) -> None:
     (mine / "data/mine/train.csv").write_text("id,word,kind\n1,fox,animal\n1,oak,plant\n")
-    with pytest.raises(DataError, match=r"task mine: 1 ids occur more than once: 1\."):
+    with pytest.raises(DataError, match=r"task mine: 1 id occurs more than once: 1\."):
         load_examples(one("mine"))
 
 
@@ -581,7 +579,7 @@ def test_generated_examples_are_checked_too() -> None:
         return [Example(id="a", input="x", target="y")], [Example(id="b", input="X.", target="y")]
 
     task = Task(prompts="classify", scorer=label_match, generate=twice, name="twice")
-    with pytest.raises(DataError, match=r"task twice: the pool contains 1 of the queries .*a = b"):
+    with pytest.raises(DataError, match=r"task twice: the pool contains 1 query .*a = b"):
         load_examples(task)
 
 

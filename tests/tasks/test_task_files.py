@@ -165,7 +165,7 @@ def test_repeated_test_rows_are_said(toy: Path, capsys: pytest.CaptureFixture[st
     extra = '{"id": "again", "text": "N 100!", "label": "even"}\n'
     file.write_text(file.read_text() + extra)
     arguments = ["run", "toy", "--model", "baseline/majority", "--shots", "2", "--data", "data"]
-    said = "toy: 1 of its test rows repeat the text of another"
+    said = "toy: 1 of its test rows repeats the text of another"
     assert said in CliRunner().invoke(app, [*arguments, "--out", "out"]).output
     for command in (["curves", "out"], ["compare", "out", "--by", "shots"]):
         assert (said in CliRunner().invoke(app, command).output) == (command[0] == "curves")

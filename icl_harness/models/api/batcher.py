@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import IO, Generic
 
+from icl_harness.counts import n_of
 from icl_harness.errors import AccountError, ProviderError, SpecError
 from icl_harness.models.api.access import masked
 from icl_harness.models.api.account import Account
@@ -138,11 +139,10 @@ class Batcher(Generic[R, S]):
             _fail(self._waiting, error)
             self._waiting.clear()
         if n_batches:
-            batches = "1 batch" if n_batches == 1 else f"{n_batches:,} batches"
+            batches, requests = n_of(n_batches, "batch"), n_of(n_requests, "request")
             self.account.terms.say(
-                f"{self.account.id}: {batches} submitted, {n_requests:,} requests. They may take a "
-                "day: icl batch RUN shows their state; after Ctrl-C, the same command resumes with "
-                "them."
+                f"{self.account.id}: {batches} submitted, {requests}. They may take a day: "
+                "icl batch RUN shows their state; after Ctrl-C, the same command resumes with them."
             )
 
     async def _submit_one(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from icl_harness.counts import n_of
 from icl_harness.models.api.ledger import Ledger, new_token
 
 HEADROOM = 1.25  # of what is in flight, so that hardly any more has to be written down
@@ -121,14 +122,14 @@ class Flights:
         waiting = [seat for seat in self._seats if seat.in_air]
         for seat in self._seats.difference(waiting):
             _give_up(seat)
-        n, now = len(waiting), time.monotonic()
+        now = time.monotonic()
         most_s = max((seat.start + seat.most_s - now for seat in waiting), default=0.0)
         oldest_s = max((now - seat.start for seat in waiting), default=0.0)
         about_s = max(self._mean_s - oldest_s / 2, min(self._mean_s, most_s), 1.0)
-        requests = "1 request" if n == 1 else f"{n:,} requests"
+        requests = n_of(len(waiting), "request")
         return (
-            f"stopping: {requests} underway, which are paid for in any case, are waited for: about "
-            f"{about_s:,.0f} s, at most {max(most_s, 1):,.0f} s. Ctrl-C again gives them up."
+            f"stopping: waiting for {requests} underway, paid for in any case: about "
+            f"{about_s:,.0f} s, at most {max(most_s, 1):,.0f} s. Ctrl-C again ends that."
         )
 
     def cut(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from icl_harness.counts import n_of
 from icl_harness.models.api.endpoint import P, R, S
 from icl_harness.models.api.requests import Requests
 from icl_harness.models.base import Answer
@@ -43,8 +44,8 @@ def _say_uncached(requests: Requests[R, S, P], n_left: int) -> None:
     if full is not None and hit is not None:
         price = f", ${n_left * full:.2f} instead of ${n_left * hit:.2f}"
     account.say_once(
-        f"{account.id}: caching does not take at {shots:,} shots, as the usage shows; the "
-        f"{n_left:,} queries left of this cell pay for the whole prefix{price}, and so may later "
-        "ones. Ctrl-C stops.",
+        f"{account.id}: caching does not take at {n_of(shots, 'shot')}, as the usage shows; what "
+        f"is left of this cell ({n_of(n_left, 'query')}) pays for the whole prefix{price}, and so "
+        "may later cells. Ctrl-C stops.",
         "uncached",
     )
