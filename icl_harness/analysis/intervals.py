@@ -21,6 +21,7 @@ from icl_harness.analysis.crossed import Floats
 from icl_harness.analysis.logit_normal import logit, share_of_draws
 from icl_harness.analysis.mixtures import inverse_chi2, margin, tail
 from icl_harness.analysis.moderation import DrawVariances, moderate
+from icl_harness.analysis.rare_answers import most_likely_sds
 
 Flags = NDArray[np.bool_]
 Members = slice | NDArray[np.intp]
@@ -32,8 +33,7 @@ N_STEPS = 25
 TINY = 1e-12
 NOTHING = 1e-100
 FEW, PRIOR = 10.0, 2.0  # answers
-RARE = 3.0  # answers a draw: with fewer, its logit says little
-MOST_SD = 4.0  # logits
+RARE = 6.0  # answers a draw: with fewer, its logit says little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def share_limits(means: Means, level: float | Floats) -> Limits:
     mean = means.mean
     p = (mean * means.n_units + 1) / (means.n_units + 2)
     noise, query = _relative(means, p * (1 - p))
-    draws = _not_under_moments(means, p, _between_logits(means, noise))
+    draws = _not_under_counts(means, p, _between_logits(means, noise))
     sd, others = np.sqrt(draws.beyond_noise()), query + noise * draws.noise_share()
     central = share_of_draws(p, sd) * means.per_draw + others
     errors, weights = _share_errors(means, p, draws, noise, query)
@@ -174,25 +174,17 @@ def _between_logits(means: Means, noise: Floats) -> _Draws:
     return _moderated(means, observed, of_noise, equal, logits)
 
 
-def _not_under_moments(means: Means, p: Floats, draws: _Draws) -> _Draws:
-    """Return the variance of a draw's logit, for rare answers at least what the family's draws vary
-    by as shares: most draws have none of what is rare, and their logits look alike.
+def _not_under_counts(means: Means, p: Floats, draws: _Draws) -> _Draws:
+    """Return the variance of a draw's logit, for rare answers at least the one that makes the
+    counts of the family's draws most likely: most draws have none of what is rare, and their logits
+    look alike.
     """
     n = np.where(means.nested, means.n_units * means.per_draw, means.n_units)
     is_rare = (n * np.minimum(p, 1 - p) < RARE) & (draws.df > 0) & (means.scale[..., 0] > 0)
     if not is_rare.any():
         return draws
-    between = np.where(is_rare, means.draw - means.rest, 0.0).sum(axis=-1, keepdims=True)
-    most = np.where(is_rare, p * (1 - p) * means.per_draw, 0.0).sum(axis=-1, keepdims=True)
-    share = np.clip(between / np.maximum(most, TINY), 0.0, 0.9)
-    rate = np.where(is_rare, np.minimum(p, 1 - p), 0.0).sum(axis=-1, keepdims=True)
-    rate = rate / np.maximum(is_rare.sum(axis=-1, keepdims=True), 1)
-    low, high = np.zeros_like(share), np.full_like(share, MOST_SD)
-    for _ in range(N_STEPS):
-        middle = (low + high) / 2
-        short = share_of_draws(rate, middle) < share
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
-    least = np.where(is_rare & (share > 0), draws.noise + low**2, 0.0)
+    sd = most_likely_sds(means.by_draw, p, n, is_rare.astype(float))
+    least = np.where(is_rare & (sd > 0), draws.noise + sd**2, 0.0)
     return replace(draws, variance=np.maximum(draws.variance, least))
 
 
