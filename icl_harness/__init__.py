@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from icl_harness.models.base import Answer, Capabilities, Model, Sampling, Usage
     from icl_harness.models.scripted import ScriptedModel
     from icl_harness.prompts.tree import Edge, Node, Prompt, Query, Shot
+    from icl_harness.report.power import power
     from icl_harness.report.run import Run
     from icl_harness.report.runs import load
     from icl_harness.tasks import dialect_world
@@ -106,6 +107,7 @@ _HOMES = {
     "number_match": "tasks.scoring",
     "open_model": "models",
     "parse_number": "tasks.scoring",
+    "power": "report.power",
     "r2": "tasks.metrics",
     "rescore": "cli.execute",
     "rmse": "tasks.metrics",
@@ -164,6 +166,7 @@ __all__ = [
     "number_match",
     "open_model",
     "parse_number",
+    "power",
     "r2",
     "rescore",
     "rmse",

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, cast
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from icl_harness.report.records import Records
     from icl_harness.report.run import Run
-    from icl_harness.runner.spec import Spec
 
 app = typer.Typer(
     help="Measure how well a language model learns a task from its context: accuracy against shot"
@@ -65,6 +65,7 @@ CellNumber = Annotated[int | None, typer.Option(metavar="N", help="The cell's.")
 def run(context: typer.Context) -> None:
     """Run a grid, or resume it. Records, curves.csv and curves.png are left in the run folder."""
     from icl_harness.cli.execute import execute
+    from icl_harness.cli.power_notes import compared_by, run_power_notes
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import HELD, tell
@@ -78,25 +79,16 @@ def run(context: typer.Context) -> None:
     frame = done.curves()
     files = write_results(done, frame)
     print_curves([done], frame, Records([done.path]))
+    for note in run_power_notes(done):
+        tell(note)
     hints = [f"icl export {shlex.quote(str(folder))}"]
-    differing = _comparable(spec)
+    differing = compared_by(spec)
     if differing is not None:
         hints.insert(0, f"icl compare {shlex.quote(str(folder))} --by {differing}")
     unbroken = ", ".join(hint.replace(" ", HELD) for hint in hints)
     tell(f"{folder}/  {files}   ({unbroken})")
     if frame["n_failed"].sum():
         raise typer.Exit(1)  # a curve with missing answers is no success; the notes above say where
-
-
-def _comparable(spec: Spec) -> str | None:
-    """Return what a run has several of, for the comparison that its last line names."""
-    numbers = {
-        "mode": len(spec.modes),
-        "model": len(spec.models),
-        "variant": len(spec.variants),
-        "shots": len(spec.shots),
-    }
-    return next((name for name, n in numbers.items() if n > 1), None)
 
 
 @app.command(cls=GridCommand)
@@ -112,6 +104,7 @@ def plan(
     """
     from icl_harness.cli.execute import plan_run
     from icl_harness.cli.plan_tables import plan_frame, plan_notes, plan_tables
+    from icl_harness.cli.power_notes import plan_power_notes
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.plan.estimate import refuse_cost
 
@@ -126,7 +119,7 @@ def plan(
             write_atomically(csv, text.encode())
     else:
         print_tables(plan_tables(found))
-        for note in plan_notes(found):
+        for note in chain(plan_notes(found), plan_power_notes(spec, folder, found)):
             tell(note)
     if how.max_cost is not None:
         refuse_cost(found, how.max_cost, batch=how.batch)

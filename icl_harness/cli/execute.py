@@ -197,10 +197,11 @@ def plan_run(
     experiment = Experiment(spec, models, terms=terms, batch=how.batch)
     _say_what_was_found(experiment, how)
     _refuse_what_cannot_be_asked(experiment)
-    return run_async(_plan_and_close(experiment, out))
+    return run_async(plan_and_close(experiment, out))
 
 
-async def _plan_and_close(experiment: Experiment, out: Path) -> Plan:
+async def plan_and_close(experiment: Experiment, out: Path) -> Plan:
+    """Return what an experiment would have to do, and close its models."""
     try:
         return await make_plan(experiment, out)
     finally:

@@ -1,4 +1,4 @@
-"""Commands on run folders: `icl import`, `icl extend`, `icl runs`."""
+"""Commands on run folders: `icl import`, `icl extend`, `icl runs`, `icl power`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from icl_harness.cli.options import Addition, ExtendCommand
+from icl_harness.cli.power import power
 
 OfAll = Annotated[str | None, typer.Option(metavar="NAME", help="For all rows.")]
 NumberOfAll = Annotated[int | None, typer.Option(metavar="N", help="For all rows.")]
@@ -88,6 +89,7 @@ def extend(context: typer.Context) -> None:
     icl extend RUN --draws 10 --queries 500 --shots 128,256
     """
     from icl_harness.cli.execute import execute
+    from icl_harness.cli.power_notes import run_power_notes
     from icl_harness.cli.progress import progress_bar
     from icl_harness.cli.tables import print_curves
     from icl_harness.cli.terminal import tell
@@ -104,6 +106,8 @@ def extend(context: typer.Context) -> None:
     frame = done.curves()
     files = write_results(done, frame)
     print_curves([done], frame, Records([done.path]))
+    for note in run_power_notes(done):
+        tell(note)
     tell(f"{folder}/  {files}")
     if frame["n_failed"].sum():
         raise typer.Exit(1)
@@ -165,3 +169,4 @@ def add_commands(app: typer.Typer) -> None:
     app.command("import")(import_)
     app.command(cls=ExtendCommand)(extend)
     app.command()(runs)
+    app.command()(power)

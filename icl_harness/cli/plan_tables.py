@@ -173,7 +173,7 @@ def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
     if prompts is not None:
         parts.append(f"{_about(pending)}{prompts:,} prompt tokens")
     if seconds is not None:
-        parts.append(f"{_duration(seconds)} at the rates given (a batch may take a day)")
+        parts.append(f"{duration(seconds)} at the rates given (a batch may take a day)")
     yield " · ".join(parts)
     if plan.usd("usd_cached") is not None:
         cached, plain, batch = (plan.usd(f"usd_{way}") for way in ("cached", "plain", "batch"))
@@ -218,7 +218,8 @@ def _usual_lengths(pending: Sequence[Planned]) -> Iterator[str]:
         yield f"{model}: {tokens} an answer, {source}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as a person says it."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"

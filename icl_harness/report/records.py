@@ -20,6 +20,7 @@ from icl_harness.store.records import RunStore, read_together
 if TYPE_CHECKING:
     import pandas as pd
 
+    from icl_harness.analysis.compare import Pair
     from icl_harness.analysis.joint import Joint
     from icl_harness.tasks.metrics import Metric
 
@@ -98,6 +99,12 @@ class Records:
         from icl_harness.analysis.joint import joints
 
         return joints(self._scored(metrics), metrics)
+
+    def paired_families(self, by: str, metrics: Mapping[str, Metric]) -> list[list[Pair]]:
+        """Return the pairs that such a table is made of, those of each task, model and metric."""
+        from icl_harness.analysis.compare import paired_families
+
+        return paired_families(self._scored(metrics), by, metrics)
 
     def _scored(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return all records, with the columns that tables of values need."""
