@@ -113,7 +113,8 @@ class Pricing:
             low = high = min(mean.tokens, room)
             source = f"the mean of {mean.n:,} answers of this run"
         elif usual is not None:
-            low, high = usual[0], min(room, usual[1] + sampling.max_tokens)
+            low = min(room, usual[0] + 1)  # the answer itself has a token at least
+            high = min(room, usual[1] + sampling.max_tokens)
             source = f"usual reasoning of this family, {SOURCE}"
         else:
             return row

@@ -9,7 +9,9 @@ from typing import Any
 
 import genai_prices
 import pytest
+from typer.testing import CliRunner
 
+from icl_harness.cli.app import app
 from icl_harness.cli.plan_tables import plan_notes
 from icl_harness.models import open_model
 from icl_harness.models.api.prices import find_price
@@ -56,6 +58,16 @@ def test_the_range_is_said_beside_the_most() -> None:
     assert line == "openai/gpt-5: 200–2,756 tokens an answer, by X"
     *_, line = plan_notes(Plan(rows=(ROW,)))
     assert line.startswith("answers: at most $433")
+
+
+@pytest.mark.usefixtures("toy")
+def test_an_answer_without_thoughts_is_not_planned_as_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    grid = "plan toy --model openai/gpt-5.1 --data data --shots 0 --draws 1 --queries 2"
+    said = CliRunner().invoke(app, grid.split()).output
+    assert "openai/gpt-5.1: 1–2,504 tokens an answer" in said
 
 
 def test_what_has_no_price_is_named_and_not_counted_as_free() -> None:
