@@ -112,4 +112,6 @@ def _table(curve: OneCurve, short: Floats, nearer: Floats, further: Floats) -> p
     named = ["value", "ci_low", "ci_high"]
     table = curve.joint.points[named].copy()
     table.insert(0, "shots", curve.shots)
-    return table.assign(short_of_best=short, p_within=nearer, p_not_within=further.clip(max=1.0))
+    if curve.joint.one_draw:
+        nearer, further = np.full(len(short), np.nan), np.full(len(short), np.nan)
+    return table.assign(short_of_best=short, p_within=nearer, p_not_within=np.minimum(further, 1.0))
