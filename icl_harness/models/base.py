@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
 Status = Literal["ok", "failed", "overflow", "refused"]
+# How a back end tells the likelihood of a gold answer that it did not give: not at all, with every
+# answer, or by a request that weighs it as a choice.
+GoldLikelihood = Literal["none", "given", "weighed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,7 @@ class Model(ABC):
     capabilities: Capabilities = Capabilities()
     is_api: ClassVar[bool] = False  # whether its answers come from a provider, at its price
     price: Price | None = None  # of an API's tokens, where it is known
+    gold_likelihood: GoldLikelihood = "none"
     no_chat = "has no chat template"  # why shots cannot be turns, where they cannot
     counts_by = "its tokenizer"  # what `count_tokens` counts by, as far as it is no estimate
 

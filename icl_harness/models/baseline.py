@@ -16,7 +16,8 @@ defaults: the baselines of Agarwal et al. 2024, A.5); any other as TF-IDF of wor
 has been learned (no labelled shots) and between equally probable labels, the answer is drawn from
 the query's choices by the query's seed; it is empty where there are none. Where inputs and targets
 are numbers and there are no choices, the answer is a number: knn's mean, for logreg a ridge
-regression's (number_learners.py). Left out: token counts, log-probabilities.
+regression's (number_learners.py). bayes and ceiling tell the probability of every label; the others
+would hold a label that is in no shot for impossible. Left out: token counts.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
-from icl_harness.models.base import Answer, Model, Sampling
+from icl_harness.models.base import Answer, GoldLikelihood, Model, Sampling
 from icl_harness.models.number_learners import learn_numbers
 from icl_harness.prompts.tree import Node, Query, Shot
 
@@ -52,9 +53,9 @@ TEXT_C = 10.0
 
 _COLUMN = re.compile(r"(?:^|,) ?[^,:\d][^,:\n]{0,80}: ")  # a name before its cell
 
-Predict = Callable[
-    [Sequence[Query]], list[list[str]]
-]  # the equally good labels of each query; none: nothing known
+# Of a query: its equally good labels (none: nothing known), or the probability of each label.
+Found = list[str] | dict[str, float]
+Predict = Callable[[Sequence[Query]], Sequence[Found]]
 
 
 # from the shots and the prompting mode
@@ -83,13 +84,13 @@ def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) 
         known = ", ".join(f"baseline/{known}" for known in NAMES)
         raise ModelError(f"unknown model baseline/{name}. There are {known}.{nearest(name, NAMES)}")
     if name in ("majority", "knn", "logreg"):
-        return BaselineModel(id, lambda shots, mode: _fit(name, shots))
+        return BaselineModel(id, lambda shots, mode: _fit(name, shots), "none")
     if learner is None:
         raise ModelError(
             f"baseline/{name} needs a task that ships its exact learner (Task.learner, as dialects "
             "does); for this task use baseline/majority, baseline/knn or baseline/logreg."
         )
-    return BaselineModel(id, partial(_exact, learner, name == "ceiling"))
+    return BaselineModel(id, partial(_exact, learner, name == "ceiling"), "given")
 
 
 class BaselineModel(Model):
@@ -97,8 +98,9 @@ class BaselineModel(Model):
     in one list. Usage is unknown: nothing is counted in tokens.
     """
 
-    def __init__(self, id: str, fit: Fit) -> None:
+    def __init__(self, id: str, fit: Fit, gold_likelihood: GoldLikelihood) -> None:
         self.id = id
+        self.gold_likelihood = gold_likelihood
         self._fit = fit
         self._last: tuple[Node, Predict] | None = None
 
@@ -117,17 +119,14 @@ class BaselineModel(Model):
         # cores.
         with _pools(len(sys.modules)).limit(limits=1):
             found = self._predict(node, queries)
-        texts = [_say(query, best, sampling) for query, best in zip(queries, found, strict=True)]
+        answers = [_answer(query, one, sampling) for query, one in zip(queries, found, strict=True)]
         latency_s = (time.perf_counter() - start) / len(queries)
-        return [
-            Answer(query_id=query.id, sample=query.sample, text=text, latency_s=latency_s)
-            for query, text in zip(queries, texts, strict=True)
-        ]
+        return [replace(answer, latency_s=latency_s) for answer in answers]
 
-    def _predict(self, node: Node, queries: Sequence[Query]) -> list[list[str]]:
-        """Return the equally good labels of each query."""
+    def _predict(self, node: Node, queries: Sequence[Query]) -> list[Found]:
+        """Return what is known of each query."""
         alike = [i for i, query in enumerate(queries) if not query.own_shots]
-        found: list[list[str]] = [[] for _ in queries]
+        found: list[Found] = [[] for _ in queries]
         if alike:
             best = self._of_node(node)([queries[i] for i in alike])
             for i, labels in zip(alike, best, strict=True):
@@ -158,6 +157,16 @@ def _pools(n_modules: int) -> Any:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
+
+
+def _answer(query: Query, found: Found, sampling: Sampling) -> Answer:
+    """Return the answer to a query, with the log-probability of each label where it is known."""
+    if not isinstance(found, dict):
+        text = _say(query, found, sampling)
+        return Answer(query_id=query.id, sample=query.sample, text=text)
+    nats = {label: math.log(p) if p > 0 else -math.inf for label, p in found.items()}
+    text = _say(query, _likeliest(found), sampling)
+    return Answer(query_id=query.id, sample=query.sample, text=text, logprobs=nats)
 
 
 def _say(query: Query, best: Sequence[str], sampling: Sampling) -> str:
@@ -211,7 +220,7 @@ def _fit(name: str, shots: Sequence[Shot]) -> Predict:
     if numbers is None:
         return classify
 
-    def predict(queries: Sequence[Query]) -> list[list[str]]:
+    def predict(queries: Sequence[Query]) -> Sequence[Found]:
         if any(query.choices for query in queries):  # labels that are called by numbers
             return classify(queries)
         said = numbers([_numbers(query.input) for query in queries])
@@ -222,9 +231,9 @@ def _fit(name: str, shots: Sequence[Shot]) -> Predict:
 
 def _predict(
     classifier: _Classifier | None, majority: str, queries: Sequence[Query]
-) -> list[list[str]]:
+) -> Sequence[Found]:
     """Return each query's label; the majority's where an input cannot be placed among the shots."""
-    best = [[majority] for _ in queries]
+    best: list[Found] = [[majority] for _ in queries]
     if classifier is None:
         return best
     placed = [i for i, query in enumerate(queries) if classifier.can_place(query.input)]
@@ -303,15 +312,20 @@ def _exact(learner: LearnerFactory, ceiling: bool, given: Sequence[Shot], mode: 
     except ValueError as error:
         raise SpecError(f"the task's exact learner cannot read these shots: {error}") from error
 
-    def predict(queries: Sequence[Query]) -> list[list[str]]:
-        return [_likeliest(learned.predict(query.input), query.choices) for query in queries]
+    def predict(queries: Sequence[Query]) -> Sequence[Found]:
+        return [_by_label(learned.predict(query.input), query.choices) for query in queries]
 
     return predict
 
 
-def _likeliest(probabilities: Any, choices: Sequence[str]) -> list[str]:
+def _by_label(probabilities: Any, choices: Sequence[str]) -> dict[str, float]:
+    """Return label -> probability; an array is in the order of the query's choices."""
+    if isinstance(probabilities, Mapping):
+        return {label: float(p) for label, p in probabilities.items()}
+    return dict(zip(choices, map(float, probabilities), strict=True))
+
+
+def _likeliest(probabilities: Mapping[str, float]) -> list[str]:
     """Return all labels whose probability is within rounding of the highest."""
-    if not isinstance(probabilities, Mapping):
-        probabilities = dict(zip(choices, map(float, probabilities), strict=True))
     top = max(probabilities.values())
     return [label for label, p in probabilities.items() if math.isclose(p, top, rel_tol=1e-9)]

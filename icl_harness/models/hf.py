@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.answer_text import written
-from icl_harness.models.base import Answer, Capabilities, KvCache, Model, Sampling, Usage
+from icl_harness.models.base import (
+    Answer,
+    Capabilities,
+    GoldLikelihood,
+    KvCache,
+    Model,
+    Sampling,
+    Usage,
+)
 from icl_harness.models.likeliest import likeliest, need_choices
 from icl_harness.models.local import grouping
 from icl_harness.models.local.chat import Chat, open_chat, why_no_chat
@@ -71,6 +79,8 @@ class HfModel(Model):
     `ModelError`. An answer's latency is its batch's wall time divided by the batch's rows; the
     prefill of the node is not in it.
     """
+
+    gold_likelihood: GoldLikelihood = "weighed"
 
     def __init__(
         self,

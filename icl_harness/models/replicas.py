@@ -17,7 +17,7 @@ from typing import Any
 
 from icl_harness.errors import IclError, ModelError, WorkerLost
 from icl_harness.models import open_model
-from icl_harness.models.base import Answer, Capabilities, Model, Sampling
+from icl_harness.models.base import Answer, Capabilities, GoldLikelihood, Model, Sampling
 from icl_harness.prompts.tree import Node, Query
 
 
@@ -83,6 +83,8 @@ class Worker:
 
 class Replica(Model):
     """One model of one worker. Raises `WorkerLost` where the worker dies."""
+
+    gold_likelihood: GoldLikelihood = "weighed"
 
     def __init__(self, model_id: str, worker: Worker, about: About) -> None:
         self.id = model_id

@@ -23,6 +23,7 @@ from icl_harness.models.answer_text import read_answer, written
 from icl_harness.models.base import (
     Answer,
     Capabilities,
+    GoldLikelihood,
     Model,
     Sampling,
     Status,
@@ -85,6 +86,8 @@ class VllmModel(Model):
     `ModelError`. A sample has its request's own seed. vLLM may give other last bits of the logits
     in another batch (its VLLM_BATCH_INVARIANT=1 makes them equal, where the GPU can).
     """
+
+    gold_likelihood: GoldLikelihood = "weighed"
 
     def __init__(self, path_or_id: str, *, id: str | None = None, **model_args: str) -> None:
         from icl_harness.models.local import vllm_open

@@ -143,6 +143,13 @@ class _Planner:
                 f"scoring {scoring} is planned as one request per query; a provider may take more "
                 "or fewer"
             )
+        if self._experiment.spec.gold_nll and any(
+            pricing.forecast for pricing in self._pricing.values()
+        ):
+            notes.append(
+                "--gold-nll sends each prompt once more, with its gold answer, which is not in "
+                "these numbers"
+            )
         return notes
 
     async def close(self) -> None:

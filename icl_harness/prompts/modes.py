@@ -170,11 +170,13 @@ class PromptPath:
         seed: int = 0,
         sample: int = 0,
         weighed: bool = False,
+        gold: bool = False,
     ) -> Query:
         """Return the query about `example`, which may follow any node of this path.
 
         `k` is the shot count, which only the query of a path that `selects` needs: it brings its
-        own shots. `weighed`: render the continuation that gives each choice as the answer, too.
+        own shots. `weighed`: render the continuation that gives each choice as the answer, too;
+        `gold`: the one that gives the gold answer as a supervised shot does.
         """
         text = self._render("query", input=example.input)
         written: list[str] = []
@@ -191,6 +193,7 @@ class PromptPath:
             choices=example.choices,
             continuations=tuple(written),
             ending=endings[0] if one_begins_another(written) else "",
+            gold=self._gold(text, example) if gold else "",
             sample=sample,
             seed=stable_seed("query", seed, example.id, sample),
         )
@@ -215,13 +218,19 @@ class PromptPath:
     def _render(self, block: str, **variables: Any) -> str:
         return self._template.render(block, **self._variables, **variables)
 
-    def _continuation(self, query: str, input: str, choice: str) -> tuple[str, str]:
+    def _gold(self, query: str, example: Example) -> str:
+        """Return the text that gives the gold answer, with its rationale where there is one."""
+        return self._continuation(query, example.input, example.target, example.rationale)[0]
+
+    def _continuation(
+        self, query: str, input: str, choice: str, rationale: str | None = None
+    ) -> tuple[str, str]:
         """Return what a model must write to give a choice as the answer, and what follows it."""
         # A labelled shot is query, answer, separator: the answer is what stands between its query
         # and its last white space; a turn of its own begins with a word. Another shot follows.
         variables = {**self._variables, "mode": "supervised"}
         shot = self._template.render(
-            "shot", **variables, input=input, target=choice, rationale=None
+            "shot", **variables, input=input, target=choice, rationale=rationale
         )
         if not shot.startswith(query):
             shot = f"{query} {choice}\n"

@@ -223,6 +223,7 @@ class Query:
     # Where a choice begins another one: what follows an answer in the shots. Its first token is
     # weighed too, as "10" would never be likelier than "1".
     ending: str = ""
+    gold: str = ""  # the text that would give the gold answer, where its likelihood is wanted
     sample: int = 0
     seed: int = 0
 

@@ -8,58 +8,23 @@ matches: it is sent once a run, and its answer is copied. Left out: which shot c
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from icl_harness.examples import Example
 from icl_harness.models.base import Answer, Model, Sampling, spent_tokens
 from icl_harness.prompts.tree import Node, Prompt
-from icl_harness.runner.groups import Key, Request
+from icl_harness.runner.gold_likelihoods import responses_with_gold
+from icl_harness.runner.groups import Request
 from icl_harness.runner.ordering import GridOrder, LineState
 from icl_harness.runner.recording import copied_records, missing_records, scored_records
+from icl_harness.runner.responses import Responses, no_answer
 from icl_harness.runner.schedule import Bundle
 from icl_harness.store.records import Cell, RunStore, StoredAnswer
 from icl_harness.tasks.task import Task
 
-NO_ANSWER = "the back end gave no answer"
 RE_QUEUED = "to be asked again with fewer shots"
-
-
-async def responses(
-    model: Model, node: Node, requests: Sequence[Request], sampling: Sampling
-) -> AsyncGenerator[list[tuple[Request, Answer]], None]:
-    """Yield each request with the first answer to it, as they come; at the end those that were
-    given none, as failed. Closing it early cancels what is in flight.
-    """
-    waiting = {request.key: request for request in requests}
-    if not waiting:
-        return
-    queries = [request.query for request in requests]
-    async with aclosing(model.answers(node, queries, sampling)) as stream:
-        async for answers in stream:
-            yield _first_answers(waiting, answers)
-            await asyncio.sleep(0)  # a back end that never waits would not let Ctrl-C in
-    if waiting:
-        yield [(request, _no_answer(request)) for request in waiting.values()]
-
-
-def _first_answers(
-    waiting: dict[Key, Request], answers: Sequence[Answer]
-) -> list[tuple[Request, Answer]]:
-    """Return the answers to requests that wait for one, and take these from `waiting`."""
-    found = []
-    for answer in answers:
-        request = waiting.pop((answer.query_id, answer.sample), None)
-        if request is not None:
-            found.append((request, answer))
-    return found
-
-
-def _no_answer(request: Request) -> Answer:
-    query = request.query
-    return Answer(query_id=query.id, sample=query.sample, status="failed", error=NO_ANSWER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +82,12 @@ class CellAsker:
 
     async def send_one(self, bundle: Bundle, k: int, request: Request) -> Answer:
         """Return the answer to a request with `k` shots; nothing is stored."""
-        sent = responses(self.model, bundle.node(k), [request], bundle.sampling)
+        sent = self._responses(bundle.node(k), [request], bundle.sampling)
         async with aclosing(sent) as stream:
             async for answered in stream:
                 for _, answer in answered:
                     return answer
-        return _no_answer(request)
+        return no_answer(request)
 
     def add(self, node: Node, answered: Sequence[tuple[Request, Answer]]) -> int:
         """Score answers and store them; return how many queries they answer."""
@@ -159,7 +124,7 @@ class CellAsker:
         self, node: Node, requests: Sequence[Request], sampling: Sampling
     ) -> Request | None:
         too_long: list[Request] = []
-        async with aclosing(responses(self.model, node, requests, sampling)) as stream:
+        async with aclosing(self._responses(node, requests, sampling)) as stream:
             async for answered in stream:
                 too_long += [request for request, a in answered if a.status == "overflow"]
                 kept = [(request, a) for request, a in answered if a.status != "overflow"]
@@ -168,6 +133,9 @@ class CellAsker:
                 if too_long and not self.in_batch:
                     break  # a batch is paid for: it is read to its end
         return max(too_long, key=n_bytes, default=None)
+
+    def _responses(self, node: Node, requests: Sequence[Request], sampling: Sampling) -> Responses:
+        return responses_with_gold(self.model, node, requests, sampling, self.examples)
 
     def _copy(self, node: Node, requests: Sequence[Request]) -> list[Request]:
         """Store the answers that the run already has to identical requests; return the others."""

@@ -17,10 +17,10 @@ from icl_harness.errors import ProviderError
 from icl_harness.examples import Example, content_hash
 from icl_harness.models.base import Answer, Model, spent_tokens
 from icl_harness.prompts.tree import Node
-from icl_harness.runner.asking import responses
 from icl_harness.runner.cut_answers import score_answer
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.groups import Key
+from icl_harness.runner.responses import responses
 from icl_harness.runner.schedule import Bundle
 from icl_harness.runner.scopes import bank_scope
 from icl_harness.store.bank import (

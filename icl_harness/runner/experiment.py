@@ -42,6 +42,11 @@ from icl_harness.tasks.loading import (
 from icl_harness.tasks.row_files import is_row_file, task_name
 from icl_harness.tasks.task import Task
 
+TELL_LIKELIHOODS = (
+    "demo, hf/ and vllm/ models, openai/ ones with --model-arg api=completions at a server that "
+    "echoes prompts with their log-probabilities, baseline/bayes and baseline/ceiling"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -114,6 +119,12 @@ class Experiment:
                     f"{name} {model.no_chat}. Use --format text; a local model of hf/ "
                     "takes them if its chat template leaves earlier turns as they are, and not "
                     "with --model-arg chat_template=true."
+                )
+
+            if spec.gold_nll and model.gold_likelihood == "none":
+                raise SpecError(
+                    f"{name} tells no log-likelihood of an answer that it did not give, which "
+                    f"--gold-nll needs. {TELL_LIKELIHOODS} do. Leave it out, or the model."
                 )
 
     def _find_tasks(self, given: Mapping[str, Task]) -> list[Task]:
@@ -220,12 +231,14 @@ class Experiment:
         continuations of their choices where these are weighed. What no draw, model or shot count
         changes is rendered once.
         """
-        examples = self.queries(line.task, line.variant, line.draw)
+        examples, gold = self.queries(line.task, line.variant, line.draw), self.spec.gold_nll
         if line.task.per_draw:
-            return [path.query(example, k, weighed=weighed) for example in examples]
+            return [path.query(example, k, weighed=weighed, gold=gold) for example in examples]
         key = (line.task.name, line.variant, line.mode, weighed)
         if key not in self._rendered:
-            self._rendered[key] = [path.query(example, 0, weighed=weighed) for example in examples]
+            self._rendered[key] = [
+                path.query(example, 0, weighed=weighed, gold=gold) for example in examples
+            ]
         queries = self._rendered[key]
         if not path.selects:
             return queries

@@ -7,7 +7,7 @@ provider's refusals show it (`ask_bundle`). All answers to a bundle use the same
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -31,7 +31,8 @@ class Fitting:
     def __init__(self, model: Model, policy: OnOverflow) -> None:
         self.model = model
         self.policy = policy
-        self._reserved: tuple[Sequence[str], int] = ((), 0)  # of the requests that came last
+        # of the requests that came last: their texts by the room they need, and the tokens of all
+        self._reserved: tuple[dict[int, list[str]], int] = ({}, 0)
 
     def shots(self, bundle: Bundle, where: str) -> int | None:
         """Return with how many shots a bundle is sent: all there are or what the policy leaves;
@@ -76,30 +77,47 @@ class Fitting:
             return True
         turns = self._with_own_turns(bundle, k)
         if turns:
-            return max(turns) + self._room(bundle.sampling) <= window
+            return max(turns) <= window
         return tokens + self._reserved_tokens(bundle, k) <= window
 
     def _with_own_turns(self, bundle: Bundle, k: int) -> list[int]:
-        """Return the tokens of whole prompts whose queries have turns of a chat of their own: what
-        the model's template puts around turns counts too. Empty where there are none.
+        """Return the tokens of whole prompts, with their answers, whose queries have turns of a
+        chat of their own: what the model's template puts around turns counts too. Empty where there
+        are none.
         """
         counts = []
         for request in bundle.requests(k):
             if any(edge.role for edge in request.query.own):
                 leaf = Prompt(bundle.node(k), request.query).leaf
-                text = _text_and_choice(request, bundle.sampling)
-                tokens = self.model.count_tokens(leaf, text)
-                if tokens is not None:
-                    counts.append(tokens)
+                for text, room in self._ends(request, bundle.sampling):
+                    tokens = self.model.count_tokens(leaf, text)
+                    if tokens is not None:
+                        counts.append(tokens + room)
         return counts
 
     def _reserved_tokens(self, bundle: Bundle, k: int) -> int:
         """Return the tokens that the longest request and its answer take behind the prefix."""
-        sampling = bundle.sampling
-        texts = [_longest_text(request, sampling) for request in bundle.requests(k)]
-        if texts != self._reserved[0]:
-            self._reserved = texts, self._longest_tokens(bundle.path, texts)
-        return self._reserved[1] + self._room(sampling)
+        by_room: dict[int, list[str]] = {}
+        for request in bundle.requests(k):
+            own = "".join(edge.text for edge in request.query.own)
+            for text, room in self._ends(request, bundle.sampling):
+                by_room.setdefault(room, []).append(own + text)
+        if by_room != self._reserved[0]:
+            needs = [
+                room + self._longest_tokens(bundle.path, texts) for room, texts in by_room.items()
+            ]
+            self._reserved = by_room, max(needs, default=0)
+        return self._reserved[1]
+
+    def _ends(self, request: Request, sampling: Sampling) -> Iterator[tuple[str, int]]:
+        """Yield what follows a query's own edges, with the room for tokens that are yet to be
+        written: its text, or with its longest choice, where choices are scored; and with its gold
+        answer, where that is weighed.
+        """
+        query = request.query
+        yield _text_and_choice(request, sampling), self._room(sampling)
+        if query.gold:
+            yield query.text + query.gold, 0
 
     def _room(self, sampling: Sampling) -> int:
         """Return the tokens that a written answer may take."""
@@ -109,12 +127,6 @@ class Fitting:
         root = path.node(0)
         base, longest = self.model.count_tokens(root), self.model.count_longest(root, texts)
         return 0 if base is None or longest is None else longest - base
-
-
-def _longest_text(request: Request, sampling: Sampling) -> str:
-    """Return what follows the shared prefix: with the longest choice, where choices are scored."""
-    own = "".join(edge.text for edge in request.query.own)
-    return own + _text_and_choice(request, sampling)
 
 
 def _text_and_choice(request: Request, sampling: Sampling) -> str:

@@ -48,7 +48,11 @@ def copied_records(
     """
     rows = known.get(request.query.text, {})
     if not request.is_group:
-        found = rows.get(request.query.id) or next(iter(rows.values()), None)
+        found = rows.get(request.query.id)
+        if request.query.gold:  # of another query's gold answer nothing is known
+            found = found if found is not None and found.gold_nll is not None else None
+        elif found is None:
+            found = next(iter(rows.values()), None)
         if found is None:
             return []
         answer = _copy(request.query, found, examples)

@@ -89,6 +89,9 @@ class Spec(Columns):
         Scoring,
         Option("SCORING", "generate, choices, choices-normalised or decisions (experimental)."),
     ] = "generate"
+    gold_nll: Annotated[
+        bool, Option("", "Store the NLL of the gold answer, too: icl curves RUN --metric gold_nll.")
+    ] = False
     temperature: Annotated[float, number(least=0), Option("T", "Temperature of the answers.")] = 0.0
     samples: Annotated[
         int, whole(1), Option("N", "Answers to each query; several need a --temperature above 0.")
@@ -184,6 +187,8 @@ class Spec(Columns):
         self._refuse_idle_modes()
         if self.samples > 1:
             self._refuse_idle_samples()
+        if self.gold_nll:
+            self._refuse_idle_gold_nll()
         if self.queries_per_request != 1 and self.scoring != "generate":
             raise SpecError(
                 "--queries-per-request needs written answers, which --scoring"
@@ -235,6 +240,18 @@ class Spec(Columns):
                 " are not independent. Leave one of them out."
             )
 
+    def _refuse_idle_gold_nll(self) -> None:
+        if self.scoring != "generate":
+            raise SpecError(
+                f"--gold-nll is for written answers: --scoring {self.scoring} stores the NLL of the"
+                " gold answer by itself. Leave it out."
+            )
+        if self.queries_per_request != 1:
+            raise SpecError(
+                "--gold-nll weighs the gold answer to one query, and --queries-per-request asks"
+                " several in one request. Leave one of them out."
+            )
+
     def _refuse_idle_for(self, model: str) -> None:
         if self.scoring == "decisions" and not is_api(model):
             raise SpecError(
@@ -256,6 +273,8 @@ class Spec(Columns):
         """
         # Columns are left out where there are none, as they were before there were any.
         unset = set(Columns.model_fields) - set(self.columns())
+        if not self.gold_nll:
+            unset.add("gold_nll")  # nor was this
         fields = self.model_dump(mode="json", exclude={"data", *unset})
         fields["tasks"] = list(map(task_name, self.tasks))
         return {**fields, "base_url": masked(self.base_url) if self.base_url else self.base_url}

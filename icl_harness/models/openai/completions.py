@@ -17,7 +17,7 @@ from icl_harness.models.api.caching import Prefix
 from icl_harness.models.api.faults import NO_CONTENT, Fault, Reply
 from icl_harness.models.api.model import stops
 from icl_harness.models.api.tokenizer import load_tokens
-from icl_harness.models.base import Answer, Sampling
+from icl_harness.models.base import Answer, GoldLikelihood, Sampling
 from icl_harness.models.local.tokens import TokenTree
 from icl_harness.models.model_args import word
 from icl_harness.models.openai.compatible import LONGEST_STRING, MOST_STOPS, OpenAICompatible
@@ -51,6 +51,7 @@ class OpenAICompletionsModel(OpenAICompatible["TextBody | IdsBody", "Completion"
     args_class = CompletionsArgs
     args: CompletionsArgs
     scorings = ("generate", "choices", "choices-normalised")
+    gold_likelihood: GoldLikelihood = "weighed"
     tree: TokenTree | None
 
     def attach(self, account: Account) -> None:

@@ -129,7 +129,7 @@ class Echo(Endpoint[SomeBody, "Completion", EchoReply]):
     def _no_echo(self, why: str) -> SpecError:
         return SpecError(
             f"{self.served.account.id}: this server does not tell the log-probabilities of a "
-            f"prompt ({why}). Use --scoring generate."
+            f"prompt ({why}). Use --scoring generate, without --gold-nll."
         )
 
 

@@ -344,7 +344,7 @@ def test_a_server_without_prompt_log_probabilities_is_refused_in_one_line(
     use(server, wire)
     with pytest.raises(
         SpecError,
-        match=r"does not tell the log-probabilities of a prompt \(.*--scoring generate\.$",
+        match=r"log-probabilities of a prompt \(.*--scoring generate, without --gold-nll\.$",
     ):
         ask(server, [query(id=f"q{i}") for i in range(8)], WEIGH)
 
