@@ -30,6 +30,7 @@ from icl_harness.analysis.influence import (
 )
 from icl_harness.analysis.samples import joined_samples, no_gold_nll
 from icl_harness.analysis.stats import differences
+from icl_harness.analysis.task_means import mean_differences, tasks_of
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import joined, originals_of, units_of
 from icl_harness.errors import SpecError, nearest
@@ -54,6 +55,8 @@ def compare(
     metrics: Mapping[str, Metric] | None = None,
     baseline: str | int | None = None,
     family: str = "shots",
+    *,
+    mean_over_tasks: bool = False,
 ) -> pd.DataFrame:
     """Return metric(b) - metric(a) for every two values of `by`, all else equal: a is the variant
     `default`, else the first in sorted order. With a `baseline`, that value of `by` is a, and each
@@ -65,17 +68,23 @@ def compare(
     is all shot counts of a pair or all pairs of shot counts; with another `family` (families.py)
     over tasks, models or the whole table too. There is no p-value where one draw was made of shots
     that differ, and no interval either where both sides hold the same shots, as where a bank held
-    fewer than both ask for. `metrics` are those of the tasks; else each is the one that the records
-    name. Raises `SpecError` where `by` or `family` is unknown, where `by` has one value only, or
+    fewer than both ask for. With `mean_over_tasks` differences are those of the mean over all tasks
+    (task_means.py). `metrics` are those of the tasks; else each is the one that the records name.
+    Raises `SpecError` where `by` or `family` is unknown, where `by` has one value only, or
     where a metric needs what the records lack.
     """
     import pandas as pd
 
     check_family(family)
+    tasks = tasks_of(with_metrics(records, metrics or {})) if mean_over_tasks else []
     families = paired_families(records, by, metrics or {}, baseline)
     found = chain.from_iterable(_with_limits(pairs, level) for pairs in families)
     rest = [name for name in POINT if name != by]
-    table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND])
+    table = pd.DataFrame(found, columns=["by", "a", "b", *rest, *FOUND, "moderated_se"])
+    if mean_over_tasks:
+        table = mean_differences(table, tasks, level)
+    else:
+        table = table.drop(columns="moderated_se")
     table = with_holm(table, by, family)
     last = [] if by == "shots" else ["shots"]
     order = [*(name for name in rest if name != "shots"), "a", "b", *last]
@@ -136,7 +145,6 @@ def _families(
     lacking: list[str] = []
     for metric, every in by_metric(ok, metrics):
         answers = joined_samples(every, metric)
-        answers = answers[answers["score"].notna()].reset_index(drop=True)
         if answers.empty:
             lacking.append(str(every["task"].iloc[0]))
             continue
@@ -170,6 +178,7 @@ def _with_limits(family: list[Pair], level: float) -> Iterator[dict[str, Any]]:
             "ci_low": math.nan if found is None else found.low,
             "ci_high": math.nan if found is None else found.high,
             "p_value": math.nan if found is None else found.p_value,
+            "moderated_se": math.nan if found is None else found.moderated_se,
         }
 
 

@@ -27,6 +27,7 @@ from icl_harness.analysis.influence import (
 )
 from icl_harness.analysis.samples import joined_samples, no_gold_nll
 from icl_harness.analysis.stats import intervals
+from icl_harness.analysis.task_means import check_means, mean_curves
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
 from icl_harness.analysis.units import NEEDED, TIES, is_repeat, shots_of, units_of, unparsed_of
 from icl_harness.errors import SpecError
@@ -59,6 +60,8 @@ def curves(
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
     band: str = POINTWISE,
+    *,
+    mean_over_tasks: bool = False,
 ) -> pd.DataFrame:
     """Return one row per point of every curve (`POINT`), in that order, with the columns `COLUMNS`.
 
@@ -69,8 +72,9 @@ def curves(
     `band_low` and `band_high`, hold for all points of a curve at once. `metrics` are those of the
     tasks; else each is the one that the records name. `shots_used` and the tokens are means over
     the records that are ok; `cost_usd` is a sum, missing where an answer's cost is not known;
-    `n_lost` counts requests that broke off. The order of the records makes no difference. Raises
-    `SpecError` where a metric needs what the records lack.
+    `n_lost` counts requests that broke off. The order of the records makes no difference. With
+    `mean_over_tasks` the curves are those of the mean over all tasks (task_means.py), with the
+    columns `n_tasks` and `lacking`. Raises `SpecError` where a metric needs what the records lack.
     """
     import pandas as pd
 
@@ -78,7 +82,10 @@ def curves(
     if records.empty:
         return pd.DataFrame(columns=_columns(band))
     named = with_metrics(records, metrics or {})
-    return curves_of_parts(totals_of(named), lambda names: [named], level, metrics, band)
+    totals = totals_of(named)
+    return curves_of_parts(
+        totals, lambda names: [named], level, metrics, band, mean_over_tasks=mean_over_tasks
+    )
 
 
 def curves_of_parts(
@@ -87,6 +94,8 @@ def curves_of_parts(
     level: float = 0.95,
     metrics: Mapping[str, Metric] | None = None,
     band: str = POINTWISE,
+    *,
+    mean_over_tasks: bool = False,
 ) -> pd.DataFrame:
     """Return the same table of records that are read in parts, so that they need not all be held:
     `parts` yields all records of some points after those of others, with the columns it is given.
@@ -98,10 +107,15 @@ def curves_of_parts(
     check_band(band)
     if totals.empty:
         return pd.DataFrame(columns=_columns(band))
+    if mean_over_tasks:
+        check_means(totals, band)
     out = of_points(totals, POINT).join(_intervals(parts, totals, metrics or {}, level, band))
     for name in REPEATED:
         out[name] -= out.pop(f"{name}_again").fillna(0).astype("int64")
-    return out.reset_index()[_columns(band)]
+    table = out.reset_index()
+    if mean_over_tasks:
+        return mean_curves(table[[*COLUMNS, "moderated_se"]], level)
+    return table[_columns(band)]
 
 
 def _columns(band: str) -> list[str]:
@@ -156,30 +170,42 @@ def _intervals(
         ok = _answers(part)
         for metric, every in by_metric(ok, metrics):
             answers = joined_samples(every, metric)
-            (key,) = _keys(answers)
+            if metric.of == "gold_nll":  # which not all answers have
+                again |= _again(every)
+            (key,) = _keys(every)
             statistics = statistics_of(answers, metric, labels.get(key))
             binary = key not in fractional
             repeats = is_repeat(answers)
-            lacks = answers["score"].isna().to_numpy()
             for point, rows in positions(answers, POINT):
-                again[point] = _counted(answers.iloc[rows[repeats[rows]]])
-                kept = rows[~repeats[rows] & ~lacks[rows]]
-                if len(kept):
-                    found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
+                if point not in again:
+                    again[point] = _counted(answers.iloc[rows[repeats[rows]]])
+                kept = rows[~repeats[rows]]
+                found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
     if "gold_nll" in names and again and not found:
         raise SpecError(no_gold_nll(sorted({str(point[0]) for point in again})))
     index = pd.MultiIndex.from_tuples(list(found), names=POINT)
-    limits = [*INTERVAL, *LIMITS]
-    values = pd.DataFrame(_rows_of(found, level, band), index=index, columns=[*limits, "ci_covers"])
+    columns = [*INTERVAL, *LIMITS, "ci_covers", "moderated_se"]
+    values = pd.DataFrame(_rows_of(found, level, band), index=index, columns=columns)
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
     names_again = [f"{name}_again" for name in REPEATED]
     every_point = pd.MultiIndex.from_tuples(list(again), names=POINT)
     repeated = pd.DataFrame(list(again.values()), index=every_point, columns=names_again)
-    return counted.join(values.astype(dict.fromkeys(limits, "float64"))).join(repeated)
+    numbers = dict.fromkeys([*INTERVAL, *LIMITS], "float64")
+    return counted.join(values.astype(numbers)).join(repeated)
+
+
+def _again(answers: pd.DataFrame) -> dict[Any, list[int]]:
+    """Return by point how many answers are copies, how many of these could not be parsed, and how
+    many were cut.
+    """
+    repeats = is_repeat(answers)
+    found = {}
+    for point, rows in positions(answers, POINT):
+        found[point] = _counted(answers.iloc[rows[repeats[rows]]])
+    return found
 
 
 def _counted(copies: pd.DataFrame) -> list[int]:
-    """Return how many copies there are, how many could not be parsed, and how many were cut."""
     n_cut = int(copies["cut"].sum()) if "cut" in copies else 0
     return [len(copies), int(unparsed_of(copies).sum()), n_cut]
 
@@ -195,9 +221,7 @@ def _estimate(
     )
 
 
-def _rows_of(
-    found: Mapping[Any, Estimate], level: float, band: str
-) -> list[tuple[float, float, float, float, float, str]]:
+def _rows_of(found: Mapping[Any, Estimate], level: float, band: str) -> list[tuple[Any, ...]]:
     """Return the rows of a table: a model's points on a task tell together how much draws vary."""
     of_points = _levels(found, level) if band == SIMULTANEOUS else {}
     rows = {}
@@ -208,7 +232,8 @@ def _rows_of(
         if of_points:
             wide = intervals(estimates, [of_points[point] for point in points])
         for point, one, of, by in zip(points, estimates, pointwise, wide, strict=True):
-            rows[point] = (of.value, of.low, of.high, by.low, by.high, covers(one))
+            limits = (of.low, of.high, by.low, by.high)
+            rows[point] = (of.value, *limits, covers(one), of.moderated_se)
     return [rows[point] for point in found]
 
 

@@ -34,14 +34,15 @@ def no_gold_nll(tasks: Sequence[str]) -> str:
 
 def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """Return the answers as `metric` counts them: each for itself, or the samples of a query as
-    one, with what it takes for their score; NaN where they lack it. Raises `SpecError` where all
-    queries have fewer samples than pass@k needs.
+    one, with what it takes for their score; those that lack it are left out. Raises `SpecError`
+    where all queries have fewer samples than pass@k needs.
     """
     import pandas as pd
 
     if metric.of == "gold_nll":
         nats = answers.get("gold_nll", math.nan)
         answers = answers.assign(score=nats).astype({"score": "float64"})
+        answers = answers[answers["score"].notna()].reset_index(drop=True)
     if metric.samples == "each":
         return answers
     groups = answers.groupby(QUERY, sort=False, dropna=False, observed=True)

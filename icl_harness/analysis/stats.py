@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +44,11 @@ class Interval:
     se: float
     df: float
     variances: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+
+    @property
+    def moderated_se(self) -> float:
+        """Return the standard error that the limits stand on."""
+        return math.sqrt(sum(self.variances))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,9 +135,7 @@ def _unknown(one: Estimate) -> Interval:
 
 
 def _as_difference(one: Interval, p_value: float) -> Difference:
-    return Difference(
-        value=one.value, low=one.low, high=one.high, se=one.se, df=one.df, p_value=p_value
-    )
+    return Difference(**asdict(one), p_value=p_value)
 
 
 def mean_interval(

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 import typer
 
 from icl_harness.cli import folders
-from icl_harness.cli.ask import ask
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import FileCommand, Grid, GridCommand
 from icl_harness.counts import n_of
@@ -44,6 +43,9 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", 
 OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Csv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the table here; '-' is standard output.")
+]
+OverTasks = Annotated[
+    bool, typer.Option("--mean-over-tasks", help="The mean over all tasks, each counting as much.")
 ]
 MetricName = Annotated[
     str | None,
@@ -131,6 +133,7 @@ def curves(
     runs: Runs,
     metric: MetricName = None,
     band: Band = "pointwise",
+    mean_over_tasks: OverTasks = False,
     csv: Csv = None,
     form: Annotated[
         str | None,
@@ -143,7 +146,7 @@ def curves(
 
     if form is not None and csv is not None:
         raise SpecError("--csv and --format are two forms of one table. Give one.")
-    found, records, frame = _curves(runs, metric, band)
+    found, records, frame = _curves(runs, metric, band, mean_over_tasks=mean_over_tasks)
     if form is not None:
         tables = curve_texts(frame, [one.path for one in found])
         typer.echo(for_stream(published(form, tables, notes_of(found, frame, records))), nl=False)
@@ -159,13 +162,14 @@ def plot(
     out: Annotated[Path, typer.Option(metavar="FILE", help="FILE.png or FILE.svg")],
     metric: MetricName = None,
     band: Band = "pointwise",
+    mean_over_tasks: OverTasks = False,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
 ) -> None:
     """Draw the curves of one or more runs in one picture."""
     from icl_harness.report.plots import plot as draw
     from icl_harness.report.plots import save
 
-    found, _, frame = _curves(runs, metric, band)
+    found, _, frame = _curves(runs, metric, band, mean_over_tasks=mean_over_tasks)
     chance: dict[str, float | None] = {}
     for one in found:
         chance |= one.chance()
@@ -197,10 +201,11 @@ def compare(
         ),
     ] = "shots",
     metric: MetricName = None,
+    mean_over_tasks: OverTasks = False,
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.cli.notes import gold_nll_notes, repeated_notes
+    from icl_harness.cli.notes import gold_nll_notes, lacking_notes, repeated_notes
     from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
@@ -208,25 +213,24 @@ def compare(
 
     found, records = load_runs(runs)
     metrics = chosen_metrics([one.header for one in found], metric)
-    frame = records.compare(by, metrics, baseline, family)
+    frame = records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
     if csv is not None:
         _write_table(frame, csv)
     elif frame.empty:
         typer.echo("nothing to compare: no query was answered on both sides in the same draw")
     else:
         print_tables(difference_tables(frame))
-        for note in [*difference_notes(frame), *gold_nll_notes(frame, records)]:
+        for note in difference_notes(frame):
+            tell(note)
+        for note in [*lacking_notes(frame), *gold_nll_notes(frame, records)]:
             tell(note)
         for one in found:
             for note in repeated_notes(one.header):
                 tell(note)
 
 
-app.command()(ask)
-
-
 def _curves(
-    folders: list[Path], metric: str | None, band: str
+    folders: list[Path], metric: str | None, band: str, *, mean_over_tasks: bool
 ) -> tuple[list[Run], Records, pd.DataFrame]:
     """Return runs, their records and their curves."""
     from icl_harness.report.metric_choice import chosen_metrics
@@ -234,7 +238,7 @@ def _curves(
 
     found, records = load_runs(folders)
     metrics = chosen_metrics([one.header for one in found], metric)
-    return found, records, records.curves(metrics, band)
+    return found, records, records.curves(metrics, band, mean_over_tasks=mean_over_tasks)
 
 
 def _write_parts(parts: Iterable[str], csv: Path) -> None:
@@ -281,6 +285,9 @@ def export(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="every-eval-ever: of several models.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="every-eval-ever: [the task's own]")
+    ] = None,
 ) -> None:
     """Write the records of a run, finished or not: one row per answer."""
     from icl_harness.cli.folders import for_others
@@ -290,7 +297,7 @@ def export(
 
     named = out.suffix.lstrip(".") if out is not None else ""
     chosen = form or (named if named in FORMS else "csv")
-    if for_others(run_folder, chosen, out, model, idle=shot_ids or excel_safe or salvage):
+    if for_others(run_folder, chosen, out, model, metric, idle=shot_ids or excel_safe or salvage):
         return
     notes: list[str] = []
     with contextlib.ExitStack() as stack:

@@ -134,7 +134,13 @@ def runs(
 
 
 def for_others(
-    run_folder: Path, form: str, out: Path | None, model: str | None, *, idle: bool
+    run_folder: Path,
+    form: str,
+    out: Path | None,
+    model: str | None,
+    metric: str | None,
+    *,
+    idle: bool,
 ) -> bool:
     """Write a run in a form of another program; return whether the form is one. Raises `SpecError`
     for options that are of the records' forms.
@@ -145,8 +151,11 @@ def for_others(
     from icl_harness.report.interchange import WRITERS
     from icl_harness.report.run import Run
 
-    if model is not None and form != "every-eval-ever":
-        raise SpecError(f"--model is for --format every-eval-ever, not for {form}. Leave one out.")
+    for name, value in (("--model", model), ("--metric", metric)):
+        if value is not None and form != "every-eval-ever":
+            raise SpecError(
+                f"{name} is for --format every-eval-ever, not for {form}. Leave one out."
+            )
     if form not in WRITERS:
         return False
     if idle:
@@ -154,7 +163,7 @@ def for_others(
             f"--format {form} has no columns of its own: leave out --shot-ids, --excel-safe and "
             "--salvage."
         )
-    text, notes = WRITERS[form](Run(run_folder), model)
+    text, notes = WRITERS[form](Run(run_folder), model, metric)
     if out is None:
         typer.echo(for_stream(text), nl=False)
     else:

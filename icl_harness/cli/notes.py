@@ -168,6 +168,20 @@ def gold_nll_notes(frame: pd.DataFrame, records: Records) -> Iterator[str]:
         yield f"{task} {model}: {which} a gold_nll, and they are missing here"
 
 
+def lacking_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield where there is no mean over tasks, as some lack a value."""
+    if "lacking" not in frame:
+        return
+    without = frame[frame["lacking"] != ""]
+    sides = [name for name in ("a", "b") if name in frame]
+    names = [name for name in ("model", "mode", "variant") if name in frame]
+    for key, rows in without.groupby([*names, *sides, "lacking"], sort=False):
+        *where, lacking = map(str, key)
+        shots = "" if "shots" not in rows else f" {', '.join(map(str, rows['shots']))} shots"
+        n = rows["n_tasks"].iloc[0]
+        yield f"{' '.join(where)}{shots}: no mean over tasks, {lacking} lack a value ({n} have one)"
+
+
 def unpriced_notes(headers: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -> Iterator[str]:
     """Yield which models of APIs have no price: what they cost is unknown, which is not nothing."""
     answered = curves[curves["n_ok"] > 0]

@@ -13,6 +13,7 @@ from icl_harness.cli.notes import (
     bank_notes,
     curve_notes,
     gold_nll_notes,
+    lacking_notes,
     unfinished_note,
     unpriced_notes,
 )
@@ -44,6 +45,7 @@ def notes_of(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> list
     for one in runs:
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
+    notes += lacking_notes(frame)
     notes += gold_nll_notes(frame, records)
     notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], records.count())

@@ -22,6 +22,7 @@ from icl_harness.errors import SpecError
 from icl_harness.models import is_api, is_local
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.report.run import Run
+from icl_harness.tasks.metrics import LESS_IS_BETTER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,16 +69,19 @@ def _left_out(n: int) -> list[str]:
     return [f"{n:,} records without a score are left out"] if n else []
 
 
-def every_eval_ever(run: Run, model: str | None = None) -> tuple[str, list[str]]:
-    """Return the curves of one model as a document of Every-Eval-Ever, and notes. Raises
-    `SpecError` where the run has several models and none is chosen.
+def every_eval_ever(
+    run: Run, model: str | None = None, metric: str | None = None
+) -> tuple[str, list[str]]:
+    """Return the curves of one model as a document of Every-Eval-Ever, and notes. `metric` takes
+    the place of the tasks' own. Raises `SpecError` where the run has several models and none is
+    chosen.
     """
     header = run.header
     name = _only_model(run, header, model)
-    metrics = chosen_metrics([header])
-    table = run.curves()
+    metrics = chosen_metrics([header], metric)
+    table = run.curves(metric)
     table = table[table["model"] == name]
-    known = table[table["value"].notna()]
+    known = table[table["value"].map(math.isfinite)]
     now = str(int(time.time()))
     document = {
         "schema_version": SCHEMA,
@@ -144,7 +148,7 @@ def _result(row: Mapping[Any, Any], header: Mapping[str, Any], metric: Metric) -
         "metric_config": {
             "metric_id": metric.name,
             "metric_name": metric.name,
-            "lower_is_better": False,
+            "lower_is_better": metric.name in LESS_IS_BETTER,
             "score_type": "continuous",
             "min_score": _limit(low),
             "max_score": _limit(high),
@@ -186,6 +190,6 @@ def _generation(header: Mapping[str, Any], point: Mapping[str, str]) -> dict[str
 
 
 WRITERS = {
-    "errorbars": lambda run, model: errorbars_csv(run),
+    "errorbars": lambda run, model, metric: errorbars_csv(run),
     "every-eval-ever": every_eval_ever,
 }

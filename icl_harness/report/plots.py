@@ -68,8 +68,20 @@ def plot(
     if shown.empty:
         raise SpecError("no cell has an answer yet: there is nothing to draw.")
     shown = with_formats(without_guesses(shown))
+    if "n_tasks" in shown:
+        chance = _mean_chance(shown, chance)
     with mpl.rc_context(RC):
         return _draw(shown, chance, title, looks(shown))
+
+
+def _mean_chance(
+    curves: pd.DataFrame, chance: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Return the chance level of a mean over tasks, where each of them has one."""
+    levels = [float(level) for level in chance.values() if isinstance(level, int | float)]
+    if len(levels) != curves["n_tasks"].max():
+        return {}
+    return dict.fromkeys(curves["task"], sum(levels) / len(levels))
 
 
 def save(figure: Figure, path: Path | str) -> None:

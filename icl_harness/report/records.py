@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from icl_harness.analysis.compare import Pair
     from icl_harness.analysis.joint import Joint
-    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 PART = 150_000  # records; a part holds whole points, so it may hold more
@@ -67,7 +66,13 @@ class Records:
         with self._opened() as stores:
             return any(store.has_answers() for store in stores)
 
-    def curves(self, metrics: Mapping[str, Metric], band: str = "pointwise") -> pd.DataFrame:
+    def curves(
+        self,
+        metrics: Mapping[str, Metric],
+        band: str = "pointwise",
+        *,
+        mean_over_tasks: bool = False,
+    ) -> pd.DataFrame:
         """Return the table of curves."""
         with self._opened() as stores:
             totals = _totals(stores)
@@ -80,7 +85,9 @@ class Records:
                 for cells in points:
                     yield read_together(stores, cells, names)
 
-            return curves_of_parts(totals, parts, metrics=metrics, band=band)
+            return curves_of_parts(
+                totals, parts, metrics=metrics, band=band, mean_over_tasks=mean_over_tasks
+            )
 
     def compare(
         self,
@@ -88,12 +95,21 @@ class Records:
         metrics: Mapping[str, Metric],
         baseline: str | int | None = None,
         family: str = "shots",
+        *,
+        mean_over_tasks: bool = False,
     ) -> pd.DataFrame:
         """Return the table of paired differences between the values of `by`."""
         from icl_harness.analysis.compare import compare
 
         records = self._scored(metrics)
-        return compare(records, by=by, metrics=metrics, baseline=baseline, family=family)
+        return compare(
+            records,
+            by=by,
+            metrics=metrics,
+            baseline=baseline,
+            family=family,
+            mean_over_tasks=mean_over_tasks,
+        )
 
     def joints(self, metrics: Mapping[str, Metric]) -> list[Joint]:
         """Return the points of each task, with how their errors go together."""
@@ -106,24 +122,6 @@ class Records:
         from icl_harness.analysis.compare import paired_families
 
         return paired_families(self._scored(metrics), by, metrics)
-
-    def ask(
-        self,
-        metrics: Mapping[str, Metric],
-        about: str | Sequence[str] | None = None,
-        *,
-        within: float | None = None,
-        target: float | None = None,
-        against: str | None = None,
-    ) -> list[Answer]:
-        """Return the answers to the questions of these names (`"trend,peak"`, or a list), or to
-        all. Raises `SpecError` for one that is not known.
-        """
-        from icl_harness.analysis.questions import Options, ask, asked
-
-        names = asked(about)
-        options = Options(within=within, target=target, against=against)
-        return ask(self.joints(metrics), names, options)
 
     def _scored(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return all records, with the columns that tables of values need."""

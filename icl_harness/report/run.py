@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 
@@ -42,12 +41,20 @@ class Run:
         with contextlib.closing(RunStore.open(self.path)) as store:
             return store.records(shot_ids=shot_ids)
 
-    def curves(self, metric: str | Metric | None = None, band: str = "pointwise") -> pd.DataFrame:
+    def curves(
+        self,
+        metric: str | Metric | None = None,
+        band: str = "pointwise",
+        *,
+        mean_over_tasks: bool = False,
+    ) -> pd.DataFrame:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
         `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
-        `band_high` hold for all points of a curve at once.
+        `band_high` hold for all points of a curve at once. With `mean_over_tasks` the curves are
+        those of the mean over all tasks.
         """
-        return Records([self.path]).curves(chosen_metrics([self.header], metric), band)
+        metrics, records = chosen_metrics([self.header], metric), Records([self.path])
+        return records.curves(metrics, band, mean_over_tasks=mean_over_tasks)
 
     def compare(
         self,
@@ -55,34 +62,29 @@ class Run:
         metric: str | Metric | None = None,
         baseline: str | int | None = None,
         family: str = "shots",
+        *,
+        mean_over_tasks: bool = False,
     ) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`: of every two, or of
         each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
-        or "all".
+        or "all". With `mean_over_tasks` differences are those of the mean over all tasks.
         """
-        metrics = chosen_metrics([self.header], metric)
-        return Records([self.path]).compare(by, metrics, baseline, family)
+        metrics, records = chosen_metrics([self.header], metric), Records([self.path])
+        return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
 
-    def ask(
+    def plot(
         self,
-        about: str | Sequence[str] | None = None,
         metric: str | Metric | None = None,
-        **options: Any,
-    ) -> list[Answer]:
-        """Return the answers to questions about the curves, each a sentence with its table: those
-        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
-        ask`: within, target, against.
-        """
-        metrics = chosen_metrics([self.header], metric)
-        return Records([self.path]).ask(metrics, about, **options)
-
-    def plot(self, metric: str | Metric | None = None, band: str = "pointwise") -> Figure:
+        band: str = "pointwise",
+        *,
+        mean_over_tasks: bool = False,
+    ) -> Figure:
         """Return the picture of the curves, with intervals point by point or, with the band
         "simultaneous", bands of whole curves.
         """
         from icl_harness.report.plots import plot
 
-        return plot(self.curves(metric, band), self.chance())
+        return plot(self.curves(metric, band, mean_over_tasks=mean_over_tasks), self.chance())
 
     def chance(self) -> dict[str, float | None]:
         """Return the chance level of each task."""

@@ -6,9 +6,8 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icl_harness.errors import SpecError
 from icl_harness.report.metric_choice import chosen_metrics
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 
@@ -33,13 +31,21 @@ class Runs:
         """Return one row per answer of all runs."""
         return load_runs(self.paths)[1].table()
 
-    def curves(self, metric: str | Metric | None = None, band: str = "pointwise") -> pd.DataFrame:
+    def curves(
+        self,
+        metric: str | Metric | None = None,
+        band: str = "pointwise",
+        *,
+        mean_over_tasks: bool = False,
+    ) -> pd.DataFrame:
         """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
         `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
-        `band_high` hold for all points of a curve at once.
+        `band_high` hold for all points of a curve at once. With `mean_over_tasks` the curves are
+        those of the mean over all tasks.
         """
         found, records = load_runs(self.paths)
-        return records.curves(_metrics(found, metric), band)
+        metrics = _metrics(found, metric)
+        return records.curves(metrics, band, mean_over_tasks=mean_over_tasks)
 
     def compare(
         self,
@@ -47,32 +53,24 @@ class Runs:
         metric: str | Metric | None = None,
         baseline: str | int | None = None,
         family: str = "shots",
+        *,
+        mean_over_tasks: bool = False,
     ) -> pd.DataFrame:
         """Return paired differences per shot count between the values of `by`: of every two, or of
         each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
-        or "all".
+        or "all". With `mean_over_tasks` differences are those of the mean over all tasks.
         """
         found, records = load_runs(self.paths)
-        return records.compare(by, _metrics(found, metric), baseline, family)
-
-    def ask(
-        self,
-        about: str | Sequence[str] | None = None,
-        metric: str | Metric | None = None,
-        **options: Any,
-    ) -> list[Answer]:
-        """Return the answers to questions about the curves, each a sentence with its table: those
-        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
-        ask`: within, target, against.
-        """
-        found, records = load_runs(self.paths)
-        return records.ask(_metrics(found, metric), about, **options)
+        metrics = _metrics(found, metric)
+        return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
 
     def plot(
         self,
         metric: str | Metric | None = None,
         title: str | None = None,
         band: str = "pointwise",
+        *,
+        mean_over_tasks: bool = False,
     ) -> Figure:
         """Return the picture of the curves, with intervals point by point or, with the band
         "simultaneous", bands of whole curves.
@@ -82,7 +80,7 @@ class Runs:
         chance: dict[str, float | None] = {}
         for path in self.paths:
             chance |= Run(path).chance()
-        return plot(self.curves(metric, band), chance, title)
+        return plot(self.curves(metric, band, mean_over_tasks=mean_over_tasks), chance, title)
 
     def __repr__(self) -> str:
         return f"load({', '.join(repr(str(path)) for path in self.paths)})"

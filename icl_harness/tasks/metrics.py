@@ -204,6 +204,7 @@ r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 # tokens, or their mean as --scoring choices-normalised has it. Not every run has it.
 gold_nll = Metric(name="gold_nll", range=(0.0, math.inf), of="gold_nll")
 nll_per_token = Metric(name="gold_nll_per_token", range=(0.0, math.inf), of="gold_nll")
+LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name})
 UNITS = {gold_nll.name: "nats", nll_per_token.name: "nats a token"}
 
 

@@ -68,6 +68,22 @@ def test_the_document_of_every_eval_ever_is_of_its_schema_and_has_the_curves(run
     assert notes == []
 
 
+def test_another_metric_takes_the_place_of_the_tasks_own(run) -> None:
+    document = json.loads(every_eval_ever(run, "two", "macro_f1")[0])
+    table = run.curves("macro_f1")
+    expected = table[table["model"] == "two"]["value"].tolist()
+    results = document["evaluation_results"]
+    assert [one["score_details"]["score"] for one in results] == expected
+    assert {one["metric_config"]["metric_id"] for one in results} == {"macro_f1"}
+    done = icl_harness.run(
+        "dialects", "baseline/bayes", out="bayes", shots=[0, 4], draws=2, queries=9
+    )
+    (first, _) = json.loads(every_eval_ever(done, None, "gold_nll")[0])["evaluation_results"]
+    config = first["metric_config"]
+    assert (config["lower_is_better"], config["max_score"]) == (True, "Infinity")
+    assert "Infinity" not in first["score_details"]["details"].values()
+
+
 def test_of_several_models_one_is_named(run) -> None:
     for model in (None, "three"):
         with pytest.raises(SpecError, match="--model: a/one, two"):
@@ -112,6 +128,7 @@ def test_errorbars_reads_its_csv_where_it_is_installed(run, tmp_path) -> None:
         (["--format", "errorbars", "--shot-ids"], "leave out --shot-ids"),
         (["--format", "every-eval-ever", "--salvage"], "leave out --shot-ids"),
         (["--format", "csv", "--model", "two"], "--model is for --format every-eval-ever"),
+        (["--format", "csv", "--metric", "macro_f1"], "--metric is for --format every-eval-ever"),
         (["--format", "errorbar"], "Nearest: errorbars"),
     ],
 )
