@@ -1,9 +1,10 @@
 """How the errors that draws make go together: along a curve, and between curves.
 
-In: what each draw adds to the error of each point. Out: covariances. Three draws say little of
-correlations, so those along a curve are taken as a + (1 - a) b^(doublings between two shot
-counts): a draw may be good at all shot counts, and prompts of a draw are nested. The likelihood of
-the draws' means (Wishart's) weighs each a and b, and the correlations are averaged by it.
+In: what each draw adds to the error of each point, residuals among it. Out: covariances. Three
+draws say little of correlations, so those along a curve are expected to be a + (1 - a) b^(doublings
+between two shot counts): a draw may be good at all shot counts, and prompts of a draw are nested.
+The likelihood of the draws' means (Wishart's) weighs each a and b, and the expectation is averaged
+by it. What was observed counts beside it by its degrees of freedom (an inverse Wishart prior).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from icl_harness.analysis.crossed import Codes, Floats
 
 ALWAYS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)  # a
 NEAR = (0.0, 0.3, 0.6, 0.8, 0.9, 0.97)  # b
+SHAPE_DF = 4.0  # that the expected correlations count for
 PRIOR_DF = 2.0  # of no correlation between two curves
 RIDGE = 1e-4
 
@@ -35,13 +37,28 @@ class Draws:
 
 
 def draw_covariance(draws: Draws) -> Floats:
-    """Return the covariances of the points' errors that draws make."""
+    """Return the covariances of the points' errors that draws and residuals make. The diagonal is
+    what the variances of both add up to.
+    """
     sd = np.sqrt(draws.between)
     size = np.sqrt(np.square(draws.weight).sum(axis=1))
     shared = (draws.weight @ draws.weight.T) / np.outer(size, size)
     gap = np.abs(draws.doublings[:, None] - draws.doublings[None, :])
     along = shared * _mean_correlation(draws, gap, shared)
-    return np.outer(sd, sd) * along * _between_curves(draws, along)
+    of_draws = np.outer(sd, sd) * along * _between_curves(draws, along)
+    return _with_observed(draws, of_draws + draws.noise)
+
+
+def _with_observed(draws: Draws, expected: Floats) -> Floats:
+    """Return expected covariances moved towards the correlations that were observed."""
+    total = np.sqrt(np.diag(expected))
+    size = np.sqrt(np.square(draws.by_draw).sum(axis=1))
+    rows = draws.by_draw * np.divide(total, size, out=np.zeros_like(size), where=size > 0)[:, None]
+    share = np.where(size > 0, draws.df / (draws.df + SHAPE_DF), 0.0)
+    # Each point's row is a mixture of its own, so that all together stay positive semidefinite.
+    seen, kept = np.sqrt(share), np.sqrt(1 - share)
+    found: Floats = np.outer(kept, kept) * expected + np.outer(seen, seen) * (rows @ rows.T)
+    return found
 
 
 def nearest_correlations(matrix: Floats) -> Floats:
@@ -69,7 +86,9 @@ def _mean_correlation(draws: Draws, gap: Floats, shared: Floats) -> Floats:
     curves = [np.flatnonzero(known & (draws.curve == one)) for one in np.unique(draws.curve)]
     curves = [points for points in curves if len(points) > 1]
     shapes = [_correlation(gap, *of) for of in product(ALWAYS, NEAR)]
-    likelihood = np.array([np.log(1 - always) for always, _ in product(ALWAYS, NEAR)])
+    # Before any data, draws that are good at all shot counts are less likely than others: these
+    # have differences of points vary more, which is the safe side.
+    likelihood = np.array([3 * np.log(1 - always) for always, _ in product(ALWAYS, NEAR)])
     for points in curves:
         found = [_likelihood(draws, points, shape * shared) for shape in shapes]
         # Curves of the same draws tell partly the same.

@@ -18,7 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from icl_harness.analysis.crossed import Codes, Effects, Floats, effects_of
 from icl_harness.analysis.curves import FAMILY, POINT, with_metrics
-from icl_harness.analysis.draw_correlation import Draws, draw_covariance, nearest_correlations
+from icl_harness.analysis.draw_correlation import (
+    SHAPE_DF,
+    Draws,
+    draw_covariance,
+    nearest_correlations,
+)
 from icl_harness.analysis.estimates import Estimate, Range, covers
 from icl_harness.analysis.influence import (
     by_metric,
@@ -61,9 +66,9 @@ class Joint:
 
     `points` has a row for each: the columns of curves.POINT, and value, ci_low, ci_high,
     shots_used, n_draws, n_queries, ci_covers. The diagonal of `covariance` is the squared standard
-    error that the point's interval stands on; `of_draws` is the part of it that draws add, which
-    has `df` degrees of freedom, the rest having `df_units`. Where draws add nothing, `df` is
-    `df_units`. `limits` are those of the metric.
+    error that the point's interval stands on; `of_draws` is the part of it that draws and residuals
+    add, which has `df` degrees of freedom, the rest having `df_units`. Where draws add nothing,
+    `df` is `df_units`. `limits` are those of the metric.
     """
 
     points: pd.DataFrame
@@ -117,19 +122,30 @@ class Joint:
         return Contrast(value=value, se=se, low=value - half, high=value + half, p_value=p_value)
 
     def _least_df(self, rows: Any) -> tuple[float, float]:
-        """Return the degrees of freedom of what draws add to some points, and of the rest."""
+        """Return the degrees of freedom of what draws add to some points, and of the rest. Of
+        several points, the correlations are estimated too.
+        """
         drawn = rows & (np.diag(self.of_draws) > 0)
-        return float(self.df[drawn].min(initial=np.inf)), float(self.df_units[rows].min())
+        least = float(self.df[drawn].min(initial=np.inf))
+        if drawn.sum() > 1:
+            n_draws = self.points["n_draws"].to_numpy(dtype=float)[drawn]
+            least = min(least, SHAPE_DF + float(n_draws.min()) - 1)
+        return least, float(self.df_units[rows].min())
+
+    def errors(self, n: int, rng: np.random.Generator) -> Floats:
+        """Return `n` rows of errors that the points may have, on both sides alike."""
+        scale = _scales(self, n, rng)
+        found = rng.standard_normal((n, len(self.df))) @ _root(self.of_draws).T * scale[0]
+        others = _root(self.covariance - self.of_draws)
+        found += rng.standard_normal(found.shape) @ others.T * scale[1]
+        return np.asarray(found, dtype=float)
 
     def sampled(self, n: int, rng: np.random.Generator) -> Floats:
         """Return `n` rows of values as they may be: each point is within its interval in 95 % of
         them, and all within the limits.
         """
-        scale = _scales(self, n, rng)
-        deviations = rng.standard_normal((n, len(self.df))) @ _root(self.of_draws).T * scale[0]
-        others = _root(self.covariance - self.of_draws)
-        deviations += rng.standard_normal(deviations.shape) @ others.T * scale[1]
-        relative = deviations / np.where(self._margins() > 0, self._margins(), 1.0)
+        margins = self._margins()
+        relative = self.errors(n, rng) / np.where(margins > 0, margins, 1.0)
         low, high = (self.points[name].to_numpy(dtype=float) for name in ("ci_low", "ci_high"))
         up, down = np.nan_to_num(high - self.values), np.nan_to_num(self.values - low)
         found = self.values + np.where(relative > 0, up, down) * relative
@@ -254,12 +270,11 @@ def _joint(points: Sequence[_Point], counts: pd.DataFrame) -> Joint:
     )
     drawn, queries, noise = np.array([one.variances for one in found]).T
     of_noise = np.outer(np.sqrt(noise), np.sqrt(noise)) * _noise_correlation(points)
-    draws = _draws(points, table, drawn, of_noise)
-    of_draws = draw_covariance(draws)
+    of_draws = draw_covariance(_draws(points, table, drawn, of_noise))
     of_queries = np.outer(np.sqrt(queries), np.sqrt(queries)) * _query_correlation(points, queries)
     return Joint(
         points=table.reset_index(drop=True),
-        covariance=of_draws + of_queries + of_noise,
+        covariance=of_draws + of_queries,
         of_draws=of_draws,
         df=np.array([one.df for one in found]),
         df_units=np.array([float(one.estimate.spread.n_units - 1) for one in points]),

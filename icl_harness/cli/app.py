@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 import typer
 
 from icl_harness.cli import folders
+from icl_harness.cli.ask import ask
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import FileCommand, Grid, GridCommand
 from icl_harness.counts import n_of
@@ -227,6 +228,9 @@ def compare(
         for one in found:
             for note in repeated_notes(one.header):
                 tell(note)
+
+
+app.command()(ask)
 
 
 def _curves(

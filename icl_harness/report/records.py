@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from icl_harness.analysis.compare import Pair
     from icl_harness.analysis.joint import Joint
+    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 PART = 150_000  # records; a part holds whole points, so it may hold more
@@ -122,6 +123,24 @@ class Records:
         from icl_harness.analysis.compare import paired_families
 
         return paired_families(self._scored(metrics), by, metrics)
+
+    def ask(
+        self,
+        metrics: Mapping[str, Metric],
+        about: str | Sequence[str] | None = None,
+        *,
+        within: float | None = None,
+        target: float | None = None,
+        against: str | None = None,
+    ) -> list[Answer]:
+        """Return the answers to the questions of these names (`"trend,peak"`, or a list), or to
+        all. Raises `SpecError` for one that is not known.
+        """
+        from icl_harness.analysis.questions import Options, ask, asked
+
+        names = asked(about)
+        options = Options(within=within, target=target, against=against)
+        return ask(self.joints(metrics), names, options)
 
     def _scored(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return all records, with the columns that tables of values need."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 
@@ -71,6 +72,19 @@ class Run:
         """
         metrics, records = chosen_metrics([self.header], metric), Records([self.path])
         return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
+
+    def ask(
+        self,
+        about: str | Sequence[str] | None = None,
+        metric: str | Metric | None = None,
+        **options: Any,
+    ) -> list[Answer]:
+        """Return the answers to questions about the curves, each a sentence with its table: those
+        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
+        ask`: within, target, against.
+        """
+        metrics = chosen_metrics([self.header], metric)
+        return Records([self.path]).ask(metrics, about, **options)
 
     def plot(
         self,

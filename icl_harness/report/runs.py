@@ -6,8 +6,9 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icl_harness.errors import SpecError
 from icl_harness.report.metric_choice import chosen_metrics
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 
@@ -63,6 +65,19 @@ class Runs:
         found, records = load_runs(self.paths)
         metrics = _metrics(found, metric)
         return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
+
+    def ask(
+        self,
+        about: str | Sequence[str] | None = None,
+        metric: str | Metric | None = None,
+        **options: Any,
+    ) -> list[Answer]:
+        """Return the answers to questions about the curves, each a sentence with its table: those
+        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
+        ask`: within, target, against.
+        """
+        found, records = load_runs(self.paths)
+        return records.ask(_metrics(found, metric), about, **options)
 
     def plot(
         self,

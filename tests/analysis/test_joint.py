@@ -169,7 +169,7 @@ def test_samples_are_within_their_intervals_in_95_of_100_cases() -> None:
     assert inside == pytest.approx(0.95, abs=0.01)
     correlation = np.corrcoef(values.T)
     sd = np.sqrt(np.diag(joint.covariance))
-    np.testing.assert_allclose(correlation, joint.covariance / np.outer(sd, sd), atol=0.08)
+    np.testing.assert_allclose(correlation, joint.covariance / np.outer(sd, sd), atol=0.15)
 
 
 def test_samples_stay_within_the_metrics_limits() -> None:

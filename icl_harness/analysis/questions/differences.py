@@ -50,7 +50,7 @@ class Differences:
         import pandas as pd
 
         low, high = self.plain.points.limits()
-        p_above = self.even.points.p_above
+        p_values = self.even.points.p_values
         ahead = {1: names[1], -1: names[0], 0: ""}
         return pd.DataFrame(
             {
@@ -60,7 +60,7 @@ class Differences:
                 "b_ahead_by": self.plain.values,
                 "ci_low": low,
                 "ci_high": high,
-                "p_value": np.nan if self.one_draw else 2 * np.minimum(p_above, 1 - p_above),
+                "p_value": np.nan if self.one_draw else p_values,
                 "surely_ahead": [ahead[int(sign)] for sign in sure_signs(self.even.points)],
             }
         )

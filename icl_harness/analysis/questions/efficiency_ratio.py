@@ -80,7 +80,10 @@ def ratio_needed(points: Line, n_first: int, level: float = LEVEL) -> Ratio:
     """
     parts = [np.arange(n_first), np.arange(n_first, len(points.values))]
     one, other = (_side(points, rows, level) for rows in parts)
-    possible = _distance(points, one, other) <= float(critical(points.points.df.min(), level)) ** 2
+    possible = (
+        _distance(points, one, other)
+        <= float(critical(points.points.df_together.min(), level)) ** 2
+    )
     rows, columns = np.nonzero(possible)
     with np.errstate(divide="ignore"):
         low = (one.at_least[rows] / other.at_most[columns]).min(initial=math.inf)
@@ -115,7 +118,7 @@ def _side(points: Line, rows: Codes, level: float) -> _Side:
     surprise[0] = min(surprise[0], 0.0) if high[0] >= 0 else FAR
     surprise[-1] = FAR if len(above) else max(surprise[-1], 0.0)
     at_least, at_most = _cells(shots)
-    near = np.abs(surprise) <= critical(points.points.df.min(), level)
+    near = np.abs(surprise) <= critical(points.points.df_together.min(), level)
     return _Side(
         at_least=at_least[near],
         at_most=at_most[near],

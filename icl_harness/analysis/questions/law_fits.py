@@ -9,13 +9,13 @@ not bear. Left out: the laws themselves (scaling_laws.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from icl_harness.analysis.crossed import Floats
 from icl_harness.analysis.estimates import Range
-from icl_harness.analysis.questions.lines import Line, angles_of, critical, from_angles
+from icl_harness.analysis.questions.lines import Line, angles_of, from_angles
 from icl_harness.analysis.questions.scaling_laws import Law
 
 N_SIMULATED = 2000
@@ -89,7 +89,7 @@ class Fit:
         rng = np.random.default_rng(SEED)
         shape = self.points.covariance
         errors = rng.multivariate_normal(np.zeros(n), shape, N_SIMULATED, method="svd")
-        df = np.full(N_SIMULATED, self.points.points.df.min())
+        df = np.full(N_SIMULATED, self.points.points.df_together.min())
         errors *= np.sqrt(df / rng.chisquare(df))[:, None]
         left = errors - errors @ self.weights(self.points.shots).T
         far = np.sum(((self.points.values - self.at(self.points.shots)) / se) ** 2)
@@ -131,15 +131,16 @@ def fit_law(law: Law, points: Line, scale: Scale) -> Fit:
 
 def foretold(fit: Fit, line: Line, new: int, level: float = 0.95) -> Forecast:
     """Return what a law foretells at point `new` of a line, fitted to the others before it."""
-    from scipy.special import stdtr
-
     shots = line.shots[new : new + 1]
     errors = np.append(fit.weights(shots)[0], -1.0)  # of what is foretold, less what is measured
-    error = line.only(np.arange(new + 1)).seen(shots, errors[None, :])
-    se, df = max(float(error.se[0]), LEAST_SE), float(error.df[0])
     value = float(fit.at(shots)[0])
-    margin = float(critical(df, level)) * se
-    p_value = 2 * float(stdtr(df, -abs(value - line.values[new]) / se))
+    error = line.only(np.arange(new + 1)).seen(shots, errors[None, :])
+    error = replace(
+        error,
+        values=np.array([value - line.values[new]]),
+        variance=np.maximum(error.variance, LEAST_SE**2),
+    )
+    margin, p_value = float(error.margin(level)[0]), float(error.p_values[0])
     return Forecast(value=value, low=value - margin, high=value + margin, p_value=p_value)
 
 

@@ -17,22 +17,34 @@ from numpy.typing import ArrayLike
 
 from icl_harness.analysis.crossed import Codes, Floats
 from icl_harness.analysis.estimates import Range
+from icl_harness.analysis.mixtures import inverse_chi2, margin, tail
 
 STEPS = 200  # between two points, where a line is looked at
 LEVEL = 0.95
 TINY = 1e-9
 ANSCOMBE = 3 / 8
 MANY = 1e6  # degrees of freedom: as good as all
+N_NODES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """Values of a line at shot counts, with standard errors and their degrees of freedom."""
+    """Values of a line at shot counts, with the variance of each and the part of it that draws add,
+    with `df` degrees of freedom; the rest has `df_units`.
+    """
 
     shots: Floats
     values: Floats
-    se: Floats
+    variance: Floats
+    of_draws: Floats
     df: Floats
+    df_units: Floats
+
+    @property
+    def se(self) -> Floats:
+        """Return the standard error of each value."""
+        found: Floats = np.sqrt(self.variance)
+        return found
 
     @property
     def surprise(self) -> Floats:
@@ -40,17 +52,43 @@ class Values:
         return np.divide(self.values, self.se, out=np.zeros_like(self.se), where=self.se > TINY)
 
     @property
+    def p_values(self) -> Floats:
+        """Return the two-sided p-value of each value being zero."""
+        return tail(self.values, *self._mixture())
+
+    @property
     def p_above(self) -> Floats:
         """Return the one-sided p-value of each value for being above zero; 1 - p is for below."""
-        from scipy.special import stdtr
+        half = self.p_values / 2
+        return np.where(self.values > 0, half, 1 - half)
 
-        found: Floats = stdtr(self.df, -self.surprise)
-        return found
+    def margin(self, level: float = LEVEL) -> Floats:
+        """Return the error that each value exceeds with probability 1 - `level`."""
+        return margin(*self._mixture(), level)
 
     def limits(self, level: float = LEVEL) -> tuple[Floats, Floats]:
         """Return the confidence limits of each value."""
-        margin = critical(self.df, level) * self.se
-        return self.values - margin, self.values + margin
+        half = self.margin(level)
+        return self.values - half, self.values + half
+
+    @property
+    def df_together(self) -> Floats:
+        """Return the degrees of freedom of the whole variance (Satterthwaite 1946)."""
+        others = self.variance - self.of_draws
+        parts = self.of_draws**2 / np.maximum(self.df, 1.0)
+        parts = parts + others**2 / np.maximum(self.df_units, 1.0)
+        found = np.divide(self.variance**2, parts, out=np.full_like(parts, MANY), where=parts > 0)
+        return np.clip(found, 1.0, MANY)
+
+    def _mixture(self) -> tuple[Floats, Floats]:
+        """Return the variances that each value may have, with their weights (mixtures.py)."""
+        others = self.variance - self.of_draws
+        drawn_df = np.where(self.of_draws > 0, np.minimum(self.df, MANY), 0.0)
+        units_df = np.where(others > 0, np.minimum(self.df_units, MANY), 0.0)
+        drawn, of_drawn = inverse_chi2(drawn_df, N_NODES)
+        rest, of_rest = inverse_chi2(units_df, N_NODES)
+        both = (self.of_draws[:, None] * drawn)[:, :, None] + (others[:, None] * rest)[:, None, :]
+        return both.reshape(len(both), math.prod(both.shape[1:])), np.outer(of_drawn, of_rest).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +117,14 @@ class Line:
             np.maximum(np.einsum("ij,jk,ik->i", weights, part, weights, optimize=True), 0.0)
             for part in (self.covariance, self.of_draws)
         )
-        drawn = np.minimum(drawn, variance)
         df, df_units = self._least_df(weights)
         return Values(
             shots=shots,
             values=weights @ self.values,
-            se=np.sqrt(variance),
-            df=together(variance, drawn, df, df_units),
+            variance=variance,
+            of_draws=np.minimum(drawn, variance),
+            df=df,
+            df_units=df_units,
         )
 
     def weighted(self, shots: Floats, weights: Floats) -> Line:
@@ -114,16 +153,6 @@ class Line:
         drawn = there & (np.diag(self.of_draws) > 0)
         df = np.where(drawn, self.df, np.inf).min(axis=1, initial=np.inf)
         return df, np.where(there, self.df_units, np.inf).min(axis=1, initial=np.inf)
-
-
-def together(variance: Floats, drawn: Floats, df: Floats, df_units: Floats) -> Floats:
-    """Return the degrees of freedom of a variance of which draws add a part with `df` of its own
-    (Satterthwaite 1946).
-    """
-    others = variance - drawn
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = variance**2 / (drawn**2 / np.maximum(df, 1.0) + others**2 / np.maximum(df_units, 1))
-    return np.where(variance > 0, np.clip(found, 1.0, MANY), MANY)
 
 
 def critical(df: ArrayLike, level: float) -> Floats:
@@ -184,8 +213,7 @@ def undecided(line: Values, level: float = LEVEL) -> Floats:
     The one where it is zero is among them with probability `level`, whatever its slope (Fieller
     1954).
     """
-    low, high = line.limits(level)
-    return line.shots[(low <= 0) & (high >= 0)]
+    return line.shots[line.p_values >= 1 - level]
 
 
 def in_angles(line: Line, limits: Range, n: Floats) -> Line:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_harness.analysis.questions.lines import LEVEL, Line, Values, critical, undecided, zeros
+from icl_harness.analysis.questions.lines import LEVEL, Line, Values, undecided, zeros
 
 ALPHA = 0.05
 Signs = NDArray[np.int8]
@@ -72,5 +72,5 @@ def furthest_beyond(line: Values, sign: int) -> float:
     """Return how far a line may lie on the other side of zero than `sign` at any of its points, at
     most (Bonferroni).
     """
-    margin = critical(line.df, 1 - ALPHA / max(len(line.values), 1)) * line.se
+    margin = line.margin(1 - ALPHA / max(len(line.values), 1))
     return float(np.max(margin - sign * line.values, initial=0.0))

@@ -20,6 +20,11 @@ def number(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
+def signed(value: float) -> str:
+    """Return `+.713`."""
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+
+
 def shots(count: float) -> str:
     """Return a shot count, as exact as it may be known: `5.3`, `64`."""
     if count >= 10 or count == round(count):
