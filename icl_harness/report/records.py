@@ -40,6 +40,7 @@ class Records:
             stores = [RunStore.open(folder) for folder in self.folders]
             for store in stores:
                 stack.enter_context(contextlib.closing(store))
+                store.hold()  # totals and records are to be of one instant
             yield stores
 
     def table(self) -> pd.DataFrame:

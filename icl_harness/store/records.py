@@ -195,6 +195,12 @@ class RunStore:
         else:
             self._unlock()
 
+    def hold(self) -> None:
+        """From now on read the records as they are now, whatever is written meanwhile."""
+        with database_errors(self.path):
+            self._db.execute("BEGIN")
+            self._db.execute("SELECT 1 FROM records LIMIT 1").fetchone()  # BEGIN alone waits for it
+
     def check(self) -> None:
         """Raise `StoreError` where the folder is not the one that was opened for writing."""
         if self._records is not None:

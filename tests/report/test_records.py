@@ -162,6 +162,31 @@ def test_points_that_lie_in_two_runs_are_put_together(tmp_path: Path, seed: int)
     assert found.common_errors() == commonest
 
 
+def test_a_table_of_a_run_that_is_being_written_is_of_one_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(db: sqlite3.Connection, query_id: str, status: str, score: float | None) -> None:
+        parsed = None if score is None else "ant"
+        row = (1, query_id, 0, 2, status, parsed, parsed, score, None, *[None] * 5, 0, 0)
+        db.execute(ADD, row)
+
+    def written_between(stores: Any, cells: pd.DataFrame, names: Any) -> pd.DataFrame:
+        with filled:
+            put(filled, "b", "failed", None)
+            put(filled, "c", "ok", 0.5)
+        return read_together(stores, cells, names)
+
+    with filling(tmp_path / "one") as filled:
+        filled.execute(CELL, (1, "labels", "m", "a", "default", 2, 0))
+        put(filled, "a", "ok", 1.0)
+        filled.commit()
+        before = Records([tmp_path / "one"]).curves({})
+        monkeypatch.setattr(reading, "read_together", written_between)
+        assert_equal(Records([tmp_path / "one"]).curves({}), before)
+        monkeypatch.undo()
+        assert Records([tmp_path / "one"]).curves({})["n_failed"].tolist() == [1]
+
+
 def test_the_database_counts_what_a_table_of_records_counts(tmp_path: Path) -> None:
     from icl_harness.analysis.totals import totals_of
 
