@@ -461,6 +461,11 @@ def test_logs_of_inspect_are_read_with_their_epochs(tmp_path, inspect) -> None:
     inspect["a.eval"] = inspect_log("C", "good")
     with pytest.raises(DataError, match=r"sample 0, epoch 2.*'good'"):
         import_results([tmp_path / "a.eval"], tmp_path / "other", {}, {}, accuracy)
+    inspect["a.eval"] = inspect_log("C", "I", scorers=("answer",))  # one of Inspect's own
+    run = import_results([tmp_path / "a.eval"], tmp_path / "answer", {}, {}, accuracy)
+    assert run.records()[["score", "answer"]].values.tolist() == [[1.0, "even"], [0.0, "even"]]
+    with pytest.raises(SpecError, match="no scorer 'mach'"):
+        import_results([tmp_path / "a.eval"], tmp_path / "other", {"score": "mach"}, {}, accuracy)
     inspect["a.eval"] = inspect_log("C", scorers=("match", "includes"))
     with pytest.raises(SpecError, match="several scorers: match, includes"):
         import_results([tmp_path / "a.eval"], tmp_path / "other", {}, {}, accuracy)

@@ -12,6 +12,7 @@ from typing import Any
 from icl_harness.errors import DataError, SpecError
 from icl_harness.tasks.row_files import PlacedRow
 
+OWN = ("query", "sample", "parsed", "answer", "input", "target")  # columns beside the score
 SHOT_ARGUMENTS = ("fewshot", "num_fewshot", "n_shots", "num_shots", "shots")
 
 
@@ -26,13 +27,15 @@ def inspect_rows(
     for sample in log.samples or ():
         scorers.update(dict.fromkeys(sample.scores or {}))
     scorer = columns.get("score") or _only_scorer(path, list(scorers))
+    if scorers and scorer not in scorers:
+        raise SpecError(f"{path} has no scorer {scorer!r}. It has {', '.join(scorers)}.")
     rows = list(_rows(path, log, scorer))
     if not rows:
         raise DataError(
             f"{path} holds no samples. Log them: inspect eval without --no-log-samples."
         )
     standing = ("input", "target", "answer") if _all_read(rows) else ("answer",)
-    chosen = {"query": "query", "sample": "sample", "score": scorer}
+    chosen = {"query": "query", "sample": "sample"}
     chosen |= {key: key for key in standing}
     if "target" in chosen:
         chosen["parsed"] = "parsed"
@@ -41,7 +44,7 @@ def inspect_rows(
         value = log.eval.task_args.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             constants["shots"] = value
-    return rows, {**chosen, **columns}, constants
+    return rows, {**chosen, **columns, "score": _column(scorer)}, constants
 
 
 def _read(path: Path) -> Any:
@@ -67,6 +70,11 @@ def _only_scorer(path: Path, scorers: list[str]) -> str:
     return scorers[0] if scorers else "score"
 
 
+def _column(scorer: str) -> str:
+    """Return the column of a scorer's scores: `answer` is one of Inspect's scorers, too."""
+    return f"score of {scorer}" if scorer in OWN else scorer
+
+
 def _rows(path: Path, log: Any, scorer: str) -> Iterator[PlacedRow]:
     for sample in log.samples or ():
         score = (sample.scores or {}).get(scorer)
@@ -77,7 +85,7 @@ def _rows(path: Path, log: Any, scorer: str) -> Iterator[PlacedRow]:
             {
                 "query": sample.id,
                 "sample": sample.epoch - 1,
-                scorer: None if score is None else _number(score.value),
+                _column(scorer): None if score is None else _number(score.value),
                 "parsed": None if score is None else score.answer,
                 "answer": output,
                 "input": sample.input if isinstance(sample.input, str) else _messages(sample.input),
@@ -108,5 +116,4 @@ def _all_read(rows: list[PlacedRow]) -> bool:
 
 
 def _scored(row: Mapping[str, Any]) -> bool:
-    keys = {"query", "sample", "parsed", "answer", "input", "target"}
-    return any(row[key] for key in row if key not in keys)
+    return any(row[key] for key in row if key not in OWN)
