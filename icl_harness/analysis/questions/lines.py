@@ -88,7 +88,8 @@ class Values:
         drawn, of_drawn = inverse_chi2(drawn_df, N_NODES)
         rest, of_rest = inverse_chi2(units_df, N_NODES)
         both = (self.of_draws[:, None] * drawn)[:, :, None] + (others[:, None] * rest)[:, None, :]
-        return both.reshape(len(both), math.prod(both.shape[1:])), np.outer(of_drawn, of_rest).ravel()
+        variances = both.reshape(len(both), math.prod(both.shape[1:]))
+        return variances, np.outer(of_drawn, of_rest).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)
