@@ -25,6 +25,8 @@ from icl_harness.analysis.shares import paired_components
 
 LEVEL = 0.95
 LEAST, MOST = 1e-3, 0.9  # an accuracy; a difference
+TINY = 1e-12
+FEW_DRAWS = 5  # of a pilot that tells half of how differences go together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Family:
     sides: Floats  # one more axis: the mean of each side; NaN where there is no range
     scale: Floats  # one more axis: the sides; as in `Means`
     doublings: Floats  # one more axis: the sides
-    points: Codes  # one more axis: the points of curves that are the sides
+    loads: Floats  # one more axis: what each draw effect adds, squares summing to 1
     draws_matter: Flags
     n_tests: Codes  # in the family of Holm's that each belongs to
     nested: bool  # each draw has queries of its own
@@ -113,7 +115,7 @@ def measured_family(pairs: Sequence[Pair], by: str) -> Family | None:
         sides=_sides(estimates),
         scale=means.scale,
         doublings=means.doublings,
-        points=_points(rows, by),
+        loads=_loads(_points(rows, by), means.by_draw),
         draws_matter=means.df_draw > 0,
         n_tests=_n_tests(rows, by),
         nested=bool(means.nested.any()),
@@ -159,6 +161,25 @@ def _points(rows: Sequence[dict[str, Any]], by: str) -> Codes:
     return np.array(found, dtype=np.intp)
 
 
+def _loads(points: Codes, by_draw: Floats | None = None) -> Floats:
+    """Return how differences go together: those that share a point share its draws, and those whose
+    draws went together in a pilot do so again, as far as its number of draws can tell.
+    """
+    n = np.arange(len(points))
+    shared = np.zeros((len(points), points.max() + 1))
+    shared[n, points[:, 0]], shared[n, points[:, 1]] = -math.sqrt(0.5), math.sqrt(0.5)
+    if by_draw is None:
+        return shared
+    there = ~np.isnan(by_draw)
+    mean = np.nanmean(np.where(there.any(axis=1, keepdims=True), by_draw, 0.0), axis=1)
+    centred = np.where(there, by_draw - mean[:, None], 0.0)
+    size = np.sqrt(np.square(centred).sum(axis=1, keepdims=True))
+    n_draws = by_draw.shape[1]
+    weight = np.where(size > TINY, (n_draws - 1) / (n_draws - 1 + FEW_DRAWS), 0.0)
+    seen = centred / np.maximum(size, TINY)
+    return np.hstack([np.sqrt(weight) * seen, np.sqrt(1 - weight) * shared])
+
+
 def stated_family(
     accuracy: float, draw_sd: float, query_sd: float, by: str, shots: Sequence[int]
 ) -> Family:
@@ -181,7 +202,7 @@ def stated_family(
         sides=np.full(sides.shape, accuracy),
         scale=np.where(sides > 0, (accuracy * (1 - accuracy)) ** 2, 0.0),
         doublings=np.log2(1 + sides),
-        points=points,
+        loads=_loads(points),
         draws_matter=of_draws > 0,
         n_tests=np.full(len(points), len(points)),
         nested=False,

@@ -106,18 +106,15 @@ def _margins(
 
 
 def _simulated(family: Family, n_draws: int, n_queries: float, difference: float) -> Means:
-    """Return what tables of such differences could say, a row a family. Those that share a point
-    share its draws. The mean stands where the margin of a member is wanted, in all of them.
+    """Return what tables of such differences could say, a row a family. The mean is that at which
+    margins are wanted, in all members alike.
     """
     rng = np.random.default_rng([SEED, n_draws])
     n, m = max(20, min(N_SIMULATED, MOST_SIMULATED // n_draws)), len(family.draw)
     units = min(n_queries, UNLIMITED_QUERIES) * family.units_per_query
     noise = (family.rest + family.query if family.nested else family.rest) / units
     of_draws = np.where(family.draws_matter, family.draw, 0.0) + noise
-    signs = np.zeros((m, family.points.max() + 1))
-    signs[np.arange(m), family.points[:, 0]] = -math.sqrt(0.5)
-    signs[np.arange(m), family.points[:, 1]] = math.sqrt(0.5)
-    effects = rng.standard_normal((n, n_draws, signs.shape[1])) @ signs.T
+    effects = rng.standard_normal((n, n_draws, family.loads.shape[1])) @ family.loads.T
     by_draw = np.sqrt(of_draws)[:, None] * np.swapaxes(effects, 1, 2)
     one = np.ones((n, m))
     of_rest = _chi2(rng, (n_draws - 1) * (units - 1), (n, m)) * noise / n_draws

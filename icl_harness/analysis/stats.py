@@ -3,7 +3,7 @@
 In: one score per record with its draw and its query. Out: means, paired differences, their
 intervals, and where the variance comes from. Means that belong together (a model's on a task) are
 given together: three draws of one mean say little of how draws vary, those of a curve enough
-(intervals.py). Left out: power planning.
+(intervals.py). Left out: what other grids would see (power.py).
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def power(
     how = Execution(rpm=rpm, tpm=tpm)
     for one in found:
         print_tables([seen_table(one, n_draws, n_queries)])
-        for line in about_run(one, difference):
+        for line in about_run(one, difference, n_draws, n_queries):
             tell(line)
         typer.echo()
         costs = Costs(None if run is None else Run(run), one, how)

@@ -32,39 +32,51 @@ def seen_table(one: Comparison, draws: Sequence[int], queries: Sequence[int]) ->
     return table
 
 
-def about_run(one: Comparison, difference: float) -> Iterator[str]:
-    """Yield what the table is of, what the run itself sees, and where more of one cannot help."""
-    middle, hardest = one.some()
+def about_run(
+    one: Comparison, difference: float, draws: Sequence[int], queries: Sequence[int]
+) -> Iterator[str]:
+    """Yield what the table is of, what the run itself and one planned grid see, and where more of
+    draws or queries alone cannot help.
+    """
+    middle, _ = one.some()
     n_tests, n_pairs = one.family.n_tests[middle], len(one.members())
     which = f", the middle one of {n_pairs:,}: {one.names[middle]}" if one.names[middle] else ""
     yield f"80 % power, p (Holm) < .05 in a family of {n_tests:,}{which}"
-    own = one.n_draws, one.n_queries
-    if one.n_draws:
-        (alone,) = one.seen(*own, one.some()[:1], alone=True)
-        seen, most = one.seen(*own, one.some())
-        yield (
-            f"this run, {grid_text(*own)}: {points(seen)} {_unit(one)} ({points(alone)} without "
-            f"Holm); {points(most)} for {one.names[hardest]}, the hardest"
-        )
-        yield from _limits(one, difference)
+    grids = {"this run": (one.n_draws, one.n_queries)} if one.n_draws else {}
+    if len(draws) == 1 and len(queries) == 1:
+        grids["planned"] = (draws[0], queries[0])
+    for name, grid in grids.items():
+        yield f"{name}, {grid_text(*grid)}: {_seen(one, *grid)}"
+    for grid in list(grids.values())[-1:]:
+        yield from _limits(one, difference, *grid)
 
 
-def _limits(one: Comparison, difference: float) -> Iterator[str]:
+def _seen(one: Comparison, n_draws: int, n_queries: int) -> str:
+    """Return what a grid sees of the pair in the middle and of the hardest."""
+    middle, hardest = one.seen(n_draws, n_queries, one.some())
+    (alone,) = one.seen(n_draws, n_queries, one.some()[:1], alone=True)
+    found = f"{points(middle)} {_unit(one)} ({points(alone)} without Holm)"
+    name = one.names[one.some()[1]]
+    return f"{found}; {points(hardest)} for {name}, the hardest" if name else found
+
+
+def _limits(one: Comparison, difference: float, n_draws: int, n_queries: int) -> Iterator[str]:
     """Yield that more queries, or more draws, cannot show a difference alone."""
     middle = one.some()[:1]
-    (at_best,) = one.seen(one.n_draws, math.inf, middle)
+    wanted = f"{difference:g} {_unit(one)}"
+    (at_best,) = one.seen(n_draws, math.inf, middle)
     if at_best > difference:
         draws = least_draws(one, difference, middle)
         remedy = f"; it takes {draws:,} or more" if math.isfinite(draws) else ""
         yield (
-            f"more queries cannot show {difference:g} {_unit(one)}: with {one.n_draws:,} draws "
-            f"they show {points(at_best)} at best, as draws differ{remedy}"
+            f"more queries cannot show {wanted}: with {n_draws:,} draws they show "
+            f"{points(at_best)} at best, as draws differ{remedy}"
         )
-    (at_best,) = one.seen(math.inf, one.n_queries, middle)
+    (at_best,) = one.seen(math.inf, n_queries, middle)
     if at_best > difference:
         yield (
-            f"more draws cannot show {difference:g} {_unit(one)}: of {one.n_queries:,} queries "
-            f"they show {points(at_best)} at best; ask more queries"
+            f"more draws cannot show {wanted}: of {n_queries:,} queries they show "
+            f"{points(at_best)} at best; ask more queries"
         )
 
 
@@ -136,7 +148,7 @@ def _number(n: float) -> str:
 def points(found: float) -> str:
     """Return a difference as a table shows it."""
     if not math.isfinite(found):
-        return "-"
+        return "none"
     return f"{found:.0f}" if found >= 20 else f"{found:.1f}"
 
 

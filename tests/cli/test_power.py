@@ -54,6 +54,19 @@ def test_stated_shares_need_no_run():
     assert 10 < int(at_80[1]) < 1000
 
 
+@pytest.mark.parametrize(
+    ("draw_sd", "grid", "says"),
+    [("1", ("3", "5000"), "more queries cannot show 10 points"),
+     ("0", ("500", "20"), "more draws cannot show 10 points"), ("0.1", ("20", "500"), None)],
+)  # fmt: skip
+def test_more_of_what_cannot_help_is_named(draw_sd, grid, says):
+    shown = icl("power", "--draw-sd", draw_sd, "--query-sd", "2", "--draws", grid[0], "--queries",
+                grid[1], "--shots", "1,4,16")  # fmt: skip
+    assert "planned, " in shown
+    assert ("cannot show" in shown) == (says is not None)
+    assert says is None or says in shown
+
+
 def test_the_csv_and_python_give_the_same_table(pilot):
     text = icl("power", str(pilot.path), "--draws", "6,60", "--queries", "50", "--csv", "-")
     of_csv = pd.read_csv(io.StringIO(text))
