@@ -178,8 +178,7 @@ def lacking_notes(frame: pd.DataFrame) -> Iterator[str]:
     for key, rows in without.groupby([*names, *sides, "lacking"], sort=False):
         *where, lacking = map(str, key)
         shots = "" if "shots" not in rows else f" {', '.join(map(str, rows['shots']))} shots"
-        n = rows["n_tasks"].iloc[0]
-        yield f"{' '.join(where)}{shots}: no mean over tasks, {lacking} lack a value ({n} have one)"
+        yield f"{' '.join(where)}{shots}: no mean over tasks, as there is no value of {lacking}"
 
 
 def unpriced_notes(headers: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -> Iterator[str]:

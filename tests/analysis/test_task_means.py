@@ -101,7 +101,7 @@ def test_a_task_that_lacks_a_value_leaves_no_mean_and_is_named() -> None:
     assert found["value"].notna().sum() == 3
     (note,) = lacking_notes(found)
     assert note == (
-        "demo unsupervised default 4 shots: no mean over tasks, odd lack a value (2 have one)"
+        "demo unsupervised default 4 shots: no mean over tasks, as there is no value of odd"
     )
     differences = compare(table, mean_over_tasks=True)
     assert differences["lacking"].tolist() == ["", "odd"]
