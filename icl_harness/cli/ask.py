@@ -24,8 +24,8 @@ def ask(
         str | None,
         typer.Option(
             metavar="NAME,…",
-            help="trend, gain, within, peak, crossing, passing, efficiency, laws; with the table"
-            " behind each answer. [all, without tables]",
+            help="trend, gain, within, peak, crossing, passing, efficiency, laws, variance; with"
+            " the table behind each answer. [all, without tables]",
         ),
     ] = None,
     within: Annotated[

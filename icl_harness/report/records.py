@@ -137,11 +137,14 @@ class Records:
         """Return the answers to the questions of these names (`"trend,peak"`, or a list), or to
         all. Raises `SpecError` for one that is not known.
         """
-        from icl_harness.analysis.questions import Options, ask, asked
+        from icl_harness.analysis.joint import joints
+        from icl_harness.analysis.questions import Options, ask, ask_of_records, asked
 
         names = asked(about)
         options = Options(within=within, target=target, against=against)
-        return ask(self.joints(metrics), names, options)
+        records = self._scored(metrics)
+        answers = ask(joints(records, metrics), names, options)
+        return [*answers, *ask_of_records(records, metrics, names)]
 
     def _scored(self, metrics: Mapping[str, Metric]) -> pd.DataFrame:
         """Return all records, with the columns that tables of values need."""

@@ -143,7 +143,7 @@ def test_shares_stand_in_a_sentence_and_a_table_by_shot_count() -> None:
         "trec · demo · supervised: of the variance of one answer's score over all shot counts, "
     )
     assert "] is which shots were drawn, " in answer.sentence
-    assert answer.table["shots"].tolist() == ["4", "16", "all"]
+    assert answer.table["where"].tolist() == ["4 shots", "16 shots", "all"]
     shares = answer.table[["draws", "queries", "rest"]]
     assert shares.sum(axis=1).tolist() == pytest.approx([1.0] * 3)
     for source in shares:

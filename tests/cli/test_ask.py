@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icl_harness.analysis.questions import QUESTIONS, asked
+from icl_harness.analysis.questions import NAMES, asked
 from icl_harness.cli.app import main
 from icl_harness.errors import SpecError
 from icl_harness.report.imports.folder import chosen_metric, import_results
@@ -52,7 +52,7 @@ def icl(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_every_question_is_answered_for_every_curve(run: Path) -> None:
     answers = Run(run).ask()
-    assert {one.question for one in answers} == set(QUESTIONS)
+    assert {one.question for one in answers} == set(NAMES)
     trends = [one for one in answers if one.question == "trend"]
     assert ["improves" in one.sentence for one in trends] == [True, False]
     assert all(one.sentence.startswith(one.about[:1]) for one in answers)

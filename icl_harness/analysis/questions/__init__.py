@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from icl_harness.analysis.joint import Joint
 from icl_harness.analysis.questions.answers import Answer
@@ -18,8 +19,14 @@ from icl_harness.analysis.questions.pairs import check_against
 from icl_harness.analysis.questions.passing import passing
 from icl_harness.analysis.questions.peak import peak
 from icl_harness.analysis.questions.trend import gain, trend
+from icl_harness.analysis.questions.variance import variance
 from icl_harness.analysis.questions.within import within
 from icl_harness.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from icl_harness.tasks.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,11 @@ QUESTIONS: Mapping[str, Question] = {
     ),
     "laws": lambda joint, options: laws(joint),
 }
+# What the points of curves do not tell.
+OF_RECORDS: Mapping[str, Callable[..., Iterator[Answer]]] = {
+    "variance": variance,
+}
+NAMES = (*QUESTIONS, *OF_RECORDS)
 
 
 def ask(
@@ -60,7 +72,19 @@ def ask(
     answers: list[Answer] = []
     for joint in found:
         for name in dict.fromkeys(about or QUESTIONS):
-            answers += QUESTIONS[name](joint, options)
+            if name in QUESTIONS:
+                answers += QUESTIONS[name](joint, options)
+    return answers
+
+
+def ask_of_records(
+    records: pd.DataFrame, metrics: Mapping[str, Metric], about: Sequence[str] = ()
+) -> list[Answer]:
+    """Return the answers to those of the questions that are about single answers."""
+    answers: list[Answer] = []
+    for name in dict.fromkeys(about or OF_RECORDS):
+        if name in OF_RECORDS:
+            answers += OF_RECORDS[name](records, metrics)
     return answers
 
 
@@ -73,9 +97,9 @@ def asked(about: str | Sequence[str] | None) -> list[str]:
     names = about.split(",") if isinstance(about, str) else about
     found = [name.strip() for name in names]
     for name in found:
-        if name not in QUESTIONS:
+        if name not in NAMES:
             raise SpecError(
-                f"--about {name or about!r}: no such question.{nearest(name, QUESTIONS)} There are "
-                f"{', '.join(QUESTIONS)}."
+                f"--about {name or about!r}: no such question.{nearest(name, NAMES)} There are "
+                f"{', '.join(NAMES)}."
             )
     return found

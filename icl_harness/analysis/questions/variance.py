@@ -161,7 +161,7 @@ def _answer(named: Mapping[str, Any], points: Sequence[_Point]) -> Answer:
         same = "all answers score the same: there is no variance to share."
         return Answer(question=NAME, about=about, sentence=f"{about}: {same}", table=pd.DataFrame())
     sources = _sources(squares)
-    names = [str(one.shots) for one in points]
+    names = [f"{one.shots} shot{'' if one.shots == 1 else 's'}" for one in points]
     rows = [_row(name, found[:, i], simulated[:, i], sources) for i, name in enumerate(names)]
     rows.append(_row("all", found.mean(axis=1), simulated.mean(axis=1), sources))
     sentence = _sentence(rows[-1], sources, nested=squares[0].spread.nested)
@@ -186,9 +186,9 @@ def _sources(squares: Sequence[Squares]) -> list[str]:
     return [source for source in SOURCES if known[source]]
 
 
-def _row(shots: str, found: Floats, simulated: Floats, sources: Sequence[str]) -> dict[str, Any]:
+def _row(where: str, found: Floats, simulated: Floats, sources: Sequence[str]) -> dict[str, Any]:
     """Return the variance of a score and the shares of it: at one shot count, or over all."""
-    row: dict[str, Any] = {"shots": shots, "variance": float(found.sum())}
+    row: dict[str, Any] = {"where": where, "variance": float(found.sum())}
     total = np.maximum(simulated.sum(axis=0), 1e-300)
     for i, source in enumerate(SOURCES):
         if source not in sources:
