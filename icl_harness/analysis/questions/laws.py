@@ -22,6 +22,7 @@ from icl_harness.analysis.questions.scaling_laws import CONSTANT, LAWS, paramete
 from icl_harness.analysis.questions.words import (
     common,
     is_one_draw,
+    joined_names,
     metric_of,
     number,
     p_text,
@@ -137,7 +138,7 @@ def _refused(judged: Sequence[_Judged], scale: Scale) -> str:
     off = [one for one in judged if one.p_fit < ALPHA]
     parts = []
     if off:
-        names = " and ".join(one.fit.law.name for one in off)
+        names = joined_names([one.fit.law.name for one in off])
         p_value = max(one.p_fit for one in off)
         parts.append(f"{names}, as points lie too far off ({p_text(p_value)})")
     for one in judged:

@@ -48,9 +48,14 @@ def p_text(p: float) -> str:
 def listed(counts: Sequence[float]) -> str:
     """Return shot counts as a sentence has them: `1, 2 and 4 shots`."""
     texts = [shots(count) for count in counts]
-    start = ", ".join(texts[:-1])
-    every = f"{start} and {texts[-1]}" if start else texts[-1]
+    every = joined_names(texts)
     return f"{every} shot{'' if texts == ['1'] else 's'}"
+
+
+def joined_names(names: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    start = ", ".join(names[:-1])
+    return f"{start} and {names[-1]}" if start else names[-1]
 
 
 def called(curve: Curve, of: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def test_other_laws_are_refused(name):
         (
             np.array([0.2, 0.8] * 4),
             8,
-            "log-linear and power and Bayesian, as points lie too far off (p < .001); at 128 .800",
+            "log-linear, power and Bayesian, as points lie too far off (p < .001); at 128 .800",
         ),
         (
             np.array([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.3]),
