@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -85,12 +86,15 @@ def _note(one: Comparison, n_draws: int, n_queries: int) -> str:
     n = len(one.members())
     every = "" if middle > WANTED else "every time "
     where = " · ".join(name for name in (one.task, one.model) if name)
-    least = f"{points(middle)} for half of {n:,} comparisons, {points(hardest)} for all"
+    least = f"the least is {points(middle)} for half of {n:,} comparisons, "
+    least += f"{points(hardest)} for all" if math.isfinite(hardest) else "none is seen in all"
     if n == 1:
-        least = points(hardest)
+        least = f"the least is {points(hardest)}"
+    if not math.isfinite(middle):
+        least = "none is large enough"
     return (
         f"{where}: {grid_text(n_draws, n_queries)} cannot {every}show a difference of {WANTED} "
-        f"points by {one.by}; the least is {least} (80 % power, after Holm)"
+        f"points by {one.by}; {least} (80 % power, after Holm)"
     )
 
 

@@ -137,7 +137,10 @@ def _name(row: Mapping[str, Any], by: str) -> str:
     others = [str(row[name]) for name in ("mode", "variant") if name != by]
     where = ", ".join(one for one in others if one not in ("default", "supervised"))
     what = f"{row['b']} - {row['a']}"
-    what += " shots" if by == "shots" else f" at {row['shots']} shots"
+    if by == "shots":
+        what += " shots"
+    else:
+        what += f" at {row['shots']} {'shot' if row['shots'] == 1 else 'shots'}"
     return f"{what}, {where}" if where else what
 
 
