@@ -104,11 +104,8 @@ def _print_table(table: pd.DataFrame) -> None:
 
 def _texts(name: str, values: Sequence[Any]) -> list[str]:
     """Return a column as a reader has it: `.713`, `1,024`, `yes`; p-values from .001 on."""
-    from icl_harness.analysis.questions.words import number
+    from icl_harness.analysis.questions.words import number, shots
 
-    known = [value for value in values if isinstance(value, int | float) and value == value]
-    whole = all(value == round(value) for value in known if abs(value) < math.inf)
-    counts = whole and "shots" in name
     found = []
     for value in values:
         if isinstance(value, bool):
@@ -120,5 +117,6 @@ def _texts(name: str, values: Sequence[Any]) -> list[str]:
         elif name.startswith("p_") and value < 0.0005:
             found.append("<.001")
         else:
-            found.append(f"{value:,.0f}" if counts else number(float(value)))
+            say = shots if "shots" in name else number
+            found.append(say(float(value)) if math.isfinite(value) else str(value))
     return found

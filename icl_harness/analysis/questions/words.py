@@ -21,8 +21,9 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Return `+.713`."""
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    """Return `+.713`; what rounds to 0 is `+.000`."""
+    size = number(abs(value))
+    return f"-{size}" if value < 0 and float(size) else f"+{size}"
 
 
 def shots(count: float) -> str:
