@@ -23,13 +23,13 @@ LEVELS = np.array([0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.8, 0.8])  # within .05 of it
 PEAKED = np.array([0.3, 0.4, 0.5, 0.7, 0.8, 0.7, 0.6, 0.5])
 FALLING = RISING[::-1].copy()
 BUMP = FLAT + 0.01 * (SHOTS == 4)
-N = 100
+N = 60
 QUESTIONS = {"trend": trend, "gain": gain, "within": within, "peak": peak}
 
 
 @pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module(peak.__module__), "N_SAMPLES", 2000)
+    monkeypatch.setattr(import_module(peak.__module__), "N_SAMPLES", 500)
 
 
 def said(question, values, **options) -> str:
@@ -96,11 +96,13 @@ def measured(curve: np.ndarray, seed: int, n: int = N):
         yield made({"m supervised": curve}, rng)
 
 
+@pytest.mark.slow
 def test_a_flat_curve_has_a_peak_in_at_most_5_of_100_cases(few_samples: None) -> None:
     found = [next(peak(joint)).table["p_value"].min() < 0.05 for joint in measured(FLAT, 1)]
-    assert np.mean(found) <= 0.09  # 5 % and two standard errors of 100 cases
+    assert np.mean(found) <= 0.11  # 5 % and two standard errors of 60 cases
 
 
+@pytest.mark.slow
 def test_a_rising_curve_has_a_peak_hardly_ever_and_a_peaked_one_nearly_always(
     few_samples: None,
 ) -> None:
@@ -109,20 +111,23 @@ def test_a_rising_curve_has_a_peak_hardly_ever_and_a_peaked_one_nearly_always(
         assert low <= np.mean(found) <= high
 
 
+@pytest.mark.slow
 def test_the_place_of_a_peak_is_within_its_limits(few_samples: None) -> None:
     tables = [next(peak(joint)).table for joint in measured(PEAKED, 3)]
-    assert np.mean([table["may_be_best"][4] for table in tables]) >= 0.93
+    assert np.mean([table["may_be_best"][4] for table in tables]) >= 0.9
 
 
+@pytest.mark.slow
 def test_slopes_are_within_their_limits_and_flat_curves_have_none() -> None:
     places = np.log2(1 + SHOTS)
     slope = np.polyfit(places, LEVELS, 1)[0]
     rows = [next(trend(joint)).table.iloc[0] for joint in measured(LEVELS, 4)]
-    assert np.mean([row.ci_low <= slope <= row.ci_high for row in rows]) >= 0.93
+    assert np.mean([row.ci_low <= slope <= row.ci_high for row in rows]) >= 0.9
     rows = [next(trend(joint)).table.iloc[0] for joint in measured(FLAT, 5)]
-    assert np.mean([row.p_value < 0.05 for row in rows]) <= 0.08
+    assert np.mean([row.p_value < 0.05 for row in rows]) <= 0.11
 
 
+@pytest.mark.slow
 def test_the_shots_from_which_on_a_curve_is_near_its_best_are_within_their_limits() -> None:
     held, proved = [], []
     for joint in measured(LEVELS, 6, 20):
