@@ -140,7 +140,13 @@ def _draw(
         ax.set_axis_off()
     fewer = bool((curves["shots_used"] < curves["shots"]).any())
     _legend(figure, how, beside=is_one, fewer=fewer)
-    figure.supxlabel(_caption(curves, how), x=0.01, ha="left", fontsize=8, color=MUTED)
+    caption = _caption(curves, how)
+    if is_one:
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color=MUTED)
+    else:  # the legend is below: there the two would lie on one another
+        figure.legends[0].set_title(caption, prop={"size": 8})
+        figure.legends[0].set_alignment("left")
+        figure.legends[0].get_title().set_color(MUTED)
     figure.suptitle(title or "", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
 
@@ -160,7 +166,7 @@ def _caption(curves: pd.DataFrame, how: Looks) -> str:
 
 def _size(n_rows: int, n_columns: int, how: Looks) -> tuple[float, float]:
     width, height = PANEL
-    lines = max(len(block) for block in how.legend) + 2
+    lines = max(len(block) for block in how.legend) + 3
     return max(8.0, width * n_columns), height * n_rows + LEGEND_LINE * lines
 
 

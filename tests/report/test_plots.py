@@ -136,6 +136,14 @@ def test_the_picture_says_which_band_it_shows() -> None:
         assert sorted(lowest) == pytest.approx([30 - 100 * by] * 2)
 
 
+def test_the_band_is_named_above_a_legend_that_lies_below_several_panels() -> None:
+    table = pd.concat([two_modes(task=task) for task in "ab"], ignore_index=True)
+    figure = plot(table, {})
+    assert caption(figure) == ""
+    said = figure.legends[0].get_title().get_text()
+    assert said == "Bands: 95 %, for each point by itself (pointwise)."
+
+
 def test_a_picture_without_bands_speaks_of_none() -> None:
     table = two_modes()
     assert caption(plot(table[table["model"] == "baseline/knn"].assign(model="x"), {})) != ""
