@@ -140,15 +140,20 @@ def _draw(
         ax.set_axis_off()
     fewer = bool((curves["shots_used"] < curves["shots"]).any())
     _legend(figure, how, beside=is_one, fewer=fewer)
-    caption = _caption(curves, how)
-    if is_one:
-        figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color=MUTED)
-    else:  # the legend is below: there the two would lie on one another
-        figure.legends[0].set_title(caption, prop={"size": 8})
-        figure.legends[0].set_alignment("left")
-        figure.legends[0].get_title().set_color(MUTED)
+    _name_bands(figure, _caption(curves, how), beside=is_one)
     figure.suptitle(title or "", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
+
+
+def _name_bands(figure: Figure, caption: str, *, beside: bool) -> None:
+    """Write what the bands are below the picture; where the legend is there, above its entries."""
+    if beside:
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color=MUTED)
+        return
+    legend = figure.legends[0]
+    legend.set_title(caption)
+    legend.set_alignment("left")
+    legend.get_title().set(fontsize=8, color=MUTED)
 
 
 def _caption(curves: pd.DataFrame, how: Looks) -> str:
