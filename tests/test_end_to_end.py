@@ -124,11 +124,11 @@ icl_harness.run(
 def test_the_demo_twice_and_killed_midway_is_the_same_to_the_byte(icl, tmp_path: Path) -> None:
     models = ("--model", "demo", "--model", "baseline/bayes", "--model-arg", "batch_size=3")
     command = ("run", "dialects", *models, *OPTIONS, "--out")
-    outputs = [icl(*command, out) for out in ("one", "two")]
+    outputs = [icl(*command, out) for out in ("run_a", "run_b")]
     assert [code for code, _, _ in outputs] == [0, 0]
-    assert outputs[0][1].replace("one", "two") == outputs[1][1]
-    assert Path("one/curves.csv").read_bytes() == Path("two/curves.csv").read_bytes()
-    whole = icl_harness.Run("one").records().drop(columns="latency_s")
+    assert outputs[0][1].replace("run_a", "run_b") == outputs[1][1]
+    assert Path("run_a/curves.csv").read_bytes() == Path("run_b/curves.csv").read_bytes()
+    whole = icl_harness.Run("run_a").records().drop(columns="latency_s")
     assert len(whole) == 2 * 2 * 3 * 4 * 8
     counts = []
     for kill_at in (99, 147):  # both in the middle of a cell of the demo's
@@ -143,7 +143,7 @@ def test_the_demo_twice_and_killed_midway_is_the_same_to_the_byte(icl, tmp_path:
     pd.testing.assert_frame_equal(
         icl_harness.Run("killed").records().drop(columns="latency_s"), whole
     )
-    assert Path("killed/curves.csv").read_bytes() == Path("one/curves.csv").read_bytes()
+    assert Path("killed/curves.csv").read_bytes() == Path("run_a/curves.csv").read_bytes()
 
 
 def drawn(command: list[str], columns: int, stream: str = "stderr") -> str:

@@ -30,13 +30,12 @@ N_QUERIES = 8
 GRID = (
     "--modes",
     "supervised",
-    "--shots",
-    "0,4,16,64",
     "--draws",
     "1",
     "--queries",
     str(N_QUERIES),
 )
+SHOTS = ("--shots", "0,4,16,64")
 QUERY_TOKENS = 3  # two words and an arrow
 IDS = ("--model-arg", "api=completions", "--model-arg", f"tokenizer={DEMO_FOLDER}")
 COMPARED = [
@@ -71,7 +70,7 @@ def told(icl, model: str, out: str, *more: str) -> pd.DataFrame:
 def test_token_ids_behind_llama_cpp_give_the_bundled_models_answers_from_cache_within_its_window(
     icl, tmp_path: Path
 ) -> None:
-    here = told(icl, "demo", "here", "--model-arg", f"context_window={WINDOW}")
+    here = told(icl, "demo", "here", *SHOTS, "--model-arg", f"context_window={WINDOW}")
     assert (here["status"] == "ok").all()
     fitted = here.groupby("shots")["shots_used"].unique()
     assert [list(used) for used in fitted[:3]] == [[0], [4], [16]]
@@ -80,7 +79,7 @@ def test_token_ids_behind_llama_cpp_give_the_bundled_models_answers_from_cache_w
     (tmp_path / "llama").mkdir()
     with serving(tmp_path / "llama") as base_url:
         for out, how in (("ids", IDS), ("chat", ())):
-            records = told(icl, "openai/bundled", out, "--base-url", base_url, *how)
+            records = told(icl, "openai/bundled", out, *SHOTS, "--base-url", base_url, *how)
             pd.testing.assert_frame_equal(records[COMPARED], here[COMPARED], obj=out)
             # The query that found out how many shots fit paid for the smaller prompts that it tried
             # as well.

@@ -33,6 +33,7 @@ class RunOptions(TypedDict, total=False):
     format: Format
     queries_per_request: int
     scoring: Scoring | str
+    gold_nll: bool
     temperature: float
     samples: int
     max_tokens: int | None

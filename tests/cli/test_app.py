@@ -534,7 +534,7 @@ BROKEN_DATA = {
     "duplicate ids": (
         "data/toy/train.jsonl",
         '{"id": "a", "text": "n 1", "label": "odd"}\n' * 2,
-        "occur more than once: a",
+        "1 id occurs more than once: a",
     ),
     "a leak": (
         "data/toy/train.jsonl",

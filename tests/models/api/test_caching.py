@@ -100,7 +100,8 @@ def test_what_it_costs_that_caching_does_not_take_is_told_of_the_prompts_alone()
     note, misses = notes
     assert "missed it: no reason given" in misses
     told = re.search(
-        r"the 17 queries left .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),", note
+        r"cell \(17 queries\) .* whole prefix, \$(\d+\.\d\d) instead of \$(\d+\.\d\d),",
+        note,
     )
     assert told is not None, note
     dear, cheap = map(float, told.groups())
