@@ -2,6 +2,9 @@
 hand.
 """
 
+import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,7 +79,23 @@ def shared_data() -> Path:
     return folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take a minute: begun last, one alone would keep all waiting."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the tests that take a minute: begun last, one alone would keep all waiting.
+    Of the parameters of a slow test try every second, unless ICL_TRIES is 1 or a test is named.
+    """
     long = ("test_workers.py", "test_pretrained.py", "test_damage.py")
     items.sort(key=lambda item: item.path.name not in long)
+    is_named = any("::" in arg for arg in config.args)
+    if float(os.environ.get("ICL_TRIES", "0.5")) < 1 and not is_named:
+        items[:] = list(_every_second(items))
+
+
+def _every_second(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    seen = Counter[tuple[object, str]]()
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("slow"):
+            which = (item.parent, item.originalname)
+            seen[which] += 1
+            if seen[which] % 2 == 0:
+                continue
+        yield item
