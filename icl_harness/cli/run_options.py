@@ -10,8 +10,8 @@ from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
 from icl_harness.models.api.timing import Timing
-from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
+from icl_harness.runner.choice_scores import AnyScoring
 from icl_harness.runner.spec import OnOverflow
 from icl_harness.tasks.columns import Answers
 
@@ -32,7 +32,7 @@ class RunOptions(TypedDict, total=False):
     variants: Names
     format: Format
     queries_per_request: int
-    scoring: Scoring | str
+    scoring: AnyScoring | str
     gold_nll: bool
     temperature: float
     samples: int

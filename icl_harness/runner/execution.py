@@ -15,7 +15,8 @@ from icl_harness.models import api_names, is_api
 from icl_harness.models.api.limiter import Rates
 from icl_harness.models.api.terms import Budget, Terms
 from icl_harness.models.api.timing import Timing
-from icl_harness.models.base import KvCache, Scoring
+from icl_harness.models.base import KvCache
+from icl_harness.runner.choice_scores import AnyScoring
 from icl_harness.settings import Option, Settings, number, option_name, text, whole
 
 
@@ -69,7 +70,7 @@ class Execution(Settings):
             )
         return self
 
-    def refuse_idle_for(self, models: Iterable[str], scoring: Scoring) -> None:
+    def refuse_idle_for(self, models: Iterable[str], scoring: AnyScoring) -> None:
         """Refuse what would do nothing for these models, or cannot be done. Raises `SpecError`."""
         if self.batch and scoring != "generate":
             raise SpecError(

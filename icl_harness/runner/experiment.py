@@ -27,6 +27,7 @@ from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Query, Shot
 from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
+from icl_harness.runner.choice_scores import correction_of, sent_scoring
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
@@ -42,10 +43,11 @@ from icl_harness.tasks.loading import (
 from icl_harness.tasks.row_files import is_row_file, task_name
 from icl_harness.tasks.task import Task
 
-TELL_LIKELIHOODS = (
+WEIGH_CHOICES = (
     "demo, hf/ and vllm/ models, openai/ ones with --model-arg api=completions at a server that "
-    "echoes prompts with their log-probabilities, baseline/bayes and baseline/ceiling"
+    "echoes prompts with their log-probabilities"
 )
+TELL_LIKELIHOODS = f"{WEIGH_CHOICES}, baseline/bayes and baseline/ceiling"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,12 @@ class Experiment:
                 raise SpecError(
                     f"{name} tells no log-likelihood of an answer that it did not give, which "
                     f"--gold-nll needs. {TELL_LIKELIHOODS} do. Leave it out, or the model."
+                )
+            if correction_of(spec.scoring) and not _takes_corrections(name, model):
+                raise SpecError(
+                    f"{name} tells no log-likelihood of each choice, which --scoring "
+                    f"{spec.scoring} needs. {WEIGH_CHOICES} do. Use another --scoring, or leave "
+                    "the model out."
                 )
 
     def _find_tasks(self, given: Mapping[str, Task]) -> list[Task]:
@@ -309,7 +317,7 @@ class Experiment:
             max_tokens=self.spec.max_tokens or task.max_tokens,
             temperature=self.spec.temperature,
             stop=task.stop,
-            scoring=self.spec.scoring,
+            scoring=sent_scoring(self.spec.scoring),
         )
 
     def _check(self, task: Task, variant: str) -> None:
@@ -430,3 +438,10 @@ def stand_in(example: Example) -> Attempt:
         model="",
         kept=True,
     )
+
+
+def _takes_corrections(name: str, model: Model) -> bool:
+    """Return whether a model can stand in a run that corrects its choices: reference learners do,
+    with the answers that they always give.
+    """
+    return model.gold_likelihood == "weighed" or name.startswith("baseline/")

@@ -18,6 +18,7 @@ from icl_harness.models.base import Model
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.runner.asking import CellAsker
 from icl_harness.runner.banks import bank_name, obtain_bank
+from icl_harness.runner.choice_scores import correction_of
 from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.ordering import GridOrder, LineState
@@ -105,6 +106,7 @@ class LineWalk:
             examples=scope.examples,
             count=self.count,
             in_batch=self.in_batch,
+            correction=correction_of(shared.experiment.spec.scoring),
         )
 
     def _note_most_shots(self, asker: CellAsker, scope: Scope) -> None:

@@ -16,9 +16,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from icl_harness.errors import SpecError
 from icl_harness.models import is_api
 from icl_harness.models.api.access import masked
-from icl_harness.models.base import Scoring
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
+from icl_harness.runner.choice_scores import AnyScoring
 from icl_harness.runner.execution import Execution
 from icl_harness.runner.lists import check_names, parse_names, parse_shots
 from icl_harness.settings import (
@@ -86,8 +86,12 @@ class Spec(Columns):
         Option("N", "Numbered queries in one request. It changes what is measured."),
     ] = 1
     scoring: Annotated[
-        Scoring,
-        Option("SCORING", "generate, choices, choices-normalised or decisions (experimental)."),
+        AnyScoring,
+        Option(
+            "SCORING",
+            "generate, choices, choices-normalised (per token), choices-per-byte or decisions"
+            " (experimental).",
+        ),
     ] = "generate"
     gold_nll: Annotated[
         bool, Option("", "Store the NLL of the gold answer, too: icl curves RUN --metric gold_nll.")
