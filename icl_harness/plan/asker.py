@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from icl_harness.counts import n_of
 from icl_harness.models.api.ledger import Ledger
 from icl_harness.models.base import Model
 from icl_harness.plan.estimate import GOLD, Plan, Planned
@@ -24,6 +25,7 @@ from icl_harness.prompts.tree import Node, Prompt
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, banks_usd, known_bank, left_attempts
+from icl_harness.runner.choice_scores import NO_CONTENT
 from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment, Line, stand_in
 from icl_harness.runner.groups import Request
@@ -142,6 +144,12 @@ class _Planner:
             notes.append(
                 f"scoring {scoring} is planned as one request per query; a provider may take more "
                 "or fewer"
+            )
+        n_bare = {"choices-pmi": 1, "choices-calibrated": len(NO_CONTENT)}.get(scoring, 0)
+        if n_bare and any(pricing.forecast for pricing in self._pricing.values()):
+            notes.append(
+                f"scoring {scoring} weighs the choices behind {n_of(n_bare, 'prompt')} without a "
+                "query's content, too, which is not in the estimate"
             )
         if self._experiment.spec.gold_nll and any(
             pricing.forecast for pricing in self._pricing.values()

@@ -24,6 +24,7 @@ from icl_harness.prompts.tree import Edge, Node, Query, Shot
 Mode = Literal["supervised", "reinforced", "unsupervised"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Format = Literal["text", "chat"]
+MARK = "\ue000"  # stands for an input; in no text of a template
 FIRST_WORD = re.compile(r"\s*\S+")
 
 
@@ -197,6 +198,23 @@ class PromptPath:
             sample=sample,
             seed=stable_seed("query", seed, example.id, sample),
         )
+
+    def query_text(self, input: str) -> str:
+        """Return the text of a query about `input`."""
+        return self._render("query", input=input)
+
+    def cue(self) -> str:
+        """Return the cue of an answer: what a query holds behind its input. Raises `TemplateError`
+        where that is nothing.
+        """
+        cue = self.query_text(MARK).rpartition(MARK)[2].lstrip()
+        if not cue:
+            raise TemplateError(
+                f"template {self._template.name}: its query block ends in the input, so that there "
+                "is no cue of an answer that --scoring choices-pmi could weigh choices behind. Let "
+                'it end in one, as in "Answer:", or use --scoring choices-calibrated.'
+            )
+        return cue
 
     def _own_edges(self, example: Example, k: int | None) -> tuple[Edge, ...]:
         """Return the shots that are selected for a query, and the format block behind them."""

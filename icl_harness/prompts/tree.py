@@ -224,6 +224,8 @@ class Query:
     # weighed too, as "10" would never be likelier than "1".
     ending: str = ""
     gold: str = ""  # the text that would give the gold answer, where its likelihood is wanted
+    # texts without this query's content, behind which its choices are weighed, too
+    bare: tuple[str, ...] = ()
     sample: int = 0
     seed: int = 0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from icl_harness.examples import Example
 from icl_harness.models.base import Answer, Model, Sampling, spent_tokens
 from icl_harness.prompts.tree import Node, Prompt
-from icl_harness.runner.choice_scores import Correction, corrected_responses
+from icl_harness.runner.choice_scores import BareWeights, corrected_responses
 from icl_harness.runner.gold_likelihoods import responses_with_gold
 from icl_harness.runner.groups import Request
 from icl_harness.runner.ordering import GridOrder, LineState
@@ -32,7 +32,8 @@ RE_QUEUED = "to be asked again with fewer shots"
 class CellAsker:
     """Sends the requests of one cell. `count` is given what was done: cells, queries, tokens.
 
-    `in_batch`: the cells of all lines are sent at the same time, not one after the other.
+    `in_batch`: the cells of all lines are sent at the same time, not one after the other. `bare`:
+    where choices are not taken by their log-likelihood alone.
     """
 
     store: RunStore
@@ -43,7 +44,7 @@ class CellAsker:
     examples: Mapping[str, Example]
     count: Callable[..., None]
     in_batch: bool = False
-    correction: Correction | None = None
+    bare: BareWeights | None = None
 
     @property
     def task(self) -> Task:
@@ -137,8 +138,8 @@ class CellAsker:
         return max(too_long, key=n_bytes, default=None)
 
     def _responses(self, node: Node, requests: Sequence[Request], sampling: Sampling) -> Responses:
-        if self.correction is not None:
-            return corrected_responses(self.model, node, requests, sampling)
+        if self.bare is not None:
+            return corrected_responses(self.model, node, requests, sampling, self.bare)
         return responses_with_gold(self.model, node, requests, sampling, self.examples)
 
     def _copy(self, node: Node, requests: Sequence[Request]) -> list[Request]:

@@ -27,7 +27,7 @@ from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Query, Shot
 from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
-from icl_harness.runner.choice_scores import correction_of, sent_scoring
+from icl_harness.runner.choice_scores import bare_texts, correction_of, sent_scoring
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
@@ -240,13 +240,14 @@ class Experiment:
         changes is rendered once.
         """
         examples, gold = self.queries(line.task, line.variant, line.draw), self.spec.gold_nll
+        bare = bare_texts(path, self.spec.scoring)
         if line.task.per_draw:
-            return [path.query(example, k, weighed=weighed, gold=gold) for example in examples]
+            found = [path.query(example, k, weighed=weighed, gold=gold) for example in examples]
+            return [replace(query, bare=bare) for query in found]
         key = (line.task.name, line.variant, line.mode, weighed)
         if key not in self._rendered:
-            self._rendered[key] = [
-                path.query(example, 0, weighed=weighed, gold=gold) for example in examples
-            ]
+            found = [path.query(example, 0, weighed=weighed, gold=gold) for example in examples]
+            self._rendered[key] = [replace(query, bare=bare) for query in found]
         queries = self._rendered[key]
         if not path.selects:
             return queries
@@ -387,6 +388,7 @@ class Experiment:
         k = min(1, len(path.shots))
         path.node(k)
         path.query(found.queries[0], k, weighed=True)
+        bare_texts(path, self.spec.scoring)
 
     def _start(self, workers: Workers) -> dict[str, Replica]:
         names = [name for name in self.spec.models if name not in self._given and is_local(name)]

@@ -18,7 +18,7 @@ from icl_harness.models.base import Model
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.runner.asking import CellAsker
 from icl_harness.runner.banks import bank_name, obtain_bank
-from icl_harness.runner.choice_scores import correction_of
+from icl_harness.runner.choice_scores import BareWeights, correction_of
 from icl_harness.runner.concurrency import first_error
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.ordering import GridOrder, LineState
@@ -36,6 +36,14 @@ class Shared:
     store: RunStore
     order: GridOrder = field(default_factory=GridOrder)
     banks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    bare: dict[str, BareWeights] = field(default_factory=dict)  # of each model
+
+    def bare_weights(self, model: str) -> BareWeights | None:
+        """Return what choices weigh behind bare prompts of a model, where that is wanted."""
+        correction = correction_of(self.experiment.spec.scoring)
+        if correction is None:
+            return None
+        return self.bare.setdefault(model, BareWeights(correction=correction))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,7 @@ class LineWalk:
             examples=scope.examples,
             count=self.count,
             in_batch=self.in_batch,
-            correction=correction_of(shared.experiment.spec.scoring),
+            bare=shared.bare_weights(state.line.model),
         )
 
     def _note_most_shots(self, asker: CellAsker, scope: Scope) -> None:

@@ -14,7 +14,7 @@ from itertools import chain
 from icl_harness.errors import SpecError
 from icl_harness.models.base import Answer, Model, Sampling, Usage, spent_tokens
 from icl_harness.prompts.modes import PromptPath
-from icl_harness.prompts.tree import Prompt
+from icl_harness.prompts.tree import Prompt, Query
 from icl_harness.runner.asking import CellAsker, n_bytes
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.groups import Request
@@ -112,10 +112,12 @@ class Fitting:
     def _ends(self, request: Request, sampling: Sampling) -> Iterator[tuple[str, int]]:
         """Yield what follows a query's own edges, with the room for tokens that are yet to be
         written: its text, or with its longest choice, where choices are scored; and with its gold
-        answer, where that is weighed.
+        answer, where that is weighed. Then what may stand in the query's place.
         """
         query = request.query
-        yield _text_and_choice(request, sampling), self._room(sampling)
+        yield _text_and_choice(query, sampling), self._room(sampling)
+        for text in query.bare:
+            yield _text_and_choice(replace(query, text=text), sampling), 0
         if query.gold:
             yield query.text + query.gold, 0
 
@@ -129,8 +131,7 @@ class Fitting:
         return 0 if base is None or longest is None else longest - base
 
 
-def _text_and_choice(request: Request, sampling: Sampling) -> str:
-    query = request.query
+def _text_and_choice(query: Query, sampling: Sampling) -> str:
     if sampling.scoring == "generate":
         return query.text
     return query.text + max(query.continuations, key=len, default="") + query.ending

@@ -89,8 +89,8 @@ class Spec(Columns):
         AnyScoring,
         Option(
             "SCORING",
-            "generate, choices, choices-normalised (per token), choices-per-byte or decisions"
-            " (experimental).",
+            "generate, choices, choices-normalised (per token), choices-per-byte, choices-pmi,"
+            " choices-calibrated or decisions (experimental).",
         ),
     ] = "generate"
     gold_nll: Annotated[

@@ -1,8 +1,9 @@
-"""Choices taken per byte: what is sent, what is taken and what is stored."""
+"""Choices taken per byte, by PMI and calibrated: what is sent, what is taken, what is stored."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 import icl_harness
 from icl_harness import Answer, Model, Node, Query, Sampling, ScriptedModel, Usage
-from icl_harness.errors import SpecError
+from icl_harness.errors import SpecError, TemplateError
 from icl_harness.report.run import find_record
-from icl_harness.runner.choice_scores import n_bytes
+from icl_harness.runner.choice_scores import n_bytes, scores
 from tests.conftest import parity
 from tests.runner.test_gold_likelihoods import plain_nll
 from tests.tiny_models import save_tiny_model
@@ -51,6 +52,9 @@ class Weighing(Model):
         assert sampling.scoring == "choices"
         for query in queries:
             self.sent.append((node.text, query.tail))
+            if self.fate == "bare fails" and query.text == "N/A ->":
+                yield [Answer(query_id=query.id, status="failed", error="no memory")]
+                continue
             pairs = zip(query.choices, query.continuations, strict=True)
             nats = {c: hashed_nats(node.text + query.tail, written) for c, written in pairs}
             if self.fate == "untold":
@@ -109,14 +113,96 @@ def test_the_length_of_a_choice_is_in_bytes_without_white_space_before_it(
 def test_per_byte_takes_the_likeliest_of_choices_of_one_length(
     nats: list[float], length: int
 ) -> None:
-    from icl_harness.runner.choice_scores import _scores
-
     names = tuple(f"{i}".rjust(length, "x") for i in range(len(nats)))
     query = Query(id="q", text="?", choices=names, continuations=tuple(f" {n}" for n in names))
     told = dict(zip(names, nats, strict=True))
-    scores = _scores(query, told)
-    best = max(scores, key=scores.__getitem__)
+    found = scores(query, told, [])
+    best = max(found, key=found.__getitem__)
     assert told[best] == pytest.approx(max(nats), rel=1e-12)
+
+
+def expected(prompt: str, scoring: str, weigh: Any) -> dict[str, float]:
+    """The score of each label by plain arithmetic; `weigh` gives a log-likelihood."""
+    if scoring == "choices-per-byte":
+        return {label: weigh(prompt, f" {label}") / len(label) for label in LABELS}
+    bare = ["->"]
+    if scoring == "choices-calibrated":
+        shown = prompt[: prompt.rindex("n ")]
+        bare = [f"{shown}{text} ->" for text in ("N/A", "", "[MASK]")]
+    found = {}
+    for label in LABELS:
+        chances = [math.exp(weigh(text, f" {label}")) for text in bare]
+        found[label] = weigh(prompt, f" {label}") - math.log(sum(chances) / len(chances))
+    return found
+
+
+@pytest.mark.parametrize(("scoring", "n_bare"), [("choices-pmi", 1), ("choices-calibrated", 3 * 3)])
+@pytest.mark.usefixtures("toy")
+def test_bare_prompts_are_weighed_once_and_taken_off(scoring: str, n_bare: int) -> None:
+    model = Weighing()
+    done = run(model, scoring)
+    changed = 0
+    for row in done.records().to_dict("records"):
+        prompt = prompt_of(done, row)
+        best = expected(prompt, scoring, hashed_nats)
+        assert row["answer"] == max(best, key=best.__getitem__)
+        assert row["gold_nll"] == -hashed_nats(prompt, f" {row['target']}")
+        changed += row["answer"] != max(LABELS, key=lambda c: hashed_nats(prompt, f" {c}"))
+    assert changed > 2
+    # a cue a run; three inputs for each of zero-shot, which both draws share, and two draws
+    assert len(model.sent) == len(set(model.sent)) == 36 + n_bare
+    records = done.records()
+    assert records["cost_usd"].sum() == (36 + n_bare) * 0.25
+    assert records[~records["reused"]]["prompt_tokens"].sum() == (36 + n_bare) * 10
+
+
+@pytest.mark.parametrize("scoring", ["choices-pmi", "choices-calibrated"])
+@pytest.mark.usefixtures("toy")
+def test_bare_prompts_keep_the_shots_of_a_query_where_calibration_needs_them(scoring: str) -> None:
+    model = Weighing()
+    done = run(model, scoring, shots=[2], draws=1, variants=["nearest=TFIDF"])
+    for row in done.records().to_dict("records"):
+        best = expected(prompt_of(done, row), scoring, hashed_nats)
+        assert row["answer"] == max(best, key=best.__getitem__)
+
+
+@pytest.mark.usefixtures("toy")
+def test_where_a_bare_prompt_fails_its_answers_are_missing_and_sent_again() -> None:
+    model = Weighing(fate="bare fails")
+    done = run(model, "choices-calibrated", shots=[2], draws=1)
+    assert set(done.records()["error"]) == {"no memory"}
+    assert done.records()["cost_usd"].sum() == 2 * 0.25
+    assert len(model.sent) == 3
+    done = run(Weighing(), "choices-calibrated", shots=[2], draws=1)
+    assert set(done.records()["status"]) == {"ok"}
+
+
+def test_a_query_that_ends_in_its_input_has_no_cue(toy: Path) -> None:
+    source = (toy / "prompts/toy.jinja").read_text()
+    source = source.replace("{% block query %}{{ input }} ->", "{% block query %}-> {{ input }}")
+    (toy / "prompts/toy.jinja").write_text(source)
+    with pytest.raises(TemplateError, match="no cue of an answer") as caught:
+        run(Weighing(), "choices-pmi")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("nats", "bare", "best"),
+    [
+        ((-1.0, -2.0), [(-1.0, -3.0)], "b"),
+        ((-1.0, -2.0), [(-1.0, -2.0)], "a"),  # of equals the first
+        ((-math.inf, -900.0), [(-math.inf, -1.0)], "b"),
+        ((-3.0, -2.0), [(-math.inf, -1.0)], "a"),
+        ((-900.0, -901.0), [(-800.0, -802.0), (-850.0, -803.0)], "b"),
+    ],
+)
+def test_what_is_taken_off_is_the_log_of_the_mean_probability(
+    nats: tuple[float, ...], bare: list[tuple[float, ...]], best: str
+) -> None:
+    query = Query(id="q", text="?", choices=("a", "b"), continuations=(" a", " b"))
+    told = [dict(zip("ab", one, strict=True)) for one in [nats, *bare]]
+    found = scores(query, told[0], told[1:])
+    assert max(found, key=found.__getitem__) == best
 
 
 @pytest.mark.usefixtures("toy")
@@ -144,14 +230,23 @@ def test_reference_learners_answer_as_they_always_do() -> None:
 
 
 @pytest.mark.slow
-def test_a_local_model_takes_the_choice_that_plain_forwards_give(toy: Path) -> None:
-    lines = [f'{{"id": "t{i}", "text": "n {i}", "label": "{parity(i)}"}}\n' for i in range(100, 103)]
+@pytest.mark.parametrize("scoring", ["choices-per-byte", "choices-pmi", "choices-calibrated"])
+def test_a_local_model_takes_the_choice_that_plain_forwards_give(toy: Path, scoring: str) -> None:
+    lines = [
+        f'{{"id": "t{i}", "text": "n {i}", "label": "{parity(i)}"}}\n' for i in range(100, 103)
+    ]
     (toy / "data/toy/test.jsonl").write_text("".join(lines))
     folder = save_tiny_model(toy / "model", "llama", "byte_bpe")
-    done = run(f"hf/{folder}", "choices-per-byte")
+    done = run(f"hf/{folder}", scoring)
+    seen: dict[tuple[str, str], float] = {}
+
+    def weigh(prompt: str, written: str) -> float:
+        if (prompt, written) not in seen:
+            seen[prompt, written] = -plain_nll(folder, prompt, written)
+        return seen[prompt, written]
+
     for row in done.records().to_dict("records"):
         prompt = prompt_of(done, row)
-        nats = {label: -plain_nll(folder, prompt, f" {label}") for label in LABELS}
-        scores = {label: nats[label] / len(label) for label in LABELS}
-        assert row["answer"] == max(scores, key=scores.__getitem__)
-        assert row["gold_nll"] == pytest.approx(-nats[row["target"]], abs=1e-3)
+        best = expected(prompt, scoring, weigh)
+        assert row["answer"] == max(best, key=best.__getitem__)
+        assert row["gold_nll"] == pytest.approx(-weigh(prompt, f" {row['target']}"), abs=1e-3)
