@@ -19,6 +19,8 @@ from icl_harness.report.run import find_record
 from icl_harness.runner.choice_scores import n_bytes, scores
 from tests.conftest import parity
 from tests.runner.test_gold_likelihoods import plain_nll
+from tests.servers import LoopbackServer
+from tests.servers.openai_wire import hashed_logprob, pieces
 from tests.tiny_models import save_tiny_model
 
 LABELS = ("even", "odd")
@@ -250,3 +252,25 @@ def test_a_local_model_takes_the_choice_that_plain_forwards_give(toy: Path, scor
         best = expected(prompt, scoring, weigh)
         assert row["answer"] == max(best, key=best.__getitem__)
         assert row["gold_nll"] == pytest.approx(-weigh(prompt, f" {row['target']}"), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scoring", ["choices-pmi", "choices-calibrated"])
+@pytest.mark.usefixtures("toy", "keys")
+def test_completions_that_echo_prompts_weigh_bare_ones_too(scoring: str) -> None:
+    def weigh(prompt: str, written: str) -> float:
+        before, told = pieces(prompt), pieces(prompt + written)
+        steps = range(len(before), len(told))
+        return sum(hashed_logprob("".join(told[:i]), told[i]) for i in steps)
+
+    with LoopbackServer(lambda prompt: " even") as server:
+        done = run(
+            "openai/some-model", scoring, base_url=server.base_url("openai"), queries=4, draws=1,
+            model_args={"api": "completions"},
+        )  # fmt: skip
+        n_requests = len(server.requests)
+    n_bare = 1 if scoring == "choices-pmi" else 2 * 3
+    assert n_requests == 2 * (2 * 4 + n_bare)  # one for each choice
+    for row in done.records().to_dict("records"):
+        best = expected(prompt_of(done, row), scoring, weigh)
+        assert row["answer"] == max(best, key=best.__getitem__)
