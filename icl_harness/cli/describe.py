@@ -94,7 +94,7 @@ def _facts(task: Task) -> Iterator[str]:
             notes = [] if operator.modes == MODES else [f"{' and '.join(operator.modes)} mode"]
             notes += [] if operator.nested else ["not nested"]
             note = f" ({', '.join(notes)})" if notes else ""
-            yield f"          {operator.usage:<14} {operator.doc.rstrip('.')}{note}"
+            yield f"          {operator.usage:<17} {operator.doc.rstrip('.')}{note}"
     room = n_of(task.max_tokens, "token")
     yield f"prompts   prompts/{task.prompts}.jinja, answers of at most {room}, stop {task.stop!r}"
 

@@ -52,12 +52,14 @@ def one_begins_another(texts: Sequence[str]) -> bool:
 class ShotSource:
     """The shots of a path in the order of its draw, of which the first K make a prompt.
 
-    Unless `arrange` gives another list for each K, or `select` one for each query and K.
+    Unless `arrange` gives another list for each K, or `select` one for each query and K, of which
+    the first `n_shared` are the first of `shots` for all queries.
     """
 
     shots: Sequence[Shot]
     arrange: Callable[[int], Sequence[Shot]] | None = None
     select: Callable[[Example, int], Sequence[Shot]] | None = None
+    n_shared: int = 0
 
 
 class PromptPath:
@@ -87,12 +89,15 @@ class PromptPath:
         self._template = template
         self._variables = {"mode": mode, **variables}
         self._is_chat = format == "chat"
-        self._cuts = {min(k, len(self.shots)) for k in cuts}  # a bank may hold fewer
+        # a bank may hold fewer
+        limit = self._source.n_shared if self.selects else len(self.shots)
+        self.n_shared = min(limit, len(self.shots))
+        self._cuts = {min(k, self.n_shared) for k in cuts}
         root = Node(
             self._render("preamble"),
             mode=mode,
             role="system" if self._is_chat else "",
-            cut=self.selects or 0 in self._cuts,
+            cut=0 in self._cuts,
         )
         self._nodes = [root]
         self._arranged = {0: root}
@@ -103,8 +108,8 @@ class PromptPath:
 
     @property
     def selects(self) -> bool:
-        """Return whether each query brings shots of its own: then `node(k)` is the preamble alone,
-        and `query(example, k)` another query for each K.
+        """Return whether each query brings shots of its own: then `node(k)` is the preamble and
+        the shared shots alone, and `query(example, k)` another query for each K.
         """
         return self._source.select is not None
 
@@ -113,7 +118,7 @@ class PromptPath:
         never built again, where shots are nested.
         """
         if self.selects:
-            return self._nodes[0]
+            return self._nested(min(k, self.n_shared))
         node = self._nested(k) if self._source.arrange is None else self._arrange(k)
         if not self._format:
             return node
@@ -221,7 +226,7 @@ class PromptPath:
         assert self._source.select is not None
         assert k is not None, "a query that brings its own shots needs their number"
         edges: list[Edge] = []
-        for shot in self._source.select(example, k):
+        for shot in self._source.select(example, k)[self.n_shared :]:
             if shot.id not in self._selected:
                 self._selected[shot.id] = self._edges(shot)
             edges += self._selected[shot.id]

@@ -21,8 +21,9 @@ from icl_harness.examples import Example
 from icl_harness.prompts.modes import Mode, ShotSource
 from icl_harness.prompts.operators.registry import (
     Context,
+    Made,
     Operator,
-    Select,
+    Selection,
     Value,
     operators,
 )
@@ -44,9 +45,7 @@ class Step:
         name = self.operator.name
         return name if self.value is None else f"{name}={self.value}"
 
-    def apply(
-        self, given: Example | list[Example], context: Context
-    ) -> Example | list[Example] | Select:
+    def apply(self, given: Example | list[Example], context: Context) -> Made:
         """Return what the operator makes of an example, or of a list of them."""
         arguments = [] if self.value is None else [self.value]
         return self.operator.function(given, context, *arguments)
@@ -72,7 +71,8 @@ class Variant:
     def shared(self) -> str:
         """Return what prompts share where it is less than usual; "" where they are nested."""
         if self.selects:
-            return "each query brings its own shots, so that prompts share the preamble alone"
+            last = self.steps[-1]
+            return last.operator.shared.format(value=last.value)
         if all(step.operator.nested for step in self.steps):
             return ""
         return "shots are reordered for each count, so that prompts of other counts share no shots"
@@ -206,7 +206,7 @@ def shot_source(
     examples = [example for example in examples if example.id in shots]
 
     def select(query: Example, k: int) -> list[Shot]:
-        return [shots[example.id] for example in selected(query, k)]
+        return [shots[example.id] for example in selection.select(query, k)]
 
     def arrange(k: int) -> list[Shot]:
         arranged = examples[:k]
@@ -217,8 +217,9 @@ def shot_source(
     reordering = [step for step in variant.steps if not step.operator.nested]
     source = ShotSource(shots=[shots[example.id] for example in examples])
     if variant.selects:
-        selected = cast("Select", variant.steps[-1].apply(examples, context))
-        return replace(source, select=select)
+        selection = cast("Selection", variant.steps[-1].apply(examples, context))
+        shown = source.shots[: selection.most]  # as many as a prompt can show
+        return replace(source, shots=shown, select=select, n_shared=selection.n_shared)
     return replace(source, arrange=arrange) if reordering else source
 
 

@@ -385,10 +385,26 @@ class Experiment:
         """Render one prompt of a line. Raises `TemplateError` where its template is faulty."""
         bank = Bank((stand_in(found.pool[0]),)) if line.needs_bank else None
         path = self.path(line, bank)
+        if not line.needs_bank:
+            self._check_selection(line, path)
         k = min(1, len(path.shots))
         path.node(k)
         path.query(found.queries[0], k, weighed=True)
         bare_texts(path, self.spec.scoring)
+
+    def _check_selection(self, line: Line, path: PromptPath) -> None:
+        """Refuse shot counts that a selection of shots cannot give, or does not change."""
+        most, there = max(self.spec.shots), len(path.shots)
+        if most > there:
+            raise SpecError(
+                f"variant {line.variant} leaves {n_of(there, 'pool example')} of {line.task.name} "
+                f"to a query; --shots asks for {most:,}. Ask for at most {there:,}."
+            )
+        if path.selects and 0 < most <= path.n_shared:
+            raise SpecError(
+                f"variant {line.variant}: all shots are shared up to {path.n_shared:,}, so that "
+                f"--shots up to {most:,} show nothing else than without it. Ask for more shots."
+            )
 
     def _start(self, workers: Workers) -> dict[str, Replica]:
         names = [name for name in self.spec.models if name not in self._given and is_local(name)]

@@ -142,8 +142,9 @@ class TestPlan:
             ("--queries-per-request", "5"),
             ("--variants", "nearest=TFIDF"),
             ("--variants", "nearest=TFIDF", "--format", "chat"),
+            ("--variants", "hybrid=8"),
         ],
-        ids=["unsupervised", "chat", "groups", "own shots", "own turns"],
+        ids=["unsupervised", "chat", "groups", "own shots", "own turns", "hybrid"],
     )
     def test_it_foresees_other_prompts_as_well(
         self, icl, model: str, options: tuple[str, ...]

@@ -6,7 +6,7 @@ follow:
 
     labels      example → example: the label that this shot shows
     shots       list of examples → list of examples: the shots of a prompt, and their order
-    selection   list of examples → function of (query, k): the k shots of this query, as read
+    selection   list of examples → `Selection`: the k shots of each query, as read
 """
 
 from __future__ import annotations
@@ -24,9 +24,26 @@ from icl_harness.examples import Example
 from icl_harness.prompts.modes import MODES, Mode
 
 Kind = Literal["labels", "shots", "selection"]
+PREAMBLE_ALONE = "each query brings its own shots, so that prompts share the preamble alone"
 Value = float | int | str
 Select = Callable[[Example, int], list[Example]]
-Function = TypeVar("Function", bound=Callable[..., Example | list[Example] | Select])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a selection operator makes of the examples: `select` gives the k shots of a query.
+
+    `n_shared`: so many are the first of the examples, and the same for all queries. `most`: so many
+    shots a prompt can show, where some examples are left out.
+    """
+
+    select: Select
+    n_shared: int = 0
+    most: int | None = None
+
+
+Made = Example | list[Example] | Selection
+Function = TypeVar("Function", bound=Callable[..., Made])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +72,21 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One operator. `nested`: the K-shot prompt still begins with the shots of the smaller ones."""
+    """One operator. `nested`: the K-shot prompt still begins with the shots of the smaller ones.
+
+    `shared`: what prompts share, for one of kind selection; `{value}` stands for its argument.
+    """
 
     name: str
     kind: Kind
-    function: Callable[..., Example | list[Example] | Select]
+    function: Callable[..., Made]
     doc: str
     argument: Argument | None = None
     nested: bool = True
     needs_labels: bool = False  # only for tasks with a fixed set of labels
     needs_bank: bool = False
     modes: tuple[Mode, ...] = MODES  # where it changes anything
+    shared: str = PREAMBLE_ALONE
 
     @property
     def usage(self) -> str:
@@ -84,11 +105,13 @@ def operator(
     needs_labels: bool = False,
     needs_bank: bool = False,
     modes: tuple[Mode, ...] = MODES,
+    shared: str = PREAMBLE_ALONE,
 ) -> Callable[[Function], Function]:
     """Mark a function as the operator of its name; the first line of its docstring is its help."""
 
     def register(function: Function) -> Function:
-        name = function.__name__.removesuffix("_")  # as in sorted_, which hides no builtin
+        # as in sorted_, which hides no builtin, and drop_nearest
+        name = function.__name__.removesuffix("_").replace("_", "-")
         _REGISTERED[name] = Operator(
             name=name,
             kind=kind,
@@ -99,6 +122,7 @@ def operator(
             needs_labels=needs_labels,
             needs_bank=needs_bank,
             modes=modes,
+            shared=shared,
         )
         return function
 
@@ -113,16 +137,17 @@ def operators() -> Mapping[str, Operator]:
     return dict(sorted(_REGISTERED.items()))
 
 
-def share(sample: str) -> Argument:
-    """Return an argument that is a number from 0 to 1."""
+def share(sample: str, *, below_1: bool = False) -> Argument:
+    """Return an argument that is a number from 0 to 1; 1 itself may be ruled out."""
 
     def read(text: str) -> Value:
         value = float(text)
-        if not 0 <= value <= 1 or not math.isfinite(value):
+        if not 0 <= value <= 1 or not math.isfinite(value) or (below_1 and value == 1):
             raise ValueError
         return int(value) if value.is_integer() else value
 
-    return Argument(read=read, rule="a number from 0 to 1", sample=sample)
+    rule = f"a number from 0 to {'below ' if below_1 else ''}1"
+    return Argument(read=read, rule=rule, sample=sample)
 
 
 def whole_number(sample: str) -> Argument:
