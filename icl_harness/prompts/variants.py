@@ -5,8 +5,9 @@ and the shots that its prompts show. A name that is no operator is one of the ta
 (its `label_maps`, or a `variant` that its `generate` knows), which stand on queries as well.
 
 The canonical form: the task's own labels, then operators of kind labels, shots (those that keep
-prompts nested first) and selection, each as often as once; within these groups as written, in which
-order they are applied. Arguments are written as Python writes their values. "default": none.
+prompts nested first, by their stage) and selection, each as often as once; within these groups as
+written, in which order they are applied. Arguments are written as Python writes their values.
+"default": none.
 """
 
 from __future__ import annotations
@@ -73,9 +74,22 @@ class Variant:
         if self.selects:
             last = self.steps[-1]
             return last.operator.shared.format(value=last.value)
-        if all(step.operator.nested for step in self.steps):
+        changes = [step.operator.for_each_count for step in self.steps if not step.operator.nested]
+        if not changes:
             return ""
-        return "shots are reordered for each count, so that prompts of other counts share no shots"
+        what = " and ".join(dict.fromkeys(changes))
+        return f"{what} for each count, so that prompts of other counts share no shots"
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether it shows other shots than those that the draw begins with."""
+        operators = [step.operator for step in self.steps]
+        return any(made.kind == "shots" and made.nested for made in operators)
+
+    @property
+    def same_in_draws(self) -> bool:
+        """Return whether all draws show the same shots, if perhaps in other orders."""
+        return any(step.operator.same_in_draws for step in self.steps)
 
     @property
     def needs_bank(self) -> bool:
@@ -85,13 +99,18 @@ class Variant:
     @property
     def changes_labels(self) -> bool:
         """Return whether shots may show other labels than the default's."""
-        kinds = {step.operator.kind for step in self.steps}
-        return self.labels != DEFAULT or "labels" in kinds
+        operators = [step.operator for step in self.steps]
+        changed = any(made.kind == "labels" or not made.keeps_labels for made in operators)
+        return self.labels != DEFAULT or changed
 
 
-@lru_cache(1024)
 def parse_variant(text: str) -> Variant:
     """Return the variant that a text such as `sorted+noise=.20` means. Raises `SpecError`."""
+    # A file may have changed since it was named last.
+    return _parsed(text) if "ids=" in text else _parsed_once(text)
+
+
+def _parsed(text: str) -> Variant:
     parts = [part.strip() for part in text.split("+")]
     if not all(parts):
         raise SpecError(
@@ -106,10 +125,13 @@ def parse_variant(text: str) -> Variant:
     return Variant(labels=own[0] if own else DEFAULT, steps=tuple(sorted(steps, key=_precedence)))
 
 
-def _precedence(step: Step) -> tuple[int, bool]:
+_parsed_once = lru_cache(1024)(_parsed)
+
+
+def _precedence(step: Step) -> tuple[int, bool, int]:
     """Return the sort key of a step; a stable sort leaves the rest as written."""
     kinds = ("labels", "shots", "selection")
-    return kinds.index(step.operator.kind), not step.operator.nested
+    return kinds.index(step.operator.kind), not step.operator.nested, step.operator.stage
 
 
 def _step(part: str, text: str) -> Step:
@@ -153,6 +175,12 @@ def _check_steps(steps: Sequence[Step], text: str) -> None:
     if len(selections) > 1:
         raise SpecError(
             f"variant {text!r}: {' and '.join(selections)} both select the shots. Name one."
+        )
+    lost = [step.operator.name for step in steps if not step.operator.with_selection]
+    if selections and lost:
+        raise SpecError(
+            f"variant {text!r}: {selections[0]} chooses the shots of each query itself, which "
+            f"{lost[0]} cannot change. Leave one of them out."
         )
     reordering = [step.operator.name for step in steps if not step.operator.nested]
     if selections and reordering:
@@ -198,12 +226,13 @@ def shot_source(
     `make` turns examples into the shots of a mode; a bank's leaves out what was not solved.
     """
     labels = [step for step in variant.steps if step.operator.kind == "labels"]
+    context = replace(context, pool={example.id for example in order})
     examples = [_relabel(example, labels, context) for example in order]
+    shots = {shot.id: shot for shot in make(examples)}
+    examples = [example for example in examples if example.id in shots]
     for step in variant.steps:
         if step.operator.kind == "shots" and step.operator.nested:
             examples = cast("list[Example]", step.apply(examples, context))
-    shots = {shot.id: shot for shot in make(examples)}
-    examples = [example for example in examples if example.id in shots]
 
     def select(query: Example, k: int) -> list[Shot]:
         return [shots[example.id] for example in selection.select(query, k)]
@@ -212,7 +241,7 @@ def shot_source(
         arranged = examples[:k]
         for step in reordering:
             arranged = cast("list[Example]", step.apply(arranged, context))
-        return [shots[example.id] for example in arranged]
+        return make(arranged)
 
     reordering = [step for step in variant.steps if not step.operator.nested]
     source = ShotSource(shots=[shots[example.id] for example in examples])

@@ -338,6 +338,7 @@ class Experiment:
         for mode in spec.modes:
             line = Line(model="", task=task, variant=variant, mode=mode, draw=0)
             self._render_one(line, found)
+            self._check_chosen(line)
 
     def _check_shots(self, task: Task, pool: Sequence[Example]) -> None:
         spec = self.spec
@@ -365,6 +366,27 @@ class Experiment:
             raise SpecError(
                 f"{task.name} has {n_of(worked, 'problem')} with a rationale; --bank-shots asks "
                 f"for {spec.bank_shots:,}. Ask for at most {worked:,}."
+            )
+
+    def _check_chosen(self, line: Line) -> None:
+        """Refuse what a variant that chooses shots cannot give: so many, others in each draw."""
+        variant, most = parse_variant(line.variant), max(self.spec.shots)
+        if line.needs_bank or not variant.chooses:
+            return
+        path = self.path(line)
+        there = len(path.shots)
+        if most > there:
+            raise SpecError(
+                f"variant {line.variant} leaves {n_of(there, 'pool example')} of {line.task.name}; "
+                f"--shots asks for {most:,}. Ask for at most {there:,}."
+            )
+        if not variant.same_in_draws or variant.selects or self.spec.draws == 1:
+            return
+        others = [self.path(replace(line, draw=draw)) for draw in range(1, self.spec.draws)]
+        if most and all(path.node(most).hash == other.node(most).hash for other in others):
+            raise SpecError(
+                f"variant {line.variant} shows the same shots of {line.task.name} in every draw, "
+                "so that draws say nothing of chance. Ask for --draws 1, or join order=1 to it."
             )
 
     def _check_variant(self, task: Task, variant: str) -> None:

@@ -72,7 +72,7 @@ WRONG = {
     "order=1.0": "'1.0' is not one",
     "sorted=3": "sorted takes no argument. Write sorted alone",
     "nearest=BM52": "nearest takes one of TFIDF, BM25, as in nearest=TFIDF; 'BM52' is not one",
-    "nois=0.2": "there is no operator 'nois'. Nearest: noise. Known: bank, drop-farthest=0.1, ",
+    "nois=0.2": "there is no operator 'nois'. Nearest: noise.* Known: balanced, bank, ",
     "farthest": "farthest takes one of TFIDF, BM25, as in farthest=TFIDF; none is given",
     "redraw=3": "redraw takes no argument. Write redraw alone",
     "hybrid=0.5": "hybrid takes a whole number of 0 or more, as in hybrid=8; '0.5' is not one",
@@ -100,7 +100,7 @@ def test_a_wrong_variant_is_one_line_with_the_rule(text: str) -> None:
 
 
 def test_labels_that_a_task_does_not_have_are_named_with_the_nearest() -> None:
-    message = "task mine has no variant 'fliped'; it has default, flipped, bank, .*Nearest: flipped"
+    message = "task mine has no variant 'fliped'; it has default, flipped, .*Nearest: flipped"
     with pytest.raises(SpecError, match=message):
         check_variant(parse_variant("fliped+noise=0.2"), TASK, ["supervised"])
     with pytest.raises(SpecError, match=r"has no variant 'ordr'; .* Nearest: order, "):
@@ -136,4 +136,5 @@ def test_every_operator_says_in_a_line_what_it_does() -> None:
     for name, operator in operators().items():
         assert operator.doc.endswith("."), name
         assert len(operator.doc) < 90, name
-        assert str(parse_variant(operator.usage)) == operator.usage
+        if name != "ids":  # is written with what identifies its file's contents
+            assert str(parse_variant(operator.usage)) == operator.usage

@@ -51,7 +51,7 @@ class Context:
     """What an operator may go by beside the shots.
 
     `seed` is the run's, `labels` are the task's as the variant shows them, `solved` the ids of the
-    problems that the bank has an answer to.
+    problems that the bank has an answer to, `pool` those of the examples that could be shots.
     """
 
     task: str
@@ -59,6 +59,7 @@ class Context:
     draw: int = 0
     labels: tuple[str, ...] = ()
     solved: Collection[str] = ()
+    pool: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,11 @@ class Operator:
     nested: bool = True
     needs_labels: bool = False  # only for tasks with a fixed set of labels
     needs_bank: bool = False
+    stage: int = 0  # of those that keep prompts nested, lower stages are applied first
+    with_selection: bool = True  # changes anything where each query is shown shots of its own
+    keeps_labels: bool = True
+    same_in_draws: bool = False  # all draws show the same shots
+    for_each_count: str = "shots are reordered"  # what happens where prompts are not nested
     modes: tuple[Mode, ...] = MODES  # where it changes anything
     shared: str = PREAMBLE_ALONE
 
@@ -104,6 +110,11 @@ def operator(
     nested: bool = True,
     needs_labels: bool = False,
     needs_bank: bool = False,
+    stage: int = 0,
+    with_selection: bool = True,
+    keeps_labels: bool = True,
+    same_in_draws: bool = False,
+    for_each_count: str = "shots are reordered",
     modes: tuple[Mode, ...] = MODES,
     shared: str = PREAMBLE_ALONE,
 ) -> Callable[[Function], Function]:
@@ -121,6 +132,11 @@ def operator(
             nested=nested,
             needs_labels=needs_labels,
             needs_bank=needs_bank,
+            stage=stage,
+            with_selection=with_selection,
+            keeps_labels=keeps_labels,
+            same_in_draws=same_in_draws,
+            for_each_count=for_each_count,
             modes=modes,
             shared=shared,
         )
@@ -150,15 +166,15 @@ def share(sample: str, *, below_1: bool = False) -> Argument:
     return Argument(read=read, rule=rule, sample=sample)
 
 
-def whole_number(sample: str) -> Argument:
-    """Return an argument that counts from 0."""
+def whole_number(sample: str, *, least: int = 0) -> Argument:
+    """Return an argument that counts from `least`."""
 
     def read(text: str) -> Value:
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit()) or int(text) < least:
             raise ValueError
         return int(text)
 
-    return Argument(read=read, rule="a whole number of 0 or more", sample=sample)
+    return Argument(read=read, rule=f"a whole number of {least} or more", sample=sample)
 
 
 def one_of(*names: str) -> Argument:
