@@ -21,7 +21,7 @@ def words(text: str) -> list[str]:
 def bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -> list[float]:
     """Robertson and Zaragoza 2009, (3.15), with the idf ln(1 + (N - n + 0.5) / (n + 0.5))."""
     documents = [words(text) for text in texts]
-    mean = sum(map(len, documents)) / len(documents)
+    mean = sum(map(len, documents)) / len(documents) or 1.0
     scores = []
     for document in documents:
         score = 0.0
