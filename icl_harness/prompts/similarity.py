@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from icl_harness.examples import Example
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 WORDS_AND_MARKS = r"\w+|[^\w\s]"
 K1, B = 1.5, 0.75  # how soon a repeated word adds no more; how far long texts are marked down
@@ -67,7 +69,7 @@ METHODS = {"TFIDF": fit_tfidf, "BM25": fit_bm25}
 
 def _bm25_weights(counts: csr_matrix) -> csr_matrix:
     """Return what each word of each text adds to a score where a query holds the word once."""
-    weights = csr_matrix(counts, dtype=np.float64)
+    weights = counts.astype(np.float64)
     n_texts, lengths = weights.shape[0], weights.sum(axis=1).A1
     n_with = np.bincount(weights.indices, minlength=weights.shape[1])
     idf = np.log1p((n_texts - n_with + 0.5) / (n_with + 0.5))

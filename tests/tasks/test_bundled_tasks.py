@@ -726,7 +726,7 @@ def test_the_page_of_a_task_shows_the_prompt_of_the_mode_that_is_asked_for(own: 
     )
     assert pages["reinforced"].count("Solution: a b") == 2
     assert all("Give the answer alone" in page for page in pages.values())
-    assert "stand in" not in pages["supervised"] + pages["unsupervised"]
+    assert "stand in for" not in pages["supervised"] + pages["unsupervised"]
 
 
 def test_the_page_of_a_task_lists_the_operators_that_it_can_take(mine: Path) -> None:
