@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.errors import SpecError, StoreError, nearest
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.report.records import Records
+from icl_harness.report.run_tables import RunTables
 from icl_harness.store.identity import servers
 from icl_harness.store.records import Cell, RunStore, StoredRecord
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from icl_harness.analysis.questions.answers import Answer
     from icl_harness.tasks.metrics import Metric
 
 
-class Run:
+class Run(RunTables):
     """A run folder, read anew at every call."""
 
     def __init__(self, path: str | Path) -> None:
@@ -42,67 +41,12 @@ class Run:
         with contextlib.closing(RunStore.open(self.path)) as store:
             return store.records(shot_ids=shot_ids)
 
-    def curves(
-        self,
-        metric: str | Metric | None = None,
-        band: str = "pointwise",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> pd.DataFrame:
-        """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
-        `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
-        `band_high` hold for all points of a curve at once. With `mean_over_tasks` the curves are
-        those of the mean over all tasks.
-        """
-        metrics, records = chosen_metrics([self.header], metric), Records([self.path])
-        return records.curves(metrics, band, mean_over_tasks=mean_over_tasks)
-
-    def compare(
-        self,
-        by: str = "mode",
-        metric: str | Metric | None = None,
-        baseline: str | int | None = None,
-        family: str = "shots",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> pd.DataFrame:
-        """Return paired differences per shot count between the values of `by`: of every two, or of
-        each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
-        or "all". With `mean_over_tasks` differences are those of the mean over all tasks.
-        """
-        metrics, records = chosen_metrics([self.header], metric), Records([self.path])
-        return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
-
-    def ask(
-        self,
-        about: str | Sequence[str] | None = None,
-        metric: str | Metric | None = None,
-        **options: Any,
-    ) -> list[Answer]:
-        """Return the answers to questions about the curves, each a sentence with its table: those
-        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
-        ask`: within, target, against.
-        """
-        metrics = chosen_metrics([self.header], metric)
-        return Records([self.path]).ask(metrics, about, **options)
-
-    def plot(
-        self,
-        metric: str | Metric | None = None,
-        band: str = "pointwise",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> Figure:
-        """Return the picture of the curves, with intervals point by point or, with the band
-        "simultaneous", bands of whole curves.
-        """
-        from icl_harness.report.plots import plot
-
-        return plot(self.curves(metric, band, mean_over_tasks=mean_over_tasks), self.chance())
-
     def chance(self) -> dict[str, float | None]:
         """Return the chance level of each task."""
         return {name: task["chance"] for name, task in self.header["tasks"].items()}
+
+    def _read(self, metric: str | Metric | None) -> tuple[dict[str, Metric], Records]:
+        return chosen_metrics([self.header], metric), Records([self.path])
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

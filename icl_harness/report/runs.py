@@ -6,23 +6,22 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icl_harness.errors import SpecError
 from icl_harness.report.metric_choice import chosen_metrics
 from icl_harness.report.run import Run, load_runs
+from icl_harness.report.run_tables import RunTables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from icl_harness.analysis.questions.answers import Answer
+    from icl_harness.report.records import Records
     from icl_harness.tasks.metrics import Metric
 
 
-class Runs:
+class Runs(RunTables):
     """Runs that are read together, anew at every call."""
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
@@ -33,69 +32,16 @@ class Runs:
         """Return one row per answer of all runs."""
         return load_runs(self.paths)[1].table()
 
-    def curves(
-        self,
-        metric: str | Metric | None = None,
-        band: str = "pointwise",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> pd.DataFrame:
-        """Return one row per point of every curve, with its interval: the columns of `curves.csv`.
-        `metric` takes the place of the tasks' own. With the band "simultaneous" `band_low` and
-        `band_high` hold for all points of a curve at once. With `mean_over_tasks` the curves are
-        those of the mean over all tasks.
-        """
-        found, records = load_runs(self.paths)
-        metrics = _metrics(found, metric)
-        return records.curves(metrics, band, mean_over_tasks=mean_over_tasks)
-
-    def compare(
-        self,
-        by: str = "mode",
-        metric: str | Metric | None = None,
-        baseline: str | int | None = None,
-        family: str = "shots",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> pd.DataFrame:
-        """Return paired differences per shot count between the values of `by`: of every two, or of
-        each less the `baseline`. Holm's p-values are over the `family`: "shots", "tasks", "models"
-        or "all". With `mean_over_tasks` differences are those of the mean over all tasks.
-        """
-        found, records = load_runs(self.paths)
-        metrics = _metrics(found, metric)
-        return records.compare(by, metrics, baseline, family, mean_over_tasks=mean_over_tasks)
-
-    def ask(
-        self,
-        about: str | Sequence[str] | None = None,
-        metric: str | Metric | None = None,
-        **options: Any,
-    ) -> list[Answer]:
-        """Return the answers to questions about the curves, each a sentence with its table: those
-        that `about` names ("trend", "trend,peak" or a list), or all. `options` are those of `icl
-        ask`: within, target, against.
-        """
-        found, records = load_runs(self.paths)
-        return records.ask(_metrics(found, metric), about, **options)
-
-    def plot(
-        self,
-        metric: str | Metric | None = None,
-        title: str | None = None,
-        band: str = "pointwise",
-        *,
-        mean_over_tasks: bool = False,
-    ) -> Figure:
-        """Return the picture of the curves, with intervals point by point or, with the band
-        "simultaneous", bands of whole curves.
-        """
-        from icl_harness.report.plots import plot
-
-        chance: dict[str, float | None] = {}
+    def chance(self) -> dict[str, float | None]:
+        """Return the chance level of each task."""
+        found: dict[str, float | None] = {}
         for path in self.paths:
-            chance |= Run(path).chance()
-        return plot(self.curves(metric, band, mean_over_tasks=mean_over_tasks), chance, title)
+            found |= Run(path).chance()
+        return found
+
+    def _read(self, metric: str | Metric | None) -> tuple[dict[str, Metric], Records]:
+        found, records = load_runs(self.paths)
+        return chosen_metrics([one.header for one in found], metric), records
 
     def __repr__(self) -> str:
         return f"load({', '.join(repr(str(path)) for path in self.paths)})"
@@ -111,7 +57,3 @@ def load(*runs: str | Path | Run) -> Runs:
     if not runs:
         raise SpecError("load() names no run. Name at least one folder.")
     return Runs(tuple(one.path if isinstance(one, Run) else Path(one) for one in runs))
-
-
-def _metrics(found: list[Run], metric: str | Metric | None) -> dict[str, Metric]:
-    return chosen_metrics([one.header for one in found], metric)
