@@ -17,7 +17,7 @@ from icl_harness.analysis.joint import Joint
 from icl_harness.analysis.questions.answers import Answer
 from icl_harness.analysis.questions.law_fits import Fit, Forecast, Scale, fit_law, foretold
 from icl_harness.analysis.questions.lines import LEVEL, Line, from_angles
-from icl_harness.analysis.questions.pairs import NLLS, curves_in, line_of
+from icl_harness.analysis.questions.pairs import curves_in, line_of
 from icl_harness.analysis.questions.scaling_laws import CONSTANT, LAWS, parameters_of
 from icl_harness.analysis.questions.words import (
     common,
@@ -28,10 +28,12 @@ from icl_harness.analysis.questions.words import (
     p_text,
     shots,
 )
+from icl_harness.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NLLS = {name for name, metric in METRICS.items() if metric.of == "gold_nll"}
 NAME = "laws"
 ALPHA = 1 - LEVEL
 ONE_DRAW = (

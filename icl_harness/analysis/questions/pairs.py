@@ -18,15 +18,13 @@ from icl_harness.analysis.joint import Joint
 from icl_harness.analysis.questions.lines import Line, doublings, in_angles, weights_at
 from icl_harness.errors import SpecError, nearest
 from icl_harness.prompts.variants import DEFAULT
-from icl_harness.tasks.metrics import METRICS
+from icl_harness.tasks.metrics import LESS_IS_BETTER
 
 CURVE = ["model", "mode", "variant", "format", "queries_per_request"]
 USUAL: Mapping[str, Any] = {"variant": DEFAULT, "format": "text", "queries_per_request": 1}
 SAME = 1e-6  # shots: points of a curve this close hold the same prompts
 NEAR = 0.05  # doublings: points of two curves this close are compared once
 REFERENCE = "baseline/"  # models that learn exactly the shots of the prompt
-NLLS = {name for name, metric in METRICS.items() if metric.of == "gold_nll"}
-LOWER_IS_BETTER = {*NLLS, "rmse"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def difference(joint: Joint, a: Curve, b: Curve, *, even: bool) -> Line:
 
 def direction(joint: Joint) -> float:
     """Return 1 where higher values are better, -1 where lower ones are."""
-    return -1.0 if joint.points["metric"].iloc[0] in LOWER_IS_BETTER else 1.0
+    return -1.0 if joint.points["metric"].iloc[0] in LESS_IS_BETTER else 1.0
 
 
 def _in_both(a: Floats, b: Floats) -> Floats:
