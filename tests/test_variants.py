@@ -196,7 +196,7 @@ REFUSED = {
         {"variants": ["noise=0.1"], "modes": ["unsupervised"]},
         "noise would do nothing in unsupervised mode",
     ),
-    "labels that are not there": ({"variants": ["abstract"]}, "task toy has no variant 'abstract'"),
+    "labels that are not there": ({"variants": ["random"]}, "task toy has no variant 'random'"),
     "an unknown operator": ({"variants": ["noise=0.1+nearst=TFIDF"]}, "Nearest: nearest"),
 }
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from icl_harness.tasks.metrics import Metric
 
 SIDES = ("mode", "model", "variant", "shots", "format", "queries_per_request")
+AXES = {"prompts": "prompts=", "shots_from": "shots-from="}  # operators that are sides, too
 PAIR = ["draw", "query_id", "sample"]
 FOUND = ["b_minus_a", "ci_low", "ci_high", "p_value", "p_holm", "n_family", "n_pairs", "n_draws",
          "n_queries", "a_shots_used", "b_shots_used"]  # fmt: skip
@@ -76,6 +77,7 @@ def compare(
     import pandas as pd
 
     check_family(family)
+    by = by.replace("-", "_")
     tasks = tasks_of(with_metrics(records, metrics or {})) if mean_over_tasks else []
     families = paired_families(records, by, metrics or {}, baseline)
     found = chain.from_iterable(_with_limits(pairs, level) for pairs in families)
@@ -100,10 +102,14 @@ def paired_families(
     """Return what a comparison is made of: for each task, model and metric its pairs, which tell
     together how much draws vary. Raises `SpecError` as `compare` does.
     """
-    if by not in SIDES:
+    by = by.replace("-", "_")
+    known = (*SIDES, *AXES)
+    if by not in known:
         raise SpecError(
-            f"cannot compare by {by!r}; choose from {', '.join(SIDES)}.{nearest(by, SIDES)}"
+            f"cannot compare by {by!r}; choose from {', '.join(known)}.{nearest(by, known)}"
         )
+    if by in AXES:
+        records = _with_axis(records, by)
     values = sorted(records[by].dropna().unique())
     if len(values) < 2:
         only = f" ({values[0]})" if values else ""
@@ -114,6 +120,20 @@ def paired_families(
         )
     chosen = _baseline(by, values, baseline)
     return _families(with_metrics(records, metrics), metrics, by, chosen)
+
+
+def _with_axis(records: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Return the records with a column of what their variants say of an operator, which the column
+    `variant` leaves out then.
+    """
+    values, rest = {}, {}
+    for name in records["variant"].unique():
+        parts = str(name).split("+")
+        named = [part for part in parts if part.startswith(AXES[axis])]
+        values[name] = named[0].removeprefix(AXES[axis]) if named else DEFAULT
+        rest[name] = "+".join(part for part in parts if part not in named) or DEFAULT
+    variant = records["variant"]
+    return records.assign(**{axis: variant.map(values), "variant": variant.map(rest)})
 
 
 def _baseline(by: str, values: Sequence[Any], name: str | int | None) -> Any:

@@ -185,7 +185,8 @@ def compare(
         str,
         typer.Option(
             metavar="WHAT",
-            help="mode, model, variant, shots, format or queries_per_request. [mode]",
+            help="mode, model, variant, prompts, shots_from, shots, format or queries_per_request."
+            " [mode]",
             show_default=False,
         ),
     ] = "mode",

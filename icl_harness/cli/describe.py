@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from icl_harness.counts import n_of
 from icl_harness.draws import draw_order
 from icl_harness.errors import DataError, SpecError, nearest
+from icl_harness.near_duplicates import N_SHOWN, near_duplicates
+from icl_harness.prompts.filler import make_filler, n_bytes
 from icl_harness.prompts.modes import MODES, Mode, PromptPath, gold_shots
 from icl_harness.prompts.operators.registry import Context, operators
 from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
 from icl_harness.prompts.variants import DEFAULT, Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.rationales import shown_in
+from icl_harness.runner.transfer import find_source, refuse_own, transferred
 from icl_harness.tasks.columns import NONE_NAMED, Columns
+from icl_harness.tasks.label_sets import label_sets
 from icl_harness.tasks.loading import (
     Dataset,
     find_tasks,
@@ -70,6 +75,9 @@ def task_page(
         task = with_labels_of_data(task, data)
     changes = parse_variant(variant)
     check_variant(changes, task, [mode])
+    source = find_source(changes.frame.pool, data, columns) if changes.frame.pool else None
+    if source is not None:
+        refuse_own(task, source)
     if len(found) > 1:
         members = ", ".join(member.name for member in found)
         yield f"{name} is a group of {len(found)} tasks: {members}. The first:"
@@ -77,24 +85,27 @@ def task_page(
     yield from _facts(task)
     try:
         dataset = load_examples(task, data=data, seed=0, variant=changes.labels)
+        if source is not None:
+            other = load_examples(source, data=data, seed=0, variant=changes.labels)
+            dataset = transferred(dataset, other, task, source)
     except DataError as error:
         yield f"rows      {error}"
         return
     yield from _sizes(dataset)
-    yield from _prompt(task, dataset, mode, changes)
+    yield from _prompt(task, source or task, dataset, mode, changes)
 
 
 def _facts(task: Task) -> Iterator[str]:
     yield f"{task.name}: {task.doc.strip()}"
     yield ""
     yield f"metric    {task.metric.name}{_chance([task])}"
-    yield f"variants  {', '.join(task.variants)}; operators, joined by + as in noise=0.2+sorted:"
+    yield f"variants  {', '.join(label_sets(task))}; operators, joined by + as in noise=0.2+sorted:"
     for operator in operators().values():
         if task.labels or not operator.needs_labels:
             notes = [] if operator.modes == MODES else [f"{' and '.join(operator.modes)} mode"]
             notes += [] if operator.nested else ["not nested"]
             note = f" ({', '.join(notes)})" if notes else ""
-            yield f"          {operator.usage:<17} {operator.doc.rstrip('.')}{note}"
+            yield f"          {operator.usage:<22} {operator.doc.rstrip('.')}{note}"
     room = n_of(task.max_tokens, "token")
     yield f"prompts   prompts/{task.prompts}.jinja, answers of at most {room}, stop {task.stop!r}"
 
@@ -104,15 +115,32 @@ def _sizes(dataset: Dataset) -> Iterator[str]:
     dropped = f", {n_dropped} more left out as equal to a query" if n_dropped else ""
     yield f"pool      {n_of(len(dataset.pool), 'example')}{dropped}"
     yield f"queries   {n_of(len(dataset.queries), 'example')}"
+    near = near_duplicates(dataset.pool, dataset.queries)
+    if near:
+        listed = ", ".join(f"{pool_id} = {query_id}" for pool_id, query_id in near[:N_SHOWN])
+        more = ", …" if len(near) > N_SHOWN else ""
+        yield (
+            f"near      {n_of(len(near), 'pool example')} equal to a query but for word breaks, "
+            f"punctuation or the order of options: {listed}{more}"
+        )
 
 
-def _prompt(task: Task, dataset: Dataset, mode: Mode, variant: Variant) -> Iterator[str]:
-    order = shown_in(mode, draw_order(dataset.pool, 0, 0, task.name))
+def _prompt(
+    task: Task, owner: Task, dataset: Dataset, mode: Mode, variant: Variant
+) -> Iterator[str]:
+    order, frame = shown_in(mode, draw_order(dataset.pool, 0, 0, owner.name)), variant.frame
     labels = labels_of(task, variant.labels)
-    context = Context(task=task.name, labels=labels, solved={e.id for e in order})
+    known = labels_of(owner, variant.labels)
+    context = Context(task=owner.name, labels=known, solved={e.id for e in order})
     source = shot_source(variant, order, context, lambda examples: gold_shots(examples, mode))
-    variables = {**task.fields, "labels": labels}
-    path = PromptPath(load_template(task), mode, source, variables)
+    path = PromptPath(
+        load_template(replace(task, prompts=frame.prompts) if frame.prompts else task),
+        mode,
+        source if frame.shots else (),
+        {**task.fields, "labels": labels},
+        instruction=frame.instruction,
+        filler=make_filler(n_bytes, labels, 0, 0, task.name) if frame.filler else None,
+    )
     k = min(N_SHOTS, len(path.shots))
     gold = " (gold answers stand in for the bank's own)" if mode == "reinforced" else ""
     if variant.needs_bank:

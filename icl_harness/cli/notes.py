@@ -69,11 +69,27 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
             window = f"window held to {model['window_held_to']:,} tokens"
             yield f"{name}: {window}; beyond, its positions change with the prompt's length"
     for name, task in header["tasks"].items():
-        if task["n_dropped"]:
-            rows = n_of(task["n_dropped"], "pool row")
-            were = agree(task["n_dropped"], "was", "were")
-            yield f"{name}: {rows} equal to a test row {were} left out"
+        yield from _row_notes(name, task)
+        for source, pool in task.get("shots_from", {}).items():
+            yield from _row_notes(f"{name} after shots of {source}", pool)
     yield from repeated_notes(header)
+
+
+def _row_notes(name: str, pool: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which rows of a pool were left out as queries, and which nearly are some."""
+    if pool["n_dropped"]:
+        rows = n_of(pool["n_dropped"], "pool row")
+        were = agree(pool["n_dropped"], "was", "were")
+        yield f"{name}: {rows} equal to a test row {were} left out"
+    near = pool.get("near_duplicates")
+    if near:
+        pool_id, query_id, shown, asked = near["examples"][0]
+        n = near["n"]
+        yield (
+            f"{name}: {n_of(n, 'pool row')} {agree(n, 'is', 'are')} a test row but for word "
+            f"breaks, punctuation or the order of options, and {agree(n, 'stays', 'stay')} in the pool: "
+            f"{pool_id} {shown!r} = {query_id} {asked!r}"
+        )
 
 
 def repeated_notes(header: Mapping[str, Any]) -> Iterator[str]:

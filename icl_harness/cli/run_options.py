@@ -29,6 +29,8 @@ class RunOptions(TypedDict, total=False):
     queries: int | None
     pool: int | None
     seed: int
+    shots_from: str | None
+    prompts: Names
     variants: Names
     format: Format
     queries_per_request: int

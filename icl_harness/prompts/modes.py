@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from icl_harness.draws import stable_seed
 from icl_harness.errors import TemplateError
 from icl_harness.examples import Example
+from icl_harness.prompts.filler import Filler
 from icl_harness.prompts.template import Template
 from icl_harness.prompts.tree import Edge, Node, Query, Shot
 
@@ -69,7 +70,8 @@ class PromptPath:
     `shots` are nested unless they are a `ShotSource` that says otherwise. `variables` are what
     every block of the template may use beside its own (labels and the task's fields). `worked` are
     the examples of the unsupervised format block; they stay the same as K grows. `cuts` are the
-    shot counts of the grid, where a provider may cache a prefix.
+    shot counts of the grid, where a provider may cache a prefix. Without `instruction` there is no
+    preamble; `filler` makes what stands in the place of the shots.
     """
 
     def __init__(
@@ -82,8 +84,11 @@ class PromptPath:
         *,
         format: Format = "text",
         cuts: Collection[int] = (),
+        instruction: bool = True,
+        filler: Filler | None = None,
     ) -> None:
         self.mode = mode
+        self._filler = filler
         self._source = shots if isinstance(shots, ShotSource) else ShotSource(shots=shots)
         self.shots = self._source.shots
         self._template = template
@@ -94,7 +99,7 @@ class PromptPath:
         self.n_shared = min(limit, len(self.shots))
         self._cuts = {min(k, self.n_shared) for k in cuts}
         root = Node(
-            self._render("preamble"),
+            self._render("preamble") if instruction else "",
             mode=mode,
             role="system" if self._is_chat else "",
             cut=0 in self._cuts,
@@ -143,6 +148,10 @@ class PromptPath:
     def _extend(self, node: Node, shot: Shot, k: int) -> Node:
         """Return the prefix that ends in a shot; `k` is where a cut may stand."""
         *firsts, last = self._edges(shot)
+        if self._filler is not None:
+            text = "".join(edge.text for edge in (*firsts, last))
+            text = self._filler(node.n_shots, text)
+            return node.child(text, role=self._user, cut=k in self._cuts, filler=True)
         for edge in firsts:
             node = node.child(edge.text, edge.shot, role=edge.role)
         return node.child(last.text, last.shot, role=last.role, cut=k in self._cuts)

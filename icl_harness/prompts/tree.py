@@ -32,6 +32,7 @@ class Node:
     __slots__ = (
         "_hasher",
         "cut",
+        "filler",
         "hash",
         "mode",
         "n_bytes",
@@ -51,6 +52,7 @@ class Node:
         mode: str = "",
         role: str = "",
         cut: bool = False,
+        filler: bool = False,
     ) -> None:
         self.parent = parent
         # the role of this edge in the chat format: system, user, assistant; empty in text
@@ -61,7 +63,9 @@ class Node:
         )  # how the shots came about; no part of the text or the hash
         self.segment = segment  # the text of this edge
         self.shot = shot
-        self.n_shots: int = (parent.n_shots if parent else 0) + (shot is not None)
+        self.filler = filler  # it stands in the place of a shot, and counts as its room
+        takes_room = shot is not None or filler
+        self.n_shots: int = (parent.n_shots if parent else 0) + takes_room
         self._hasher: hashlib._Hash = parent._hasher.copy() if parent else hashlib.sha256()
         data = segment.encode()
         self.n_bytes: int = (parent.n_bytes if parent else 0) + len(data)
@@ -72,10 +76,16 @@ class Node:
         self.hash: str = self._hasher.hexdigest()
 
     def child(
-        self, segment: str, shot: Shot | None = None, *, role: str = "", cut: bool = False
+        self,
+        segment: str,
+        shot: Shot | None = None,
+        *,
+        role: str = "",
+        cut: bool = False,
+        filler: bool = False,
     ) -> Node:
         """Return the node that follows this one by `segment`."""
-        return Node(segment, self, shot, role=role, cut=cut)
+        return Node(segment, self, shot, role=role, cut=cut, filler=filler)
 
     @property
     def path(self) -> list[Node]:
@@ -104,17 +114,17 @@ class Node:
         # The edges in a row: hashers cannot be pickled, and parents of parents would go too deep.
         return _grow, (
             self.mode,
-            [(node.segment, node.shot, node.role, node.cut) for node in self.path],
+            [(node.segment, node.shot, node.role, node.cut, node.filler) for node in self.path],
         )
 
     def __repr__(self) -> str:
         return f"Node({self.n_shots} shots, {self.n_bytes} bytes, {self.hash[:12]})"
 
 
-def _grow(mode: str, edges: Sequence[tuple[str, Shot | None, str, bool]]) -> Node:
+def _grow(mode: str, edges: Sequence[tuple[str, Shot | None, str, bool, bool]]) -> Node:
     node: Node | None = None
-    for segment, shot, role, cut in edges:
-        node = Node(segment, node, shot, mode=mode, role=role, cut=cut)
+    for segment, shot, role, cut, filler in edges:
+        node = Node(segment, node, shot, mode=mode, role=role, cut=cut, filler=filler)
     assert node is not None
     return node
 

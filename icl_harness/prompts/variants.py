@@ -4,9 +4,9 @@ In: the text of a variant, a task, the examples of a draw. Out: the variant in i
 and the shots that its prompts show. A name that is no operator is one of the task's own labels
 (its `label_maps`, or a `variant` that its `generate` knows), which stand on queries as well.
 
-The canonical form: the task's own labels, then operators of kind labels, shots (those that keep
-prompts nested first, by their stage) and selection, each as often as once; within these groups as
-written, in which order they are applied. Arguments are written as Python writes their values.
+The canonical form: the task's own labels, then operators of kind frame, labels, shots (those that
+keep prompts nested first, by their stage) and selection, each as often as once; within these groups
+as written, in which order they are applied. Arguments are written as Python writes their values.
 "default": none.
 """
 
@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import cast
+from typing import cast, get_args
 
 from icl_harness.errors import SpecError, nearest
 from icl_harness.examples import Example
 from icl_harness.prompts.modes import Mode, ShotSource
 from icl_harness.prompts.operators.registry import (
     Context,
+    Frame,
+    Kind,
     Made,
     Operator,
     Selection,
@@ -29,6 +31,7 @@ from icl_harness.prompts.operators.registry import (
     operators,
 )
 from icl_harness.prompts.tree import Shot
+from icl_harness.tasks.label_sets import check_label_set
 from icl_harness.tasks.task import Task
 
 DEFAULT = "default"
@@ -46,7 +49,14 @@ class Step:
         name = self.operator.name
         return name if self.value is None else f"{name}={self.value}"
 
-    def apply(self, given: Example | list[Example], context: Context) -> Made:
+    @property
+    def shared(self) -> str:
+        """Return what the prompts share, of an operator that says it."""
+        shared = self.operator.shared
+        text = shared if isinstance(shared, str) else shared[str(self.value)]
+        return text.format(value=self.value)
+
+    def apply(self, given: Example | list[Example] | Frame, context: Context) -> Made:
         """Return what the operator makes of an example, or of a list of them."""
         arguments = [] if self.value is None else [self.value]
         return self.operator.function(given, context, *arguments)
@@ -64,16 +74,30 @@ class Variant:
         return "+".join([*own, *map(str, self.steps)]) or DEFAULT
 
     @property
+    def frame(self) -> Frame:
+        """Return what its prompts are made of beside the shots."""
+        frame = Frame()
+        for step in self.steps:
+            if step.operator.kind == "frame":
+                frame = cast("Frame", step.apply(frame, Context(task="")))
+        return frame
+
+    @property
     def selects(self) -> bool:
         """Return whether each query is shown shots of its own."""
         return any(step.operator.kind == "selection" for step in self.steps)
 
     @property
     def shared(self) -> str:
-        """Return what prompts share where it is less than usual; "" where they are nested."""
+        """Return what prompts share where it is not as usual; "" where they are nested."""
+        frames = [step for step in self.steps if step.operator.kind == "frame"]
+        notes = [step.shared for step in frames]
+        return "; ".join(filter(None, [*notes, self._shared_shots]))
+
+    @property
+    def _shared_shots(self) -> str:
         if self.selects:
-            last = self.steps[-1]
-            return last.operator.shared.format(value=last.value)
+            return self.steps[-1].shared
         changes = [step.operator.for_each_count for step in self.steps if not step.operator.nested]
         if not changes:
             return ""
@@ -130,7 +154,7 @@ _parsed_once = lru_cache(1024)(_parsed)
 
 def _precedence(step: Step) -> tuple[int, bool, int]:
     """Return the sort key of a step; a stable sort leaves the rest as written."""
-    kinds = ("labels", "shots", "selection")
+    kinds = get_args(Kind)
     return kinds.index(step.operator.kind), not step.operator.nested, step.operator.stage
 
 
@@ -188,6 +212,27 @@ def _check_steps(steps: Sequence[Step], text: str) -> None:
             f"variant {text!r}: {selections[0]} orders the shots itself, so {reordering[0]} would "
             "do nothing. Leave one of them out."
         )
+    _check_frame(Variant(steps=tuple(steps)), text)
+
+
+def _check_frame(variant: Variant, text: str) -> None:
+    """Refuse what would change shots that are not there."""
+    frame, others = variant.frame, [step for step in variant.steps if step.operator.of_shots]
+    if not frame.shots and others:
+        raise SpecError(
+            f"variant {text!r}: instruct=only shows no shots, so {others[0]} would do nothing. "
+            "Leave one of them out."
+        )
+    idle = [
+        step.operator.name
+        for step in others
+        if step.operator.kind in ("labels", "selection") or not step.operator.nested
+    ]
+    if frame.filler and idle:
+        raise SpecError(
+            f"variant {text!r}: filler stands in the place of the shots, so {idle[0]} would do "
+            "nothing. Leave one of them out."
+        )
 
 
 def check_variant(variant: Variant, task: Task, modes: Sequence[Mode]) -> None:
@@ -198,11 +243,12 @@ def check_variant(variant: Variant, task: Task, modes: Sequence[Mode]) -> None:
             f"task {task.name} calls labels of its own {hidden[0]!r}, as an operator is called. "
             "Rename them in its file."
         )
-    if variant.labels not in task.variants:
-        known = [*task.variants, *(operator.usage for operator in operators().values())]
-        close = nearest(variant.labels, [*task.variants, *operators()])
+    usages = tuple(operator.usage for operator in operators().values())
+    check_label_set(task, variant.labels, usages)
+    if not variant.frame.instruction and "unsupervised" in modes:
         raise SpecError(
-            f"task {task.name} has no variant {variant.labels!r}; it has {', '.join(known)}.{close}"
+            f"variant {variant}: without its instruction an unsupervised prompt says nothing of "
+            "the task. Ask for it with --modes supervised,reinforced."
         )
     for operator in (step.operator for step in variant.steps):
         if operator.needs_labels and not task.labels:

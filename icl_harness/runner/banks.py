@@ -31,12 +31,14 @@ from icl_harness.store.bank import (
     write_bank,
 )
 from icl_harness.store.header import RUN_FILE
+from icl_harness.tasks.row_files import task_name
 
 
 def bank_name(line: Line) -> str:
     """Return the file name of a line's bank, which depends on a variant's labels alone; a
     `per_draw` task has one for each draw.
     """
+    line = line.for_bank
     return f"{_stem(line)}--{_plain(line.model)}-{_digest(line.model)}.jsonl"
 
 
@@ -44,8 +46,10 @@ def solved(folder: Path, task: str, variant: str, model: str) -> tuple[int, int]
     """Return how many problems of a run's banks for these cells are solved, and how many were
     tried.
     """
-    labels = _plain(parse_variant(variant).labels)
-    files = bank_files(folder, f"bank-{_plain(task)}-{labels}-*-{_digest(model)}.jsonl")
+    pool = parse_variant(variant).frame.pool
+    words = _plain(parse_variant(variant).labels) if pool else _words(variant)
+    task = task_name(pool) if pool else task
+    files = bank_files(folder, f"bank-{_plain(task)}-{words}-*-{_digest(model)}.jsonl")
     banks = [read_bank(file) for file in files]
     return sum(bank.n_solved for bank in banks), sum(bank.n_problems for bank in banks)
 
@@ -76,7 +80,7 @@ async def obtain_bank(
     path = bank_file(folder, bank_name(line))
     bank = known_bank(experiment, folder, line)
     if bank is None:
-        bank = await make_bank(experiment, line, model, path, count, check)
+        bank = await make_bank(experiment, line.for_bank, model, path, count, check)
     elif not path.exists():
         write_bank(path, bank)
     _refuse_empty(experiment, line, bank, path)
@@ -87,7 +91,8 @@ def _refuse_empty(experiment: Experiment, line: Line, bank: Bank, path: Path) ->
     """Raise `DataError` where shots are asked for and no attempt earned the reward."""
     if bank.n_solved or not max(experiment.spec.shots):
         return
-    reward = line.task.reward or line.task.scorer
+    task = line.for_bank.task
+    reward = task.reward or task.scorer
     name = getattr(reward, "__name__", type(reward).__name__)
     best = max(bank.attempts, key=lambda attempt: attempt.reward)
     answer = "no answer" if best.answer is None else shown(best.answer)
@@ -134,6 +139,7 @@ def banks_usd(folder: Path) -> float:
 
 
 def _taken_bank(experiment: Experiment, line: Line) -> Bank:
+    line = line.for_bank
     source = _find_bank(Path(experiment.spec.bank or ""), line)
     bank = read_bank(source)
     bank.check_problems(experiment.dataset(line.task, line.variant, line.draw).pool, str(source))
@@ -187,11 +193,16 @@ def _draws_from_0(draws: Collection[int]) -> int:
 
 
 def _stem(line: Line) -> str:
-    labels = parse_variant(line.variant).labels
-    parts = ["bank", _plain(line.task.name), _plain(labels)]
+    parts = ["bank", _plain(line.task.name), _words(line.variant)]
     if line.task.per_draw:
         parts.append(f"draw{line.draw}")
     return "-".join(parts)
+
+
+def _words(variant: str) -> str:
+    """Return what a bank's name says of a variant: its labels, and the wording if it names one."""
+    changes = parse_variant(variant)
+    return ".".join(_plain(name) for name in (changes.labels, changes.frame.prompts) if name)
 
 
 def _digest(model: str) -> str:

@@ -22,16 +22,19 @@ from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
 from icl_harness.models.replicas import Replica
 from icl_harness.models.workers import Workers
+from icl_harness.near_duplicates import described, near_duplicates
+from icl_harness.prompts.filler import Filler, make_filler, n_bytes
 from icl_harness.prompts.modes import Mode, PromptPath, ShotSource, gold_shots
 from icl_harness.prompts.operators.registry import Context
 from icl_harness.prompts.template import Template, load_template
-from icl_harness.prompts.tree import Query, Shot
-from icl_harness.prompts.variants import check_variant, parse_variant, shot_source
+from icl_harness.prompts.tree import Node, Query, Shot
+from icl_harness.prompts.variants import Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.choice_scores import bare_texts, correction_of, sent_scoring
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
+from icl_harness.runner.transfer import find_source, refuse_own, transferred
 from icl_harness.store.bank import Attempt, Bank
 from icl_harness.tasks.loading import (
     Dataset,
@@ -61,6 +64,7 @@ class Line:
     variant: str
     mode: Mode
     draw: int
+    owner: Task | None = None  # of the pool, where that is another task's
 
     def __str__(self) -> str:
         return f"{self.task.name}, {self.mode}, {self.variant}, draw {self.draw}"
@@ -68,7 +72,18 @@ class Line:
     @property
     def needs_bank(self) -> bool:
         """Return whether its shots depend on what the model has solved."""
-        return self.mode == "reinforced" or parse_variant(self.variant).needs_bank
+        variant = parse_variant(self.variant)
+        return variant.frame.shots and (self.mode == "reinforced" or variant.needs_bank)
+
+    @property
+    def for_bank(self) -> Line:
+        """Return the line whose bank this one takes: that of the pool's task, with the labels and,
+        of its own task, the words of this one.
+        """
+        steps = [step for step in parse_variant(self.variant).steps if step.operator.of_attempts]
+        labels = parse_variant(self.variant).labels
+        kept = Variant(labels=labels, steps=() if self.owner else tuple(steps))
+        return replace(self, task=self.owner or self.task, owner=None, variant=str(kept))
 
 
 class Experiment:
@@ -99,19 +114,18 @@ class Experiment:
         self.terms = terms or Terms()
         self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
-        self._datasets: dict[tuple[str, int, str], Dataset] = {}
+        self._datasets: dict[tuple[str, str, int, str], Dataset] = {}
+        self._models: dict[tuple[str, str], Model] = {}
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
         self._in_python = set(tasks or {})
         self.tasks = self._find_tasks(tasks or {})
-        self.templates: dict[str, Template] = {
-            task.name: load_template(task) for task in self.tasks
-        }
+        self._templates: dict[tuple[str, str], Template] = {}
+        self._sources = self._find_sources(tasks or {})
         for task in self.tasks:
             for variant in spec.variants:
                 self._check(task, variant)
         self._given = dict(models or {})
         self._replicas = self._start(workers) if workers is not None else {}
-        self._models: dict[tuple[str, str], Model] = {}
         for name in spec.models:
             for task in self.tasks:
                 self._models[name, task.name] = self._open(name, task)
@@ -143,11 +157,36 @@ class Experiment:
                 found[task.name] = with_labels_of_data(task, self._data)
         return list(found.values())
 
+    def _find_sources(self, given: Mapping[str, Task]) -> dict[str, Task]:
+        """Return the tasks whose pools are shown before other tasks' queries, by their names in
+        variants.
+        """
+        pools = {parse_variant(variant).frame.pool for variant in self.spec.variants}
+        return {
+            name: find_source(name, self._data, self.spec, given) for name in sorted(pools - {""})
+        }
+
+    def pool_owner(self, task: Task, variant: str) -> Task:
+        """Return the task whose pool shots are drawn from: itself, unless a variant names one."""
+        return self._sources.get(parse_variant(variant).frame.pool, task)
+
+    def _other_owner(self, task: Task, variant: str) -> Task | None:
+        owner = self.pool_owner(task, variant)
+        return None if owner is task else owner
+
+    def template(self, task: Task, variant: str = "default") -> Template:
+        """Return the words of a task's prompts: its own, or those that a variant names."""
+        name = parse_variant(variant).frame.prompts or task.prompts
+        if (task.name, name) not in self._templates:
+            worded = task if name == task.prompts else replace(task, prompts=name)
+            self._templates[task.name, name] = load_template(worded)
+        return self._templates[task.name, name]
+
     def header(self) -> dict[str, Any]:
         """Return what `run.json` says of this experiment."""
         data, tasks = {}, {}
         for task in self.tasks:
-            found = self.dataset(task, self.spec.variants[0], 0)
+            found = self._own_dataset(task, parse_variant(self.spec.variants[0]).labels, 0)
             data[task.name] = {"pool": found.pool_hash, "queries": found.queries_hash}
             tasks[task.name] = {
                 **task.metric.describe(),
@@ -157,19 +196,19 @@ class Experiment:
                 "n_dropped": found.n_dropped,
                 "n_repeated": n_repeated(self.queries(task, self.spec.variants[0], 0)),
             }
+            tasks[task.name] |= self._near_of(found) | self._transfers(task)
             if task.table is not None:
                 tasks[task.name]["table"] = dict(task.table)
             elif task.name in self._in_python:
                 tasks[task.name]["in_python"] = True  # no file holds it
+        wording = {task.name: wording_hash(task, self.template(task)) for task in self.tasks}
         models = {
             name: self._models[name, self.tasks[0].name].describe() for name in self.spec.models
         }
         return {
             "spec": self.spec.as_dict(),
-            "data": data,
-            "wording": {
-                task.name: wording_hash(task, self.templates[task.name]) for task in self.tasks
-            },
+            "data": {**data, **self._data_of_sources(data)},
+            "wording": {**self._other_wording(), **wording},
             "scoring": {task.name: scoring_hash(task) for task in self.tasks},
             # What identifies a local model's weights under its name; None where nothing does.
             "weights": {name: weights_of(model) for name, model in models.items()},
@@ -180,13 +219,60 @@ class Experiment:
             "versions": {"python": platform.python_version(), **package_versions()},
         }
 
+    def _near_of(self, found: Dataset) -> dict[str, Any]:
+        """Return what is to be said of pool examples that are nearly a query."""
+        near = near_duplicates(found.pool, found.queries)
+        about = described(found.pool, found.queries, near)
+        return {"near_duplicates": about} if near else {}
+
+    def _transfers(self, task: Task) -> dict[str, Any]:
+        """Return what is to be said of other tasks' pools before a task's queries."""
+        found = {}
+        for variant in self.spec.variants:
+            owner = self.pool_owner(task, variant)
+            if owner is not task:
+                data = self.dataset(task, variant, 0)
+                about = {"n_pool": len(data.pool), "n_dropped": data.n_dropped}
+                found[owner.name] = about | self._near_of(data)
+        return {"shots_from": found} if found else {}
+
+    def _data_of_sources(self, known: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """Return the hash of each pool that is another task's."""
+        found = {}
+        for source in self._sources.values():
+            if source.name not in known:
+                found[source.name] = {"pool": self._own_dataset(source, "default", 0).pool_hash}
+        return found
+
+    def _other_wording(self) -> dict[str, str]:
+        """Return the hash of each wording that a variant names, and of the tasks that others have
+        their shots from: attempts at their problems are worded as theirs.
+        """
+        found = {}
+        for source in self._sources.values():
+            found[source.name] = wording_hash(source, self.template(source))
+        for task in self.tasks:
+            for variant in self.spec.variants:
+                name = parse_variant(variant).frame.prompts
+                if name:
+                    key = f"{task.name}, prompts={name}"
+                    found[key] = wording_hash(task, self.template(task, variant))
+        return found
+
     def lines(self) -> Iterator[Line]:
         """Yield the lines of the grid, a draw at a time."""
         spec = self.spec
         for model, task, variant, mode, draw in itertools.product(
             spec.models, self.tasks, spec.variants, spec.modes, range(spec.draws)
         ):
-            yield Line(model=model, task=task, variant=variant, mode=mode, draw=draw)
+            yield Line(
+                model=model,
+                task=task,
+                variant=variant,
+                mode=mode,
+                draw=draw,
+                owner=self._other_owner(task, variant),
+            )
 
     def model(self, line: Line) -> Model:
         """Return the open model of a line."""
@@ -200,14 +286,29 @@ class Experiment:
             await model.close()
 
     def dataset(self, task: Task, variant: str, draw: int) -> Dataset:
-        """Return the examples of a draw; only those of a `per_draw` task differ between draws."""
-        labels = parse_variant(variant).labels
-        key = (task.name, draw if task.per_draw else 0, labels)
+        """Return the examples of a draw; only those of a `per_draw` task differ between draws. The
+        pool may be another task's.
+        """
+        labels, source = parse_variant(variant).labels, self.pool_owner(task, variant)
+        own = self._own_dataset(task, labels, draw)
+        if source is task:
+            return own
+        other = self._own_dataset(source, labels, draw)
+        is_new = task.per_draw or source.per_draw
+        key = (task.name, source.name, draw if is_new else 0, labels)
+        if key not in self._datasets:
+            if is_new:
+                self._datasets = {k: v for k, v in self._datasets.items() if k[:2] != key[:2]}
+            self._datasets[key] = transferred(own, other, task, source)
+        return self._datasets[key]
+
+    def _own_dataset(self, task: Task, labels: str, draw: int) -> Dataset:
+        key = (task.name, "", draw if task.per_draw else 0, labels)
         if key not in self._datasets:
             if task.per_draw:  # its examples serve one draw
                 self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
             found = load_examples(
-                task, data=self._data, seed=self.spec.seed, draw=key[1], variant=labels
+                task, data=self._data, seed=self.spec.seed, draw=key[2], variant=labels
             )
             self._datasets[key] = self._with_pool(task, found)
         return self._datasets[key]
@@ -269,12 +370,13 @@ class Experiment:
     def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
         """Return the prompts of a line; what needs a bank takes its shots from `bank`."""
         pool = self.dataset(line.task, line.variant, line.draw).pool
+        owner, frame = self.pool_owner(line.task, line.variant), parse_variant(line.variant).frame
         # A pool that is generated for each draw comes in an order of its own (class-balanced, say);
         # a fixed pool is permuted.
         order = (
             list(pool)
-            if line.task.per_draw
-            else draw_order(pool, self.spec.seed, line.draw, line.task.name)
+            if owner.per_draw
+            else draw_order(pool, self.spec.seed, line.draw, owner.name)
         )
         order = shown_in(line.mode, order)
         worked: Sequence[Example] = ()
@@ -282,22 +384,39 @@ class Experiment:
             worked = worked_of(order)[-self.spec.worked :]
             order = [example for example in order if example not in worked]
         return PromptPath(
-            self.templates[line.task.name],
+            self.template(line.task, line.variant),
             line.mode,
-            self._shots(line, order, bank),
+            self._shots(line, order, bank) if frame.shots else (),
             self.variables(line.task, line.variant),
             worked,
             format=self.spec.format,
             cuts=self.spec.shots,
+            instruction=frame.instruction,
+            filler=self._filler(line) if frame.filler else None,
         )
 
+    def _filler(self, line: Line) -> Filler:
+        """Return what makes text as long as the shots of a line: in tokens, where a local model
+        tells them.
+        """
+        model = self._models.get((line.model, line.task.name))
+        is_told = model is not None and not model.is_api and model.count_tokens(Node("a"))
+        labels = labels_of(line.task, parse_variant(line.variant).labels)
+
+        def n_tokens(text: str) -> int:
+            assert model is not None
+            return model.count_tokens(Node(text)) or 0
+
+        measure = n_tokens if is_told else n_bytes
+        return make_filler(measure, labels, self.spec.seed, line.draw, line.task.name)
+
     def _shots(self, line: Line, order: Sequence[Example], bank: Bank | None) -> ShotSource:
-        variant = parse_variant(line.variant)
+        variant, owner = parse_variant(line.variant), self.pool_owner(line.task, line.variant)
         context = Context(
-            task=line.task.name,
+            task=owner.name,
             seed=self.spec.seed,
             draw=line.draw,
-            labels=labels_of(line.task, variant.labels),
+            labels=labels_of(owner, variant.labels),
             solved=set() if bank is None else {a.id for a in bank.attempts if a.kept},
         )
 
@@ -326,6 +445,7 @@ class Experiment:
         template.
         """
         self._check_variant(task, variant)
+        self.template(task, variant)
         spec, found = self.spec, self.dataset(task, variant, 0)
         self._check_shots(task, found.pool)
         if spec.bank_shots >= len(found.pool):
@@ -336,7 +456,8 @@ class Experiment:
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
         for mode in spec.modes:
-            line = Line(model="", task=task, variant=variant, mode=mode, draw=0)
+            owner = self._other_owner(task, variant)
+            line = Line(model="", task=task, variant=variant, mode=mode, draw=0, owner=owner)
             self._render_one(line, found)
             self._check_chosen(line)
 
@@ -392,6 +513,10 @@ class Experiment:
     def _check_variant(self, task: Task, variant: str) -> None:
         spec, changes = self.spec, parse_variant(variant)
         check_variant(changes, task, spec.modes)
+        owner = self.pool_owner(task, variant)
+        if changes.frame.pool:
+            refuse_own(task, owner)
+            check_variant(changes, owner, spec.modes)
         if changes.selects and spec.queries_per_request > 1:
             raise SpecError(
                 f"variant {variant} shows each query shots of its own, so that queries cannot "
@@ -407,7 +532,7 @@ class Experiment:
         """Render one prompt of a line. Raises `TemplateError` where its template is faulty."""
         bank = Bank((stand_in(found.pool[0]),)) if line.needs_bank else None
         path = self.path(line, bank)
-        if not line.needs_bank:
+        if not line.needs_bank and parse_variant(line.variant).frame.shots:
             self._check_selection(line, path)
         k = min(1, len(path.shots))
         path.node(k)

@@ -189,7 +189,7 @@ def _adopt(store: RunStore, header: Mapping[str, Any]) -> dict[str, str]:
         if not _same_prompts(store, experiment, line):
             changed.add(line.task.name)
     return {
-        task.name: wording_hash(task, experiment.templates[task.name])
+        task.name: wording_hash(task, experiment.template(task))
         if task.name not in changed
         else "another"
         for task in experiment.tasks
@@ -258,6 +258,7 @@ def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
 
 def _n_other_rewards(experiment: Experiment, line: Line, file: Path) -> int:
     """Return how many attempts of a bank would pass or fail otherwise now."""
+    line = line.for_bank
     task = line.task
     pool = {e.id: e for e in experiment.dataset(task, line.variant, line.draw).pool}
     n = 0

@@ -54,6 +54,7 @@ def line_scope(experiment: Experiment, line: Line, path: PromptPath) -> Scope:
 
 def bank_scope(experiment: Experiment, line: Line) -> Scope:
     """Return what the bank of a line requests: several attempts at each problem of the pool."""
+    line = line.for_bank
     spec, task = experiment.spec, line.task
     pool = experiment.dataset(task, line.variant, line.draw).pool
     order = draw_order(pool, spec.seed, 0, f"bank {task.name}")
@@ -62,7 +63,7 @@ def bank_scope(experiment: Experiment, line: Line) -> Scope:
     # Zero-shot asks for a rationale, even where the gold answers have none.
     mode: Mode = "supervised" if source else "reinforced"
     path = PromptPath(
-        experiment.templates[task.name],
+        experiment.template(task, line.variant),
         mode,
         gold_shots(source, mode),
         experiment.variables(task, line.variant),

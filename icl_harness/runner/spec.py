@@ -5,6 +5,7 @@ and that a resumed run is compared with.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,17 @@ class Spec(Columns):
         int | None, whole(1), Option("N", "Pool examples used, the same in every mode.", "all")
     ] = None
     seed: Annotated[int, whole(0), Option("N", "Of draws, pool and queries.")] = 0
+    shots_from: Annotated[
+        str | None,
+        text(),
+        Option("TASK", "Shots of another task's pool before these queries: a variant, too."),
+    ] = None
+    prompts: Annotated[
+        tuple[str, ...],
+        Option(
+            "NAMES", "Wordings, as in classify,classify-terse: files of prompts/; variants, too."
+        ),
+    ] = ()
     variants: Annotated[
         tuple[str, ...],
         Option(
@@ -141,6 +153,26 @@ class Spec(Columns):
         Option("DIR", "Rows from DIR/<task>/{train,test}.jsonl|csv.", "the hub", env="ICL_DATA"),
     ] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_variants(cls, values: Any) -> Any:
+        """Turn --shots-from and --prompts into operators of the variants, by which the cells of a
+        run are told apart.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(values)
+        source, wordings = given.pop("shots_from", None), given.pop("prompts", None)
+        names = parse_names(given.get("variants"), "variants") or ("default",)
+        worded = parse_names(wordings, "prompts")
+        check_names(worded or ("own",), "prompts")
+        if worded:
+            pairs = itertools.product(names, worded)
+            names = tuple(f"{variant}+prompts={wording}" for variant, wording in pairs)
+        if source is not None:
+            names = tuple(f"{variant}+shots-from={source}" for variant in names)
+        return {**given, "variants": names} if worded or source is not None else given
+
     @field_validator("tasks", "models", "modes", "variants", mode="before")
     @classmethod
     def _read_names(cls, value: Any, info: ValidationInfo) -> tuple[str, ...]:
@@ -178,7 +210,8 @@ class Spec(Columns):
                     f"two files are called {name}, as their tasks would be. Rename one, or run them"
                     " apart."
                 )
-        if self.columns() and not any(map(is_row_file, self.tasks)):
+        pools = [parse_variant(variant).frame.pool for variant in self.variants]
+        if self.columns() and not any(map(is_row_file, [*self.tasks, *pools])):
             raise SpecError(
                 f"{option_name(next(iter(self.columns())))} is for a file of rows as the task, as "
                 "in icl run tickets.csv, and none is named. Leave it out."
@@ -277,6 +310,7 @@ class Spec(Columns):
         """
         # Columns are left out where there are none, as they were before there were any.
         unset = set(Columns.model_fields) - set(self.columns())
+        unset |= {"shots_from", "prompts"}  # variants say it
         if not self.gold_nll:
             unset.add("gold_nll")  # nor was this
         fields = self.model_dump(mode="json", exclude={"data", *unset})

@@ -21,6 +21,7 @@ from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.data_folder import at_work, given_folder
 from icl_harness.tasks.discovery import Family, family_names, load_family
+from icl_harness.tasks.label_sets import check_label_set, label_map
 from icl_harness.tasks.row_files import FORMS, is_row_file
 from icl_harness.tasks.rows import NO_VALUE
 from icl_harness.tasks.scoring import label_match
@@ -104,10 +105,7 @@ def load_examples(
 
     `seed` and `draw` matter to generated tasks alone. Raises `SpecError` or `DataError`.
     """
-    if variant not in task.variants:
-        known = ", ".join(task.variants)
-        close = nearest(variant, task.variants)
-        raise SpecError(f"task {task.name} has no variant {variant!r}; it has {known}.{close}")
+    check_label_set(task, variant)
     with at_work(task.name, data):
         if task.generate:
             pool, queries = _generated(task, seed, draw, variant)
@@ -130,9 +128,9 @@ def labels_of(task: Task, variant: str = "default") -> tuple[str, ...]:
     """Return the labels as prompts of the variant list them; a map onto the same labels keeps their
     order.
     """
-    if variant not in task.label_maps:
+    mapping = label_map(task, variant)
+    if mapping is None:
         return task.labels
-    mapping = task.label_maps[variant]
     mapped = tuple(mapping[label] for label in task.labels)
     return task.labels if set(mapped) == set(task.labels) else mapped
 
@@ -187,6 +185,7 @@ def _generated(
 ) -> tuple[list[Example], list[Example]]:
     assert task.generate
     draw = draw if task.per_draw else 0
+    variant = variant if variant in task.variants else "default"  # its labels change afterwards
     # The name's hash keeps tasks apart; the variant is not in the seed, so that variants share
     # their inputs.
     name = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:4])
@@ -222,11 +221,20 @@ def _with_labels(examples: Sequence[Example], labels: tuple[str, ...]) -> list[E
 
 
 def _relabelled(example: Example, task: Task, variant: str) -> Example:
-    mapping = task.label_maps.get(variant)
+    mapping = label_map(task, variant)
     if mapping is None:
         return example
     unknown = [label for label in (example.target, *example.choices) if label not in mapping]
     if unknown:
         where = f"task {task.name}, example {example.id}"
         raise DataError(f"{where}: variant {variant} does not map {unknown[0]!r}.")
-    return replace(example, target=mapping[example.target], choices=labels_of(task, variant))
+    if example.rationale is not None and variant not in task.label_maps:
+        raise DataError(
+            f"task {task.name}, example {example.id}: its rationale argues for "
+            f"{example.target!r}, which {variant} would call {mapping[example.target]!r}. Leave "
+            f"{variant} out, or give the task a label map of that name and rationales that fit."
+        )
+    choices = labels_of(task, variant)
+    if set(example.choices) != set(task.labels):  # some of them, its own
+        choices = tuple(mapping[choice] for choice in example.choices)
+    return replace(example, target=mapping[example.target], choices=choices)

@@ -4,6 +4,7 @@ In: functions marked with `@operator`. Out: `operators()`, all of them by name. 
 operator says what its function takes and returns; `context` and, if there is one, the argument
 follow:
 
+    frame       `Frame` → `Frame`: what prompts are made of beside the shots
     labels      example → example: the label that this shot shows
     shots       list of examples → list of examples: the shots of a prompt, and their order
     selection   list of examples → `Selection`: the k shots of each query, as read
@@ -23,7 +24,8 @@ from typing import Literal, TypeVar
 from icl_harness.examples import Example
 from icl_harness.prompts.modes import MODES, Mode
 
-Kind = Literal["labels", "shots", "selection"]
+Kind = Literal["frame", "labels", "shots", "selection"]  # in the order of a variant's name
+Shared = str | Mapping[str, str]  # by the operator's argument
 PREAMBLE_ALONE = "each query brings its own shots, so that prompts share the preamble alone"
 Value = float | int | str
 Select = Callable[[Example, int], list[Example]]
@@ -42,7 +44,21 @@ class Selection:
     most: int | None = None
 
 
-Made = Example | list[Example] | Selection
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What prompts are made of. `instruction`, `shots`: whether they are there; `filler`: other
+    text stands in the place of the shots. `prompts`: the template; `pool`: the task whose pool
+    shots are drawn from. "" for both: the task's own.
+    """
+
+    instruction: bool = True
+    shots: bool = True
+    filler: bool = False
+    prompts: str = ""
+    pool: str = ""
+
+
+Made = Example | list[Example] | Selection | Frame
 Function = TypeVar("Function", bound=Callable[..., Made])
 
 
@@ -75,7 +91,8 @@ class Argument:
 class Operator:
     """One operator. `nested`: the K-shot prompt still begins with the shots of the smaller ones.
 
-    `shared`: what prompts share, for one of kind selection; `{value}` stands for its argument.
+    `shared`: what prompts share, for one of kind selection or frame; `{value}` stands for its
+    argument.
     """
 
     name: str
@@ -92,7 +109,14 @@ class Operator:
     same_in_draws: bool = False  # all draws show the same shots
     for_each_count: str = "shots are reordered"  # what happens where prompts are not nested
     modes: tuple[Mode, ...] = MODES  # where it changes anything
-    shared: str = PREAMBLE_ALONE
+    shared: Shared = PREAMBLE_ALONE
+    other_shots: bool = False  # of kind frame: something else is shown as shots
+    of_attempts: bool = False  # of kind frame: a bank's attempts are asked for so, too
+
+    @property
+    def of_shots(self) -> bool:
+        """Return whether it changes which shots are shown, or how."""
+        return self.kind != "frame" or self.other_shots
 
     @property
     def usage(self) -> str:
@@ -116,7 +140,9 @@ def operator(
     same_in_draws: bool = False,
     for_each_count: str = "shots are reordered",
     modes: tuple[Mode, ...] = MODES,
-    shared: str = PREAMBLE_ALONE,
+    shared: Shared = PREAMBLE_ALONE,
+    other_shots: bool = False,
+    of_attempts: bool = False,
 ) -> Callable[[Function], Function]:
     """Mark a function as the operator of its name; the first line of its docstring is its help."""
 
@@ -139,6 +165,8 @@ def operator(
             for_each_count=for_each_count,
             modes=modes,
             shared=shared,
+            other_shots=other_shots,
+            of_attempts=of_attempts,
         )
         return function
 
@@ -175,6 +203,17 @@ def whole_number(sample: str, *, least: int = 0) -> Argument:
         return int(text)
 
     return Argument(read=read, rule=f"a whole number of {least} or more", sample=sample)
+
+
+def name_of(what: str, sample: str) -> Argument:
+    """Return an argument that is a name, which is looked up later."""
+
+    def read(text: str) -> Value:
+        if not text:
+            raise ValueError
+        return text
+
+    return Argument(read=read, rule=what, sample=sample)
 
 
 def one_of(*names: str) -> Argument:
