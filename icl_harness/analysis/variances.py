@@ -21,6 +21,7 @@ from icl_harness.analysis.estimates import Estimate, means_of, width_of
 from icl_harness.analysis.moderation import DrawVariances, moderate
 
 SOURCES = ("draws", "orders", "queries", "samples", "rest")
+LIMITS = (0.025, 0.975)
 N_SIMULATED = 4_000
 SEED = 20261128
 TINY = 1e-300
@@ -95,6 +96,26 @@ def _between_orders(
     within = np.mean([one.rest / one.per_cell for one in parts])
     df = sum(one.df_draw for one in parts)
     return float(between), float(within), df, 1 + df / len(parts)
+
+
+def order_sd(
+    values: Floats, draws: Codes, orders: Codes, units: Codes
+) -> tuple[float, float, float] | None:
+    """Return by what SD the mean value differs between orders of a draw's shots, less what its
+    queries alone make it differ by, with 95 % limits; None where a draw has one order.
+    """
+    between, within, df, _ = _between_orders(values, draws, orders, units)
+    if not df:
+        return None
+    n_units = len(np.unique(units))
+    noise = within / n_units
+    rng = np.random.default_rng(SEED)
+    times = _inverse(df, rng.random(N_SIMULATED))
+    others = _inverse(df * (n_units - 1), rng.random(N_SIMULATED))
+    simulated = np.sqrt(np.maximum((between + noise) * times - noise * others, 0.0))
+    sd = float(np.sqrt(max(between, 0.0)))
+    low, high = np.quantile(simulated, LIMITS)
+    return sd, min(float(low), sd), max(float(high), sd)
 
 
 def moderated(points: Sequence[tuple[Estimate, Squares]]) -> list[Squares]:

@@ -87,8 +87,8 @@ def _row_notes(name: str, pool: Mapping[str, Any]) -> Iterator[str]:
         n = near["n"]
         yield (
             f"{name}: {n_of(n, 'pool row')} {agree(n, 'is', 'are')} a test row but for word "
-            f"breaks, punctuation or the order of options, and {agree(n, 'stays', 'stay')} in the pool: "
-            f"{pool_id} {shown!r} = {query_id} {asked!r}"
+            f"breaks, punctuation or the order of options, and {agree(n, 'stays', 'stay')} in the "
+            f"pool: {pool_id} {shown!r} = {query_id} {asked!r}"
         )
 
 

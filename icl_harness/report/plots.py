@@ -1,4 +1,5 @@
-"""The picture of curves: value against shots, one panel a task, a column a variant.
+"""The picture of curves: value against shots, one panel a task, a column a variant. Many variants of
+one task stand in rows; a thin line in their panels is the default's curve.
 
 In: the table of `curves`. Out: a matplotlib Figure, or a PNG or SVG file; equal tables give equal
 bytes. No global state of matplotlib is read or changed. Left out: anything that can be clicked, and
@@ -48,6 +49,8 @@ DPI = 150
 ONE_PANEL = (8.0, 4.5)  # inches, with the legend at its right
 PANEL = (3.4, 3.0)  # of several, with the legend below them
 LEGEND_LINE = 0.2
+MOST_COLUMNS = 4  # of one task's variants
+USUAL = Style(colour="#9a9a9a", dashes="-")  # the default's curve, beside a variant's
 
 
 def plot(
@@ -116,7 +119,7 @@ def _draw(
     variants = sorted(set(curves["variant"]), key=lambda name: (name != "default", str(name)))
     rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
     panels = [(*row, variant) for row, variant in product(rows, variants)]
-    n_columns = len(variants) if len(variants) > 1 else min(len(panels), 3)
+    n_columns = _n_columns(len(rows), len(variants))
     n_rows = math.ceil(len(panels) / n_columns)
     is_one = len(panels) == 1
     figure = Picture(
@@ -126,6 +129,8 @@ def _draw(
     flat = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for i, (ax, (task, metric, variant)) in enumerate(zip(flat, panels, strict=False)):
         of_task = curves[(curves["task"] == task) & (curves["metric"] == metric)]
+        if variant != "default":
+            _usual(ax, of_task[of_task["variant"] == "default"], how)
         _panel(ax, of_task[of_task["variant"] == variant], of_task, how, is_narrow=not is_one)
         if metric not in UNITS:  # chance is that of the scores
             _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
@@ -139,10 +144,32 @@ def _draw(
     for ax in flat[len(panels) :]:
         ax.set_axis_off()
     fewer = bool((curves["shots_used"] < curves["shots"]).any())
-    _legend(figure, how, beside=is_one, fewer=fewer)
+    _legend(figure, how, beside=is_one, fewer=fewer, usual="default" in variants[:-1])
     _name_bands(figure, _caption(curves, how), beside=is_one)
     figure.suptitle(title or "", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
+
+
+def _n_columns(n_rows: int, n_variants: int) -> int:
+    """Return how many panels stand in a row."""
+    if n_variants == 1:
+        return min(n_rows, 3)
+    if n_rows > 1 or n_variants <= MOST_COLUMNS:
+        return n_variants
+    return min(MOST_COLUMNS, math.ceil(math.sqrt(n_variants)))
+
+
+def _usual(ax: Axes, default: pd.DataFrame, how: Looks) -> None:
+    """Draw the models' curves of the default, for comparison."""
+    scale = 100.0 if len(default) and _is_share(default) else 1.0
+    for (model, mode), style in how.styles.items():
+        line = default[(default["model"] == model) & (default["mode"] == mode)]
+        if style.marker and len(line):
+            line = line.sort_values("shots")
+            ax.plot(
+                line["shots"], scale * line["value"], color=USUAL.colour, linestyle=style.dashes,
+                linewidth=USUAL.width, zorder=2,
+            )  # fmt: skip
 
 
 def _name_bands(figure: Figure, caption: str, *, beside: bool) -> None:
@@ -263,13 +290,15 @@ def _readable(places: Mapping[int, float], digit: float) -> list[int]:
     return ticks
 
 
-def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool) -> None:
+def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool, usual: bool) -> None:
     """Put one legend for all panels outside of them: at the right of one, below several, where each
     block is a column.
     """
     blocks = [list(block) for block in how.legend]
     if fewer:
         blocks[-1].append(Entry("fewer shots fitted", Style(colour=MUTED, dashes="", marker="o")))
+    if usual:
+        blocks[-1].append(Entry("the default's curve", USUAL))
     if beside:
         spaced = [[*block, Entry("")] for block in blocks]
         entries = list(chain.from_iterable(spaced))[:-1]

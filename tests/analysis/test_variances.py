@@ -201,3 +201,31 @@ def test_shares_of_right_and_wrong_answers_are_those_of_the_components() -> None
     assert mean_estimate(at["score"], at["draw"], at["query_id"], limits=SHARE).value == (
         pytest.approx(at["score"].mean())
     )
+
+
+def order_runs(rng, sd: float, n_draws: int) -> pd.DataFrame:
+    """Records of right and wrong answers under 10 orders, whose accuracies differ by an SD."""
+    parts = []
+    for order in range(10):
+        p = 0.5 + sd * rng.standard_normal((n_draws, 1))
+        right = rng.random((n_draws, 200)) < p
+        part = records(0.5, n_draws=n_draws, n_queries=200, shots=16)
+        variant = f"order={order}" if order else "default"
+        parts.append(part.assign(score=right.ravel().astype(float), variant=variant))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_the_spread_of_orders_is_told_less_the_noise_of_queries(n_draws: int) -> None:
+    rng = np.random.default_rng(5)
+    found = {sd: [] for sd in (0.0, 0.1)}
+    for sd, tables in found.items():
+        for _ in range(6):
+            [answer] = variance(order_runs(rng, sd, n_draws))
+            row = answer.table[answer.table["where"] == "16 shots"].iloc[0]
+            assert row["orders_sd_low"] <= row["orders_sd"] <= row["orders_sd_high"]
+            assert "Between orders of the same shots, less the noise of queries" in answer.sentence
+            tables.append(row["orders_sd"])
+    assert np.mean(np.square(found[0.1])) == pytest.approx(0.01, rel=0.4)
+    raw = 0.5 / np.sqrt(200)  # what 200 queries alone make accuracies differ by
+    assert np.mean(found[0.0]) < raw / 2

@@ -2,7 +2,8 @@
 
 In: records. Out: an answer for each curve: the share that each source has in the variance of one
 answer's score, with 95 % limits, at each shot count and over all of them together. Curves that
-differ in the order of their shots alone are one. The rest is what a query has with some shots and
+differ in the order of their shots alone are one, of which the SD of the value between orders is
+told too: at each shot count, less what queries alone make it differ by. The rest is what a query has with some shots and
 not with others; of one draw nothing is said.
 """
 
@@ -31,10 +32,12 @@ from icl_harness.analysis.samples import joined_samples
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import is_repeat, shots_of, units_of
 from icl_harness.analysis.variances import (
+    LIMITS,
     SOURCES,
     Squares,
     components_of,
     moderated,
+    order_sd,
     simulated_components,
     squares_of,
 )
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
 NAME = "variance"
 ORDER = "order="
-LIMITS = (0.025, 0.975)
+OrderSd = tuple[float, float, float]  # and its 95 % limits
 CALLED = {
     "draws": "which shots were drawn",
     "orders": "the order of the shots",
@@ -99,14 +102,20 @@ def _of_task(metric: Metric, answers: pd.DataFrame) -> Iterator[Answer]:
     binary = is_binary(answers)
     curve = [name for name in POINT if name != "shots"]
     for named, rows in positions(answers, curve):
-        points = []
+        points, orders = [], {}
         for (shots,), places in positions(answers.iloc[rows], ["shots"]):
             kept = rows[places]
             kept = kept[~repeats[kept]]
-            point = _point(metric, answers, statistics, order, kept, binary=binary)
+            point, between = _point(metric, answers, statistics, order, kept, binary=binary)
             if point is not None:
                 points.append(_Point(shots=int(shots), estimate=point[0], squares=point[1]))
-        yield _answer(dict(zip(curve, named, strict=True)), points)
+            if between is not None:
+                orders[_shots(int(shots))] = between
+        yield _answer(dict(zip(curve, named, strict=True)), points, orders)
+
+
+def _shots(n: int) -> str:
+    return f"{n} shot{'' if n == 1 else 's'}"
 
 
 def _orders(variants: pd.Series[Any]) -> tuple[Codes, list[str]]:
@@ -131,20 +140,26 @@ def _point(
     rows: Codes,
     *,
     binary: bool,
-) -> tuple[Estimate, Squares] | None:
-    """Return what is known of a point; None where one draw or one query is all there is."""
+) -> tuple[tuple[Estimate, Squares] | None, OrderSd | None]:
+    """Return what is known of a point, None where one draw or one query is all there is; and by
+    what SD orders differ, None where there is one.
+    """
     at = answers.iloc[rows]
     draws, units = at["draw"].to_numpy(), units_of(at)
     estimate, values = estimate_and_values(
         metric, statistics.rows(rows), draws, units, binary=binary, shots=shots_of(at)
     )
-    has_both = estimate.spread.df_draw > 0 and estimate.spread.df_query > 0
-    if not (has_both and np.isfinite(values).all()):
-        return None
-    return estimate, squares_of(values, draws, order[rows], units)
+    if not np.isfinite(values).all():
+        return None, None
+    between = order_sd(values, draws, order[rows], units)
+    if not (estimate.spread.df_draw > 0 and estimate.spread.df_query > 0):
+        return None, between
+    return (estimate, squares_of(values, draws, order[rows], units)), between
 
 
-def _answer(named: Mapping[str, Any], points: Sequence[_Point]) -> Answer:
+def _answer(
+    named: Mapping[str, Any], points: Sequence[_Point], orders: Mapping[str, OrderSd]
+) -> Answer:
     import pandas as pd
 
     parts = [str(value) for name, value in named.items() if _is_shown(name, value)]
@@ -154,20 +169,38 @@ def _answer(named: Mapping[str, Any], points: Sequence[_Point]) -> Answer:
             "one draw or one query was asked: what draws and queries add cannot be told apart. "
             "Run with --draws 3 or more."
         )
-        return Answer(question=NAME, about=about, sentence=f"{about}: {why}", table=pd.DataFrame())
+        table = pd.DataFrame([{"where": where} | _sds(sds) for where, sds in orders.items()])
+        why += _between_orders(orders)
+        return Answer(question=NAME, about=about, sentence=f"{about}: {why}", table=table)
     squares = moderated([(one.estimate, one.squares) for one in points])
     found, simulated = components_of(squares), simulated_components(squares)
     if not found.sum() > 0:
         same = "all answers score the same: there is no variance to share."
         return Answer(question=NAME, about=about, sentence=f"{about}: {same}", table=pd.DataFrame())
     sources = _sources(squares)
-    names = [f"{one.shots} shot{'' if one.shots == 1 else 's'}" for one in points]
-    rows = [_row(name, found[:, i], simulated[:, i], sources) for i, name in enumerate(names)]
+    rows = []
+    for i, name in enumerate(_shots(one.shots) for one in points):
+        row = _row(name, found[:, i], simulated[:, i], sources)
+        rows.append(row | _sds(orders[name]) if name in orders else row)
     rows.append(_row("all", found.mean(axis=1), simulated.mean(axis=1), sources))
     sentence = _sentence(rows[-1], sources, nested=squares[0].spread.nested)
+    sentence += _between_orders(orders)
     return Answer(
         question=NAME, about=about, sentence=f"{about}: {sentence}", table=pd.DataFrame(rows)
     )
+
+
+def _sds(sds: OrderSd) -> dict[str, float]:
+    return dict(zip(("orders_sd", "orders_sd_low", "orders_sd_high"), sds, strict=True))
+
+
+def _between_orders(orders: Mapping[str, OrderSd]) -> str:
+    """Return by how much the value differs between orders of the same shots, at each shot count."""
+    if not orders:
+        return ""
+    *texts, last = [f"{sds[0]:.3f} at {where}".lstrip("0") for where, sds in orders.items()]
+    listed = f"{', '.join(texts)} and {last}" if texts else last
+    return f" Between orders of the same shots, less the noise of queries, its SD is {listed}."
 
 
 def _is_shown(name: str, value: object) -> bool:
