@@ -16,7 +16,9 @@ from icl_harness.prompts.tree import Node
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.spec import Spec
+from tests.api_runs import Parity, Wire, every_wire, plant_keys, sent_asks
 from tests.conftest import N_QUERIES, TOY_PROMPTS, TOY_TASK, parity
+from tests.servers import LoopbackServer
 
 pytestmark = pytest.mark.usefixtures("toy")
 OTHER_TASK = TOY_TASK.replace("def toy", "def other").replace('"even", "odd"', '"EVEN", "ODD"')
@@ -275,3 +277,31 @@ def test_a_run_is_extended_by_a_control(other) -> None:
 
     spec = larger_spec(Path("out"), run.header, {"variants": "shots-from=other,filler"})
     assert spec.variants == ("default", "shots-from=other", "filler")
+
+
+@pytest.mark.slow
+@every_wire
+@pytest.mark.parametrize("format", ["text", "chat"])
+def test_providers_take_prompts_without_an_instruction_and_filler(
+    format: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_keys(monkeypatch)
+    with LoopbackServer(Parity()) as server:
+        run = go(
+            wire.id,
+            base_url=server.base_url(wire.provider),
+            model_args=wire.model_args(),
+            variants=["instruct=none", "filler", "filler+instruct=none"],
+            format=format,
+            shots=[0, 2],
+            draws=1,
+            queries=2,
+        )
+        sent = [request.parts for request in sent_asks(wire, server)]
+    records = run.records()
+    assert (records["status"] == "ok").all()
+    assert (records["score"] == 1).all()
+    bare = [parts for parts in sent if "Even or odd?" not in "".join(parts)]
+    assert len(bare) == len(sent) - 4
+    texts = ["".join(parts) for parts in sent]
+    assert sum(text.count("->") == 1 for text in texts if text[0] == "n") == 4

@@ -554,7 +554,7 @@ def test_a_broken_task_file_is_told_in_one_line(mine: Path, case: str) -> None:
 def test_a_missing_template_is_told_with_the_nearest(mine: Path) -> None:
     (mine / "tasks/mine.py").write_text(MINE.replace('"classify"', '"clasify"'))
     with pytest.raises(
-        SpecError, match=r"there is no prompts/clasify\.jinja\. Nearest: classify\."
+        SpecError, match=r"there is no prompts/clasify\.jinja\. Nearest: classify, "
     ):
         load_template(one("mine"))
 
