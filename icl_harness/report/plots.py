@@ -1,5 +1,6 @@
-"""The picture of curves: value against shots, one panel a task, a column a variant. Many variants of
-one task stand in rows; a thin line in their panels is the default's curve.
+"""The picture of curves: value against shots, one panel a task, a column a variant.
+
+Many variants of one task stand in rows; a thin line in their panels is the default's curve.
 
 In: the table of `curves`. Out: a matplotlib Figure, or a PNG or SVG file; equal tables give equal
 bytes. No global state of matplotlib is read or changed. Left out: anything that can be clicked, and

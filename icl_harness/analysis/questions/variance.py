@@ -3,8 +3,8 @@
 In: records. Out: an answer for each curve: the share that each source has in the variance of one
 answer's score, with 95 % limits, at each shot count and over all of them together. Curves that
 differ in the order of their shots alone are one, of which the SD of the value between orders is
-told too: at each shot count, less what queries alone make it differ by. The rest is what a query has with some shots and
-not with others; of one draw nothing is said.
+told too: at each shot count, less what queries alone make it differ by. The rest is what a query
+has with some shots and not with others; of one draw orders alone are told.
 """
 
 from __future__ import annotations
