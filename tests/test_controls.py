@@ -103,6 +103,7 @@ def test_filler_without_a_tokenizer_is_as_long_in_bytes() -> None:
     assert words <= set(WORDS.split()) - {"paper", "river"}, "no label is among them"
 
 
+@pytest.mark.slow
 def test_a_run_with_filler_says_its_length_and_no_shot_and_resumes() -> None:
     done = go(ScriptedModel(answer), variants=["default", "filler"])
     records = done.records(shot_ids=True).query("variant == 'filler'")
@@ -180,6 +181,7 @@ def test_what_a_task_or_mode_cannot_give_is_refused_before_anything_is_asked(oth
         experiment(shots_from="other", shots=(31,))
 
 
+@pytest.mark.slow
 def test_shots_of_another_task_are_worded_as_this_one_s_and_stay_their_draws(other) -> None:
     listener = Listener()
     run = go(ScriptedModel(listener), variants="default,flipped", shots_from="other")
@@ -197,6 +199,7 @@ def test_shots_of_another_task_are_worded_as_this_one_s_and_stay_their_draws(oth
     assert "shots_from" not in run.header["spec"]
 
 
+@pytest.mark.slow
 def test_transfer_and_own_shots_are_compared_in_one_run_or_two(other) -> None:
     own = go(ScriptedModel(answer), out="own")
     go(ScriptedModel(answer), out="moved", shots_from="other")
@@ -209,6 +212,7 @@ def test_transfer_and_own_shots_are_compared_in_one_run_or_two(other) -> None:
     assert own.header["spec"]["variants"] == ["default"]
 
 
+@pytest.mark.slow
 def test_the_bank_of_a_transfer_is_the_other_task_s(other) -> None:
     listener = Listener()
 
@@ -242,6 +246,7 @@ def test_a_query_in_the_other_pool_is_refused_or_left_out(other) -> None:
     assert len(pool) == 30
 
 
+@pytest.mark.slow
 def test_wordings_are_an_axis_of_the_results() -> None:
     Path("prompts/terse.jinja").write_text(TOY_PROMPTS.replace("Even or odd?", "Parity"))
     listener = Listener()

@@ -141,7 +141,7 @@ def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
     nobody else listens, as it decides what is measured.
     """
     is_heard = "say" in how.model_fields_set
-    for task in experiment.tasks:
+    for task in (*experiment.tasks, *experiment.sources):
         found = f"{task.name}: {task.doc}"
         if task.table is not None and is_heard:
             how.say(found)

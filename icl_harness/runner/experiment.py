@@ -166,6 +166,12 @@ class Experiment:
             name: find_source(name, self._data, self.spec, given) for name in sorted(pools - {""})
         }
 
+    @property
+    def sources(self) -> list[Task]:
+        """Return the tasks of whom nothing is asked: their pools are shown before other queries."""
+        names = {task.name for task in self.tasks}
+        return [source for source in self._sources.values() if source.name not in names]
+
     def pool_owner(self, task: Task, variant: str) -> Task:
         """Return the task whose pool shots are drawn from: itself, unless a variant names one."""
         return self._sources.get(parse_variant(variant).frame.pool, task)
@@ -367,8 +373,10 @@ class Experiment:
         """Return how many queries each cell of a task asks."""
         return len(self.queries(task, self.spec.variants[0], 0))
 
-    def path(self, line: Line, bank: Bank | None = None) -> PromptPath:
-        """Return the prompts of a line; what needs a bank takes its shots from `bank`."""
+    def path(self, line: Line, bank: Bank | None = None, model: Model | None = None) -> PromptPath:
+        """Return the prompts of a line; what needs a bank takes its shots from `bank`. `model`: the
+        line's, where another replica of it counts tokens.
+        """
         pool = self.dataset(line.task, line.variant, line.draw).pool
         owner, frame = self.pool_owner(line.task, line.variant), parse_variant(line.variant).frame
         # A pool that is generated for each draw comes in an order of its own (class-balanced, say);
@@ -392,14 +400,14 @@ class Experiment:
             format=self.spec.format,
             cuts=self.spec.shots,
             instruction=frame.instruction,
-            filler=self._filler(line) if frame.filler else None,
+            filler=self._filler(line, model) if frame.filler else None,
         )
 
-    def _filler(self, line: Line) -> Filler:
+    def _filler(self, line: Line, model: Model | None) -> Filler:
         """Return what makes text as long as the shots of a line: in tokens, where a local model
         tells them.
         """
-        model = self._models.get((line.model, line.task.name))
+        model = model or self._models.get((line.model, line.task.name))
         is_told = model is not None and not model.is_api and model.count_tokens(Node("a"))
         labels = labels_of(line.task, parse_variant(line.variant).labels)
 

@@ -78,13 +78,13 @@ class LineWalk:
     async def _path(self) -> PromptPath:
         experiment, line = self.shared.experiment, self.state.line
         if not line.needs_bank:
-            return experiment.path(line)
+            return experiment.path(line, model=self.model)
         async with self.shared.banks[bank_name(line)]:
             store = self.shared.store
             bank = await obtain_bank(
                 experiment, store.path, line, self.model, self.count, store.check
             )
-        return experiment.path(line, bank)
+        return experiment.path(line, bank, self.model)
 
     async def _walk_cell(self, scope: Scope, fitting: Fitting, shots: int) -> None:
         if self.shared.experiment.terms.flights.stopping:

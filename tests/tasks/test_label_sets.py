@@ -79,6 +79,7 @@ def test_what_would_change_nothing_or_contradict_a_rationale_is_refused() -> Non
         load_examples(task, variant="flipped")
 
 
+@pytest.mark.slow
 def test_a_table_s_labels_are_flipped_in_prompts_and_scoring(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [f"word {i},{('airport', 'harbour')[i % 2]}" for i in range(30)]

@@ -170,7 +170,7 @@ def _answer(
             "Run with --draws 3 or more."
         )
         table = pd.DataFrame([{"where": where} | _sds(sds) for where, sds in orders.items()])
-        why += _between_orders(orders)
+        why += _between_orders(orders, str(named["metric"]))
         return Answer(question=NAME, about=about, sentence=f"{about}: {why}", table=table)
     squares = moderated([(one.estimate, one.squares) for one in points])
     found, simulated = components_of(squares), simulated_components(squares)
@@ -184,7 +184,7 @@ def _answer(
         rows.append(row | _sds(orders[name]) if name in orders else row)
     rows.append(_row("all", found.mean(axis=1), simulated.mean(axis=1), sources))
     sentence = _sentence(rows[-1], sources, nested=squares[0].spread.nested)
-    sentence += _between_orders(orders)
+    sentence += _between_orders(orders, str(named["metric"]))
     return Answer(
         question=NAME, about=about, sentence=f"{about}: {sentence}", table=pd.DataFrame(rows)
     )
@@ -194,13 +194,14 @@ def _sds(sds: OrderSd) -> dict[str, float]:
     return dict(zip(("orders_sd", "orders_sd_low", "orders_sd_high"), sds, strict=True))
 
 
-def _between_orders(orders: Mapping[str, OrderSd]) -> str:
-    """Return by how much the value differs between orders of the same shots, at each shot count."""
+def _between_orders(orders: Mapping[str, OrderSd], metric: str) -> str:
+    """Return by how much a metric differs between orders of the same shots, by shot count."""
     if not orders:
         return ""
     *texts, last = [f"{sds[0]:.3f} at {where}".lstrip("0") for where, sds in orders.items()]
     listed = f"{', '.join(texts)} and {last}" if texts else last
-    return f" Between orders of the same shots, less the noise of queries, its SD is {listed}."
+    orders_of = "Between orders of the same shots, less the noise of queries"
+    return f" {orders_of}, {metric} has an SD of {listed}."
 
 
 def _is_shown(name: str, value: object) -> bool:
