@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from icl_harness.report.power import power
     from icl_harness.report.run import Run
     from icl_harness.report.runs import load
-    from icl_harness.tasks import dialect_world
+    from icl_harness.tasks import dialect_world, logistics_world
     from icl_harness.tasks.data_folder import data_folder
     from icl_harness.tasks.discovery import task
     from icl_harness.tasks.flores import flores, flores_language
     from icl_harness.tasks.holdout import holdout
+    from icl_harness.tasks.logistics_planner import shortest_plan
     from icl_harness.tasks.metrics import (
         Metric,
         ScoredAnswer,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     )
     from icl_harness.tasks.scoring.boxed import boxed_answer
     from icl_harness.tasks.scoring.closeness import number_close
+    from icl_harness.tasks.scoring.plans import plan_match
     from icl_harness.tasks.scoring.texts import chrf_match, rouge_match
     from icl_harness.tasks.tabular import table
     from icl_harness.tasks.task import Task
@@ -107,6 +109,7 @@ _HOMES = {
     "number_match": "tasks.scoring",
     "open_model": "models",
     "parse_number": "tasks.scoring",
+    "plan_match": "tasks.scoring.plans",
     "power": "report.power",
     "r2": "tasks.metrics",
     "rescore": "cli.execute",
@@ -115,10 +118,14 @@ _HOMES = {
     "rouge_match": "tasks.scoring.texts",
     "rows": "tasks.rows",
     "run": "cli.execute",
+    "shortest_plan": "tasks.logistics_planner",
     "table": "tasks.tabular",
     "task": "tasks.discovery",
 }
-_MODULES = {"dialect_world": "tasks.dialect_world"}
+_MODULES = {
+    "dialect_world": "tasks.dialect_world",
+    "logistics_world": "tasks.logistics_world",
+}
 
 __all__ = [
     "UNPARSED",
@@ -161,11 +168,13 @@ __all__ = [
     "label_match",
     "latex_match",
     "load",
+    "logistics_world",
     "macro_f1",
     "number_close",
     "number_match",
     "open_model",
     "parse_number",
+    "plan_match",
     "power",
     "r2",
     "rescore",
@@ -174,6 +183,7 @@ __all__ = [
     "rouge_match",
     "rows",
     "run",
+    "shortest_plan",
     "table",
     "task",
 ]

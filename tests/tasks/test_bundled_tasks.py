@@ -340,7 +340,7 @@ def test_every_task_is_listed_with_what_a_reader_needs() -> None:
     listed = list_tasks()
     assert {t.name.partition(":")[0] for t in listed} >= {
         "banking77", "bbh", "clinc150", "dialects", "gpqa", "gsm8k", "linear_classification",
-        "math", "nlu", "sentiment", "sequential_parity", "sst2", "summarization",
+        "logistics", "math", "nlu", "sentiment", "sequential_parity", "sst2", "summarization",
         "tabular_classification", "tabular_regression", "translation", "trec",
     }  # fmt: skip
     assert len({t.name for t in listed}) == len(listed)
