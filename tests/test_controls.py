@@ -9,13 +9,15 @@ import pytest
 
 import icl_harness
 from icl_harness import Prompt, ScriptedModel
-from icl_harness.errors import DataError, IclError, SpecError
+from icl_harness.errors import DataError, IclError, SpecError, StoreError
 from icl_harness.plan.asker import make_plan
 from icl_harness.prompts.filler import WORDS, make_filler, n_bytes
 from icl_harness.prompts.tree import Node
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.extending import larger_spec
 from icl_harness.runner.spec import Spec
+from icl_harness.store.records import RunStore
 from tests.api_runs import Parity, Wire, every_wire, plant_keys, sent_asks
 from tests.conftest import N_QUERIES, TOY_PROMPTS, TOY_TASK, parity
 from tests.servers import LoopbackServer
@@ -278,10 +280,13 @@ def test_a_run_is_extended_by_a_control(other) -> None:
     go(ScriptedModel(answer))
     run = icl_harness.Run("out")
     assert run.header["spec"]["variants"] == ["default"]
-    from icl_harness.runner.extending import larger_spec
-
-    spec = larger_spec(Path("out"), run.header, {"variants": "shots-from=other,filler"})
-    assert spec.variants == ("default", "shots-from=other", "filler")
+    spec = larger_spec(Path("out"), run.header, {"variants": "shots-from=other,prompts=toy"})
+    assert spec.variants == ("default", "shots-from=other", "prompts=toy")
+    larger = Experiment(spec, {"scripted": ScriptedModel(answer)})
+    header = RunStore.create_or_resume(Path("out"), larger.header(), extends=True)
+    header.close()
+    with pytest.raises(StoreError, match="another spec"):
+        go(ScriptedModel(answer))
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def check_same(
         if spec.get("base_url"):
             spec["base_url"] = masked(spec["base_url"])  # earlier versions did not
         _check_spec(path, spec, header["spec"], extends=extends)
-    for key in _differing(found, header, "data"):
+    for key in _differing(found, header, "data", extends=extends):
         raise StoreError(
             f"{path} holds a run on other data of {key}: its files have changed since. "
             "Choose another --out, or delete the folder."
@@ -129,7 +129,7 @@ def check_same(
             f"{path} was made by version 0.1, which did not tell wording and scoring apart. "
             f"Run `icl rescore {quote(str(path))}` once; it asks no model."
         )
-    for key in _differing(found, header, "wording"):
+    for key in _differing(found, header, "wording", extends=extends):
         raise StoreError(
             f"{path} holds a run of another wording of {key}: its template, fields, labels, stop "
             "or max_tokens have changed since. Choose another --out, or take the change back."
@@ -172,9 +172,15 @@ def others_of(found: Mapping[str, Any], header: Mapping[str, Any], fact: str) ->
     return [name for name, before, now in both if before and now and before != now]
 
 
-def _differing(found: Mapping[str, Any], header: Mapping[str, Any], part: str) -> list[str]:
+def _differing(
+    found: Mapping[str, Any], header: Mapping[str, Any], part: str, *, extends: bool = False
+) -> list[str]:
+    """Return the keys of which both do not say the same; of a larger grid also new ones are right:
+    a variant may name another wording, or another task's pool.
+    """
     old, new = found.get(part, {}), header.get(part, {})
-    return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    keys = sorted(old) if extends and old else sorted({*old, *new})
+    return [key for key in keys if old.get(key) != new.get(key)]
 
 
 def _refuse_another(
