@@ -177,6 +177,8 @@ def test_what_a_task_or_mode_cannot_give_is_refused_before_anything_is_asked(oth
         experiment(prompts="toi")
     with pytest.raises(SpecError, match="--shots-from toy: these are toy's own shots"):
         experiment(shots_from="toy")
+    with pytest.raises(SpecError, match="baseline/knn reads no prompts, so their words do nothing"):
+        Spec(tasks=("toy",), models=("baseline/knn",), prompts="toy")
     with pytest.raises(SpecError, match=r"no task 'othr'\. Nearest: other"):
         experiment(shots_from="othr")
     with pytest.raises(SpecError, match="30 pool examples; --shots asks for 31"):
@@ -315,3 +317,20 @@ def test_providers_take_prompts_without_an_instruction_and_filler(
     assert len(bare) == len(sent) - 4
     texts = ["".join(parts) for parts in sent]
     assert sum(text.count("->") == 1 for text in texts if text[0] == "n") == 4
+
+
+@pytest.mark.slow
+def test_filler_that_does_not_fit_is_dropped_as_shots_are_and_a_bank_s_is_as_long() -> None:
+    options = {"modes": ["supervised", "reinforced"], "shots": [2, 40], "bank_samples": 1}
+    done = go(ScriptedModel(answer, context_window=60), variants=["default", "filler"], **options)
+    used = done.records().groupby(["mode", "variant", "shots"])["shots_used"].unique()
+    for mode in ("supervised", "reinforced"):
+        assert len(used[mode, "filler", 40]) == 1
+        assert 2 < used[mode, "filler", 40][0] < 20
+        assert used[mode, "filler", 40][0] == used[mode, "default", 40][0]
+    listener = Listener()
+    again = go(
+        ScriptedModel(listener, context_window=60), variants=["default", "filler"], **options
+    )
+    assert listener.prompts == []
+    assert again.records().equals(done.records())

@@ -235,6 +235,8 @@ class Spec(Columns):
             self._refuse_idle_for(name)
         if self.model_args and all(name.startswith("baseline/") for name in self.models):
             raise SpecError("--model-arg does nothing for reference learners. Leave it out.")
+        if self.models and all(name.startswith("baseline/") for name in self.models):
+            self._refuse_idle_words()
         if self.base_url and not any(map(is_api, self.models)):
             raise SpecError(
                 "--base-url is for openai/, anthropic/ and google/ models, and none is named."
@@ -252,6 +254,15 @@ class Spec(Columns):
                 raise SpecError(
                     f"{option_name(name)} belongs to the reinforced mode and the variant bank, and"
                     " neither is asked for."
+                )
+
+    def _refuse_idle_words(self) -> None:
+        """Refuse variants that change the words of prompts alone, where no model reads them."""
+        for variant in map(parse_variant, self.variants):
+            if variant.frame.prompts or not variant.frame.instruction:
+                raise SpecError(
+                    f"variant {variant}: {self.models[0]} reads no prompts, so their words do "
+                    "nothing for it. Name a language model, too, or leave the variant out."
                 )
 
     @property
