@@ -16,7 +16,7 @@ from typing import Any
 from icl_harness.counts import n_of
 from icl_harness.draws import draw_order, sample_examples
 from icl_harness.errors import SpecError
-from icl_harness.examples import Example, content_hash, n_repeated
+from icl_harness.examples import Example, n_repeated
 from icl_harness.models import is_local, open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
@@ -30,17 +30,17 @@ from icl_harness.prompts.template import Template, load_template
 from icl_harness.prompts.tree import Node, Query, Shot
 from icl_harness.prompts.variants import Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.choice_scores import bare_texts, correction_of, sent_scoring
+from icl_harness.runner.data_sets import DataSets
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
-from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
+from icl_harness.runner.rationales import shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
 from icl_harness.runner.spec import Spec
-from icl_harness.runner.transfer import find_source, refuse_own, transferred
+from icl_harness.runner.transfer import find_sources, refuse_own
 from icl_harness.store.bank import Attempt, Bank
 from icl_harness.tasks.loading import (
     Dataset,
     find_tasks,
     labels_of,
-    load_examples,
     with_labels_of_data,
 )
 from icl_harness.tasks.row_files import is_row_file, task_name
@@ -114,13 +114,13 @@ class Experiment:
         self.terms = terms or Terms()
         self.batch = batch  # all cells are asked at once
         self._data = Path(spec.data) if spec.data else None
-        self._datasets: dict[tuple[str, str, int, str], Dataset] = {}
         self._models: dict[tuple[str, str], Model] = {}
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
         self._in_python = set(tasks or {})
         self.tasks = self._find_tasks(tasks or {})
         self._templates: dict[tuple[str, str], Template] = {}
-        self._sources = self._find_sources(tasks or {})
+        sources = find_sources(spec, self._data, tasks or {})
+        self._data_sets = DataSets(spec, self._data, sources)
         for task in self.tasks:
             for variant in spec.variants:
                 self._check(task, variant)
@@ -157,24 +157,15 @@ class Experiment:
                 found[task.name] = with_labels_of_data(task, self._data)
         return list(found.values())
 
-    def _find_sources(self, given: Mapping[str, Task]) -> dict[str, Task]:
-        """Return the tasks whose pools are shown before other tasks' queries, by their names in
-        variants.
-        """
-        pools = {parse_variant(variant).frame.pool for variant in self.spec.variants}
-        return {
-            name: find_source(name, self._data, self.spec, given) for name in sorted(pools - {""})
-        }
-
     @property
     def sources(self) -> list[Task]:
         """Return the tasks of whom nothing is asked: their pools are shown before other queries."""
         names = {task.name for task in self.tasks}
-        return [source for source in self._sources.values() if source.name not in names]
+        return [source for source in self._data_sets.sources.values() if source.name not in names]
 
     def pool_owner(self, task: Task, variant: str) -> Task:
         """Return the task whose pool shots are drawn from: itself, unless a variant names one."""
-        return self._sources.get(parse_variant(variant).frame.pool, task)
+        return self._data_sets.pool_owner(task, variant)
 
     def _other_owner(self, task: Task, variant: str) -> Task | None:
         owner = self.pool_owner(task, variant)
@@ -192,7 +183,7 @@ class Experiment:
         """Return what `run.json` says of this experiment."""
         data, tasks = {}, {}
         for task in self.tasks:
-            found = self._own_dataset(task, parse_variant(self.spec.variants[0]).labels, 0)
+            found = self._data_sets.own(task, parse_variant(self.spec.variants[0]).labels, 0)
             data[task.name] = {"pool": found.pool_hash, "queries": found.queries_hash}
             tasks[task.name] = {
                 **task.metric.describe(),
@@ -245,9 +236,9 @@ class Experiment:
     def _data_of_sources(self, known: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         """Return the hash of each pool that is another task's."""
         found = {}
-        for source in self._sources.values():
+        for source in self._data_sets.sources.values():
             if source.name not in known:
-                found[source.name] = {"pool": self._own_dataset(source, "default", 0).pool_hash}
+                found[source.name] = {"pool": self._data_sets.own(source, "default", 0).pool_hash}
         return found
 
     def _other_wording(self) -> dict[str, str]:
@@ -255,7 +246,7 @@ class Experiment:
         their shots from: attempts at their problems are worded as theirs.
         """
         found = {}
-        for source in self._sources.values():
+        for source in self._data_sets.sources.values():
             found[source.name] = wording_hash(source, self.template(source))
         for task in self.tasks:
             for variant in self.spec.variants:
@@ -295,42 +286,7 @@ class Experiment:
         """Return the examples of a draw; only those of a `per_draw` task differ between draws. The
         pool may be another task's.
         """
-        labels, source = parse_variant(variant).labels, self.pool_owner(task, variant)
-        own = self._own_dataset(task, labels, draw)
-        if source is task:
-            return own
-        other = self._own_dataset(source, labels, draw)
-        is_new = task.per_draw or source.per_draw
-        key = (task.name, source.name, draw if is_new else 0, labels)
-        if key not in self._datasets:
-            if is_new:
-                self._datasets = {k: v for k, v in self._datasets.items() if k[:2] != key[:2]}
-            self._datasets[key] = transferred(own, other, task, source)
-        return self._datasets[key]
-
-    def _own_dataset(self, task: Task, labels: str, draw: int) -> Dataset:
-        key = (task.name, "", draw if task.per_draw else 0, labels)
-        if key not in self._datasets:
-            if task.per_draw:  # its examples serve one draw
-                self._datasets = {k: v for k, v in self._datasets.items() if k[0] != task.name}
-            found = load_examples(
-                task, data=self._data, seed=self.spec.seed, draw=key[2], variant=labels
-            )
-            self._datasets[key] = self._with_pool(task, found)
-        return self._datasets[key]
-
-    def _with_pool(self, task: Task, found: Dataset) -> Dataset:
-        """Return the data with the pool examples that --pool leaves."""
-        n = self.spec.pool
-        if n is None or n >= len(found.pool):
-            return found
-        if not task.per_draw:
-            some = limited_pool(found.pool, n, self.spec.seed, f"pool {task.name}")
-            return replace(found, pool=tuple(some))
-        # Its order is its own, class-balanced say: the first n keep that. The hash tells such runs
-        # from those of versions that took any n.
-        pool = list(found.pool[:n])
-        return replace(found, pool=tuple(pool), pool_hash=content_hash(pool))
+        return self._data_sets.of(task, variant, draw)
 
     def queries(self, task: Task, variant: str, draw: int) -> list[Example]:
         """Return the examples that are asked: the same in every cell of a task (of a draw,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from icl_harness.errors import SpecError
 from icl_harness.examples import content_hash, leaked, refuse_leaks
+from icl_harness.prompts.variants import parse_variant
+from icl_harness.runner.spec import Spec
 from icl_harness.tasks.columns import Columns
 from icl_harness.tasks.loading import Dataset, find_tasks, with_labels_of_data
 from icl_harness.tasks.task import Task
@@ -28,6 +30,12 @@ def find_source(
             f"--shots-from {found[0].name}."
         )
     return with_labels_of_data(found[0], data)
+
+
+def find_sources(spec: Spec, data: Path | None, given: Mapping[str, Task]) -> dict[str, Task]:
+    """Return the tasks whose pools variants name, by these names."""
+    pools = {parse_variant(variant).frame.pool for variant in spec.variants}
+    return {name: find_source(name, data, spec, given) for name in sorted(pools - {""})}
 
 
 def refuse_own(task: Task, source: Task) -> None:
