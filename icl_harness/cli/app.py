@@ -207,7 +207,8 @@ def compare(
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.cli.notes import gold_nll_notes, lacking_notes, repeated_notes
+    from icl_harness.cli.metric_notes import metric_notes
+    from icl_harness.cli.notes import lacking_notes, repeated_notes
     from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
@@ -224,7 +225,7 @@ def compare(
         print_tables(difference_tables(frame))
         for note in difference_notes(frame):
             tell(note)
-        for note in [*lacking_notes(frame), *gold_nll_notes(frame, records)]:
+        for note in [*lacking_notes(frame), *metric_notes(frame, records)]:
             tell(note)
         for one in found:
             for note in repeated_notes(one.header):

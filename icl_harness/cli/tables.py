@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.bands import left_out, limits_of
 from icl_harness.analysis.curves import unusual_format
+from icl_harness.cli.metric_notes import metric_notes
 from icl_harness.cli.notes import (
     bank_notes,
     curve_notes,
-    gold_nll_notes,
     lacking_notes,
     unfinished_note,
     unpriced_notes,
@@ -46,7 +46,7 @@ def notes_of(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> list
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
     notes += lacking_notes(frame)
-    notes += gold_nll_notes(frame, records)
+    notes += metric_notes(frame, records)
     notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], records.count())
     return notes

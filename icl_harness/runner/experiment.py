@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.counts import n_of
-from icl_harness.draws import draw_order, sample_examples
+from icl_harness.draws import draw_order, sample_clusters, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example, n_repeated
 from icl_harness.models import is_local, open_model
@@ -293,6 +293,8 @@ class Experiment:
         where it is generated for each).
         """
         found = self.dataset(task, variant, draw).queries
+        if task.whole_clusters:
+            return sample_clusters(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
         return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
 
     def rendered_queries(

@@ -164,7 +164,7 @@ class _NoModel(ScriptedModel):
         self.capabilities = Capabilities(context_window=None, chat=True)
 
 
-def _experiment(header: Mapping[str, Any]) -> Experiment:
+def experiment_of(header: Mapping[str, Any]) -> Experiment:
     """Return a run's experiment as its run.json describes it, without its models."""
     spec = Spec.of_run(header, "run.json")
     return Experiment(spec, {name: _NoModel(name) for name in spec.models})
@@ -174,7 +174,7 @@ def _adopt(store: RunStore, header: Mapping[str, Any]) -> dict[str, str]:
     """Give a run of version 0.1 its gold answers and the hashes of its wording. Raises `StoreError`
     where its data or its prompts are not what they would be now.
     """
-    experiment = _experiment(header)
+    experiment = experiment_of(header)
     data = experiment.header()["data"]
     for name, hashes in header["data"].items():
         if data.get(name) != hashes:
@@ -242,7 +242,7 @@ def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "the rewards of the banks, and so the shots that were shown, stay as they were"
     try:
-        experiment = _experiment(header)
+        experiment = experiment_of(header)
         for line in experiment.lines():
             file = bank_file(folder, bank_name(line))
             if line.needs_bank and file.exists():
