@@ -75,9 +75,10 @@ def _answers(store: RunStore, folder: Path, wanted: Mapping[str, Any]) -> Rows:
                         right=(record["score"] or 0.0) >= PASSING_REWARD,
                     )
                 )
-    if len(cells) > 1:
-        raise SpecError(f"{folder} holds answers of {_several(CELL, list(cells))}")
-    return next(iter(cells.values()), [])
+    found = list(cells.values())
+    if any(rows != found[0] for rows in found[1:]):  # zero-shot answers are the same in all draws
+        raise SpecError(f"{folder} holds answers of {_several('cells', CELL, list(cells))}")
+    return found[0] if found else []
 
 
 def _attempts(folder: Path, header: Mapping[str, Any], wanted: Mapping[str, Any]) -> Rows:
@@ -90,7 +91,7 @@ def _attempts(folder: Path, header: Mapping[str, Any], wanted: Mapping[str, Any]
             lines.setdefault(file, line)
     if len(lines) > 1:
         keys = [(one.task.name, one.model, one.variant, one.draw) for one in lines.values()]
-        raise SpecError(f"{folder} holds banks of {_several(OF_LINES, keys)}")
+        raise SpecError(f"{folder} holds {_several('banks', OF_LINES, keys)}")
     for file, line in lines.items():
         return _rows_of(experiment, line, read_bank(file), file)
     return []
@@ -133,14 +134,14 @@ def _is_wanted(line: Line, wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _several(names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
+def _several(what: str, names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
     """Return what to say where one of several is to be chosen: by which options, of what values."""
     choices = []
     for name, values in zip(names, zip(*keys, strict=True), strict=True):
         found = list(dict.fromkeys(values))
         if len(found) > 1:
             choices.append(f"--{name} ({_few(found)})")
-    return f"{len(keys)}: choose one by {', '.join(choices)}."
+    return f"{len(keys)} {what}: choose one by {', '.join(choices)}."
 
 
 def _few(values: Iterable[Any]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
-import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import icl_harness
 from icl_harness import Example, Prompt, ScriptedModel
@@ -23,6 +19,7 @@ from icl_harness.cli.app import main
 from icl_harness.draws import sample_clusters
 from icl_harness.errors import DataError, SpecError
 from icl_harness.report.run import find_record
+from icl_harness.store.records import RunStore
 from tests.runner.test_choice_scores import Weighing, hashed_nats
 
 LABELS = ("Yes", "No")
@@ -128,3 +125,110 @@ def test_runs_read_together_and_answers_without_probabilities_are_said(icl: Call
     assert code == 2
     assert "ece: no answer to verifier has the probabilities of its choices" in err
     assert err.count("\n") == 1
+
+
+def test_a_shot_of_a_problem_that_is_asked_is_refused_though_the_solution_is_another(
+    icl: Call,
+) -> None:
+    other = {"problem": "what is  V", "solution": "It is 9.", "correct": "no"}
+    write(Path("data"), train=[*rows("abcde"), other], test=rows("vwxyz"))
+    with pytest.raises(DataError, match="train-20 = test-3"):
+        judge()
+    write(Path("data"), train=[{**other, "correct": "perhaps"}])
+    with pytest.raises(DataError, match="correct is 'perhaps'; it must be true or false"):
+        judge()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_clusters_are_taken_whole_and_more_keep_those_of_fewer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 7, size=rng.integers(1, 12)).tolist()
+    n = int(rng.integers(max(sizes), 40))
+    examples = [
+        Example(id=f"{c}-{i}", input="?", target="x", cluster=str(c))
+        for c, size in enumerate(sizes)
+        for i in range(size)
+    ]
+    some, more = (sample_clusters(examples, m, seed, "queries") for m in (n, n + 1))
+    assert len(some) <= n
+    assert {e.id for e in some} <= {e.id for e in more}
+    for c, size in enumerate(sizes):
+        assert sum(e.cluster == str(c) for e in some) in (0, size)
+    assert some == [example for example in examples if example in some]
+
+
+def test_fewer_queries_than_a_problem_has_solutions_are_refused(icl: Call) -> None:
+    write(Path("data"), train=rows("abcde"), test=rows("vwxyz"))
+    with pytest.raises(SpecError, match="stand together, up to 4 of them"):
+        judge(queries=3)
+    assert len(judge(queries=9).records().query("shots == 0 and draw == 0")) == 8
+
+
+def solver(**fields: Any) -> Any:
+    """A run of the toy task that is right, wrong or not to be parsed, with a bank."""
+
+    def reply(prompt: Prompt) -> str:
+        return ["even", "odd", "who knows"][(prompt.query.seed + prompt.node.n_shots) % 3]
+
+    spec = {"modes": ["reinforced"], "shots": [0, 2], "samples": 3, "temperature": 1.0, **fields}
+    return icl_harness.run("toy", ScriptedModel(reply), data="data", bank_samples=2, **spec)
+
+
+def read(file: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(file).read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_run_s_bank_and_answers_become_a_verifier_s_files(icl: Call) -> None:
+    done = solver(draws=1, out="solver")
+    code, _, err = icl("solutions", "solver", "--data", "verify")
+    assert code == 2
+    assert "solver holds answers of 2 cells: choose one by --shots (0, 2)" in err
+    code, out, err = icl("solutions", "solver", "--data", "verify", "--shots", "2")
+    assert code == 0, err
+    records = done.records().query("shots == 2")
+    test = read("verify/verifier/test.jsonl")
+    assert [row["correct"] for row in test] == (records["score"] == 1).tolist()
+    assert [row["solution"] for row in test] == records["answer"].tolist()
+    assert [row["problem"] for row in test] == records["input"].tolist()
+    n_right = int((records["score"] == 1).sum())
+    assert f"36 solutions of 12 problems, {n_right} right" in out
+    train = read("verify/verifier/train.jsonl")
+    bank = read(str(next(done.path.glob("banks/*.jsonl"))))
+    assert [row["solution"] for row in train] == [attempt["answer"] for attempt in bank]
+    assert {row["problem"] for row in train}.isdisjoint({row["problem"] for row in test})
+    best = judge(data="verify", shots=[0], draws=1, out="judge").curves("best_of_n")
+    assert 0 < best["value"].item() < 1
+
+
+@pytest.mark.usefixtures("toy")
+def test_problems_of_a_bank_can_be_held_out(icl: Call) -> None:
+    solver(draws=1, out="solver")
+    code, out, err = icl("solutions", "solver", "--data", "v", "--queries", "3")
+    assert code == 0, err
+    train, test = (read(f"v/verifier/{split}.jsonl") for split in ("train", "test"))
+    asked = {row["problem"] for row in test}
+    assert len(asked) == 3
+    assert asked.isdisjoint({row["problem"] for row in train})
+    code, _, err = icl("solutions", "solver", "--data", "v", "--queries", "999")
+    assert code == 2
+    assert "--queries holds out 999: it takes 1 to" in err
+    icl_harness.run("toy", ScriptedModel(lambda _: "even"), data="data", shots=[0], out="plain")
+    code, out, err = icl("solutions", "plain", "--data", "w")
+    assert code == 0, err
+    assert "train.jsonl is not written: plain holds no bank" in out
+    code, _, err = icl("solutions", "plain", "--data", "w", "--mode", "reinforced")
+    assert code == 2
+    assert "plain holds no solutions" in err
+
+
+def test_a_run_that_an_earlier_version_began_says_which_answers_lack_probabilities(
+    icl: Call,
+) -> None:
+    write(Path("data"), train=rows("abcde"), test=rows("vwxyz"))
+    done = judge()
+    with contextlib.closing(RunStore.open_for_writing(done.path)) as store, store.writing() as db:
+        db.execute("DELETE FROM choice_scores WHERE cell = 1 AND query_id < 'test-12'")
+    code, out, err = icl("curves", str(done.path), "--metric", "brier")
+    assert code == 0, err
+    assert "of 80 answers lack probabilities of choices, and they are missing here" in out
