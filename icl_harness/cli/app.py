@@ -14,6 +14,7 @@ import typer
 
 from icl_harness.cli import folders
 from icl_harness.cli.ask import ask
+from icl_harness.cli.bank import bank
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.options import FileCommand, Grid, GridCommand
 from icl_harness.counts import n_of
@@ -233,6 +234,7 @@ def compare(
 
 
 app.command()(ask)
+app.command()(bank)
 
 
 def _curves(

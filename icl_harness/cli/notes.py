@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
 from icl_harness.counts import agree, n_of
-from icl_harness.store.bank import Bank, bank_files, read_bank
+from icl_harness.store.bank import Bank, Rules, bank_files, read_bank
 from icl_harness.store.imported import NO_SCORE
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     if "imported" in header:
         yield f"{path.name}: {imported_note(header)}"
         yield from _cell_note(header)
-    files = sorted(bank_files(path), key=_without_draw)
+    files, rules = sorted(bank_files(path), key=_without_draw), Rules.of(header.get("spec", {}))
     for name, group in groupby(files, key=_without_draw):
-        yield f"{name}: {_banks([read_bank(file) for file in group])}"
+        yield f"{name}: {_banks([read_bank(file, rules) for file in group])}"
     yield from _demo_note(header)
     for name, model in header["models"].items():
         if model.get("because"):

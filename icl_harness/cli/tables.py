@@ -101,12 +101,14 @@ def _where(row: Mapping[Any, Any]) -> str:
 
 
 def _solved(folders: Sequence[Path], row: Mapping[Any, Any]) -> str:
+    from icl_harness.prompts.variants import parse_variant
     from icl_harness.runner.banks import solved
 
-    names = (row["task"], row["variant"], row["model"])
-    counts = [solved(folder, *map(str, names)) for folder in folders]
+    names = [str(row[name]) for name in ("task", "variant", "model")]
+    counts = [solved(folder, *names) for folder in folders]
     n_solved, n_tried = (sum(count) for count in zip(*counts, strict=True))
-    return f"\n{n_solved} of {n_tried} solved" if n_tried else ""
+    what = "solved" if parse_variant(names[1]).rationale is None else "to show"
+    return f"\n{n_solved} of {n_tried} {what}" if n_tried else ""
 
 
 def _point(rows: pd.DataFrame) -> str:

@@ -63,6 +63,7 @@ from icl_harness.store.scores import (
     rescorings,
     scored_texts,
 )
+from icl_harness.store.shot_sets import shot_sets
 from icl_harness.store.totals import count, read_totals
 
 if TYPE_CHECKING:
@@ -307,6 +308,11 @@ class RunStore:
         """
         with database_errors(self.path):
             return read_totals(self._db)
+
+    def shot_sets(self) -> Iterator[tuple[Cell, list[str], int]]:
+        """Yield each cell with the ids of the shots of a prefix, and how many answers that got."""
+        with database_errors(self.path):
+            yield from shot_sets(self._db)
 
     def errors(self, cell: int) -> dict[str, int]:
         """Return the errors of a cell's failed requests, by its number, with how many had each."""
