@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, product
 from numbers import Real
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from icl_harness.analysis.bands import left_out, limits_of
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically
+from icl_harness.report.overlays import for_panels, labels_of, lay_over
+from icl_harness.report.shot_axis import shot_axis
 from icl_harness.report.styles import (
     FAINT,
     INK,
@@ -28,6 +31,7 @@ from icl_harness.report.styles import (
     Looks,
     Style,
     looks,
+    overlay_styles,
     with_formats,
     without_guesses,
 )
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+Panel = tuple[str, str, str]  # task, metric, variant
 AXIS = "#9a9a9a"
 RC: Any = {
     "svg.hashsalt": "icl-harness",
@@ -55,7 +60,10 @@ USUAL = Style(colour="#9a9a9a", dashes="-")  # the default's curve, beside a var
 
 
 def plot(
-    curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | None = None
+    curves: pd.DataFrame,
+    chance: Mapping[str, float | None],
+    title: str | None = None,
+    overlay: pd.DataFrame | None = None,
 ) -> Figure:
     """Return the picture of `curves`; `chance` gives the chance level of each task, where it has
     one.
@@ -64,7 +72,9 @@ def plot(
     zero. Bands are those of the table: of whole curves where it has them, else the intervals of its
     points; a line below says which. Hollow points had fewer shots than the axis says, as
     no more fitted. Reference learners that need labels are not drawn for unlabelled shots where the
-    picture has them with labels. Raises `SpecError` where no point has a value.
+    picture has them with labels. `overlay` is a table of published values, as `load_overlays` gives
+    it: they are grey. Raises `SpecError` where no point has a value, or the overlay has none for
+    what is drawn.
     """
     import matplotlib as mpl
 
@@ -72,10 +82,19 @@ def plot(
     if shown.empty:
         raise SpecError("no cell has an answer yet: there is nothing to draw.")
     shown = with_formats(without_guesses(shown))
+    laid = {} if overlay is None else for_panels(overlay, _panels(shown), chance)
+    how = replace(looks(shown), overlay=overlay_styles(labels_of(laid.values())))
     if "n_tasks" in shown:
         chance = _mean_chance(shown, chance)
     with mpl.rc_context(RC):
-        return _draw(shown, chance, title, looks(shown))
+        return _draw(shown, chance, title, how, laid)
+
+
+def _panels(curves: pd.DataFrame) -> list[Panel]:
+    """Return the panels of a picture: a row a task and metric, a column a variant."""
+    variants = sorted(set(curves["variant"]), key=lambda name: (name != "default", str(name)))
+    rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
+    return [(*row, variant) for row, variant in product(rows, variants)]
 
 
 def _mean_chance(
@@ -109,7 +128,11 @@ def _bytes(figure: Figure, form: str) -> bytes:
 
 
 def _draw(
-    curves: pd.DataFrame, chance: Mapping[str, float | None], title: str | None, how: Looks
+    curves: pd.DataFrame,
+    chance: Mapping[str, float | None],
+    title: str | None,
+    how: Looks,
+    laid: Mapping[Panel, pd.DataFrame],
 ) -> Figure:
     from matplotlib.figure import Figure
 
@@ -117,10 +140,9 @@ def _draw(
         def _repr_png_(self) -> bytes:  # a notebook shows it, whether or not pyplot is loaded
             return _bytes(self, "png")
 
-    variants = sorted(set(curves["variant"]), key=lambda name: (name != "default", str(name)))
-    rows = list(dict.fromkeys(zip(curves["task"], curves["metric"], strict=True)))
-    panels = [(*row, variant) for row, variant in product(rows, variants)]
-    n_columns = _n_columns(len(rows), len(variants))
+    panels = _panels(curves)
+    variants = list(dict.fromkeys(variant for _, _, variant in panels))
+    n_columns = _n_columns(len(panels) // len(variants), len(variants))
     n_rows = math.ceil(len(panels) / n_columns)
     is_one = len(panels) == 1
     figure = Picture(
@@ -132,7 +154,9 @@ def _draw(
         of_task = curves[(curves["task"] == task) & (curves["metric"] == metric)]
         if variant != "default":
             _usual(ax, of_task[of_task["variant"] == "default"], how)
-        _panel(ax, of_task[of_task["variant"] == variant], of_task, how, is_narrow=not is_one)
+        beside = laid.get((task, metric, variant))
+        of_panel = of_task[of_task["variant"] == variant]
+        _panel(ax, of_panel, of_task, how, beside, is_narrow=not is_one)
         if metric not in UNITS:  # chance is that of the scores
             _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
         name_variant = len(variants) > 1 or variant not in ("default", "")
@@ -199,7 +223,7 @@ def _caption(curves: pd.DataFrame, how: Looks) -> str:
 
 def _size(n_rows: int, n_columns: int, how: Looks) -> tuple[float, float]:
     width, height = PANEL
-    lines = max(len(block) for block in how.legend) + 3
+    lines = max(len(block) for block in [*how.legend, how.overlay_entries]) + 3
     return max(8.0, width * n_columns), height * n_rows + LEGEND_LINE * lines
 
 
@@ -209,9 +233,19 @@ def _shots(how: Looks) -> str:
 
 
 def _panel(
-    ax: Axes, part: pd.DataFrame, of_task: pd.DataFrame, how: Looks, *, is_narrow: bool
+    ax: Axes,
+    part: pd.DataFrame,
+    of_task: pd.DataFrame,
+    how: Looks,
+    beside: pd.DataFrame | None,
+    *,
+    is_narrow: bool,
 ) -> None:
     is_share = _is_share(of_task)
+    counts = {int(shots) for shots in of_task["shots"]}
+    if beside is not None:
+        lay_over(ax, beside, how.overlay, is_share=is_share)
+        counts |= {int(shots) for shots in beside["shots"].dropna()}
     for (model, mode), style in reversed(how.styles.items()):  # models last: they lie on top
         line = part[(part["model"] == model) & (part["mode"] == mode)].sort_values("shots")
         if len(line):
@@ -219,7 +253,7 @@ def _panel(
     if is_share:
         ax.set_ylim(-2, 102)
         ax.set_yticks(range(0, 101, 20))
-    _shot_axis(ax, sorted({int(shots) for shots in of_task["shots"]}), is_narrow=is_narrow)
+    shot_axis(ax, sorted(counts), is_narrow=is_narrow)
     ax.grid(axis="y", color=FAINT, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -262,35 +296,6 @@ def _line(ax: Axes, line: pd.DataFrame, style: Style, scale: float) -> None:
             )  # fmt: skip
 
 
-def _shot_axis(ax: Axes, counts: Sequence[int], *, is_narrow: bool) -> None:
-    """Scale the axis, log 2 but for zero, and label as many counts as can be read."""
-    least = next((count for count in counts if count), 1)
-    octaves = math.log2(max(counts[-1], 1) / least)
-    to_zero = max(1.0, 0.13 * octaves)  # how wide the linear part is, in octaves
-    ax.set_xscale("symlog", base=2, linthresh=least, linscale=to_zero / 2)
-    transform = ax.xaxis.get_transform()
-    places = dict(zip(counts, transform.transform(counts), strict=True))
-    left, right = places[counts[0]], places[counts[-1]]
-    edge = max(0.35 * least, 0.035 * (right - left))
-    ax.set_xlim(*transform.inverted().transform([left - edge, right + edge]))
-    digit = (right - left) * (0.023 if is_narrow else 0.012)
-    ticks = _readable(places, digit)
-    ax.set_xticks(ticks, [f"{count}" for count in ticks])
-    ax.minorticks_off()
-
-
-def _readable(places: Mapping[int, float], digit: float) -> list[int]:
-    """Return the counts whose labels do not touch, from the right: the most shots are always
-    labelled, and so is zero.
-    """
-    ticks: list[int] = []
-    for count in sorted(places, reverse=True):
-        needed = digit * (len(f"{count}{ticks[-1]}") / 2 + 1) if ticks else 0.0
-        if count == 0 or not ticks or places[ticks[-1]] - places[count] >= needed:
-            ticks.append(count)
-    return ticks
-
-
 def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool, usual: bool) -> None:
     """Put one legend for all panels outside of them: at the right of one, below several, where each
     block is a column.
@@ -300,6 +305,8 @@ def _legend(figure: Figure, how: Looks, *, beside: bool, fewer: bool, usual: boo
         blocks[-1].append(Entry("fewer shots fitted", Style(colour=MUTED, dashes="", marker="o")))
     if usual:
         blocks[-1].append(Entry("the default's curve", USUAL))
+    if how.overlay:
+        blocks.append(how.overlay_entries)
     if beside:
         spaced = [[*block, Entry("")] for block in blocks]
         entries = list(chain.from_iterable(spaced))[:-1]

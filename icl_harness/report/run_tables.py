@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from icl_harness.analysis.questions.answers import Answer
+    from icl_harness.report.overlays import Overlay
     from icl_harness.report.records import Records
     from icl_harness.tasks.metrics import Metric
 
@@ -77,11 +78,16 @@ class RunTables(ABC):
         band: str = "pointwise",
         *,
         mean_over_tasks: bool = False,
+        overlay: Overlay | Sequence[Overlay] | None = None,
     ) -> Figure:
         """Return the picture of the curves, with intervals point by point or, with the band
-        "simultaneous", bands of whole curves.
+        "simultaneous", bands of whole curves. `overlay` lays published values beside them, grey:
+        the name of a table ("paper", "bertsch", …), the path of a CSV or a DataFrame with columns
+        label, shots and value, or several of these.
         """
+        from icl_harness.report.overlays import load_overlays
         from icl_harness.report.plots import plot
 
+        beside = None if overlay is None else load_overlays(overlay)
         frame = self.curves(metric, band, mean_over_tasks=mean_over_tasks)
-        return plot(frame, self.chance(), title)
+        return plot(frame, self.chance(), title, beside)

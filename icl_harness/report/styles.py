@@ -8,7 +8,8 @@ Reference learners are thin and without band.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 from icl_harness.analysis.curves import unusual_format
@@ -29,6 +30,16 @@ MODE_DASHES: dict[str, Dashes] = {
     "reinforced": (0, (5, 1.2, 1, 1.2)),
 }
 MARKERS = "osD^vP"
+OVERLAY_LOOKS: tuple[tuple[str, Dashes, str], ...] = (
+    ("#555555", (0, (4, 2)), "x"),
+    ("#8a8a8a", (0, (1, 1.5)), "+"),
+    ("#555555", (0, (6, 2, 1, 2)), "1"),
+    ("#8a8a8a", (0, (6, 3)), "*"),
+    ("#555555", (0, (1, 3)), "2"),
+    ("#8a8a8a", (0, (3, 1, 1, 1, 1, 1)), "p"),
+    ("#555555", (0, (8, 1.5)), "3"),
+    ("#8a8a8a", (0, (2, 4)), "h"),
+)
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 
 BASELINE = "baseline/"
@@ -67,11 +78,29 @@ class Entry:
 
 @dataclass(frozen=True)
 class Looks:
-    """The styles of a picture, models first, and the blocks of its legend."""
+    """The styles of a picture, models first, and the blocks of its legend. `overlay`: those of
+    published values, by label.
+    """
 
     styles: dict[Pair, Style]
     legend: list[list[Entry]]
     modes: list[str]
+    overlay: dict[str, Style] = field(default_factory=dict)
+
+    @property
+    def overlay_entries(self) -> list[Entry]:
+        """Return the block of the legend that names published values; empty without any."""
+        entries = [Entry(label, style) for label, style in self.overlay.items()]
+        return [Entry("overlay"), *entries] if entries else []
+
+
+def overlay_styles(labels: Sequence[str]) -> dict[str, Style]:
+    """Return how published values look: grey, told apart by dashes and marks."""
+    looks = zip(labels, cycle(OVERLAY_LOOKS), strict=False)
+    return {
+        label: Style(colour=grey, dashes=dashes, marker=mark)
+        for label, (grey, dashes, mark) in looks
+    }
 
 
 def without_guesses(curves: pd.DataFrame) -> pd.DataFrame:
