@@ -14,9 +14,10 @@ import typer
 
 from icl_harness.cli import folders
 from icl_harness.cli.ask import ask
-from icl_harness.cli.bank import bank
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
-from icl_harness.cli.options import FileCommand, Grid, GridCommand
+from icl_harness.cli.grids import Grid
+from icl_harness.cli.options import FileCommand, GridCommand
+from icl_harness.cli.paper import paper
 from icl_harness.counts import n_of
 from icl_harness.errors import SpecError
 from icl_harness.files import write_atomically, written_atomically
@@ -166,16 +167,27 @@ def plot(
     band: Band = "pointwise",
     mean_over_tasks: OverTasks = False,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Of the picture.")] = None,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE.csv",
+            help="Lay published values beside the curves: paper, bertsch, mirbench, … or a"
+            " CSV with columns label, shots, value (task, low, high); NAME:LABEL,… for some labels"
+            " of it.",
+        ),
+    ] = None,
 ) -> None:
     """Draw the curves of one or more runs in one picture."""
+    from icl_harness.report.overlays import load_overlays
     from icl_harness.report.plots import plot as draw
     from icl_harness.report.plots import save
 
+    beside = load_overlays(overlay) if overlay else None
     found, _, frame = _curves(runs, metric, band, mean_over_tasks=mean_over_tasks)
     chance: dict[str, float | None] = {}
     for one in found:
         chance |= one.chance()
-    save(draw(frame, chance, title), out)
+    save(draw(frame, chance, title, beside), out)
     typer.echo(str(out))
 
 
@@ -208,8 +220,7 @@ def compare(
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.cli.metric_notes import metric_notes
-    from icl_harness.cli.notes import lacking_notes, repeated_notes
+    from icl_harness.cli.notes import gold_nll_notes, lacking_notes, repeated_notes
     from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
@@ -226,7 +237,7 @@ def compare(
         print_tables(difference_tables(frame))
         for note in difference_notes(frame):
             tell(note)
-        for note in [*lacking_notes(frame), *metric_notes(frame, records)]:
+        for note in [*lacking_notes(frame), *gold_nll_notes(frame, records)]:
             tell(note)
         for one in found:
             for note in repeated_notes(one.header):
@@ -234,7 +245,7 @@ def compare(
 
 
 app.command()(ask)
-app.command()(bank)
+app.command()(paper)
 
 
 def _curves(

@@ -1,6 +1,6 @@
 """The options of `icl run` and `icl plan`, made from the fields of `Spec` and `Execution`.
 
-In: a command line. Out: a `Grid`: what is measured, in which run folder, how it is carried out.
+In: the options of a command line. Out: their values, of which grids.py makes `Grid`s.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from icl_harness.errors import SpecError
-from icl_harness.printable import without_controls
+from icl_harness.cli.grids import Grid, note, read_grids, refuse_for_parts, runs_line
+from icl_harness.errors import IclError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from icl_harness.runner.execution import Execution
-    from icl_harness.runner.spec import Spec
     from icl_harness.settings import Option, Settings
 
 MEASURED, CARRIED_OUT = "What is measured", "How it is carried out"
@@ -30,7 +29,7 @@ OF_A_FILE = "A file of rows as the task"
 TASKS = typer.Argument(
     metavar="TASK",
     help="Tasks (icl tasks lists them), files of rows (.csv, .jsonl, …), or one YAML file with the"
-    " same keys.",
+    " same keys, or one preset by its name, as paper/linear (icl paper lists them).",
     rich_help_panel="Arguments",
 )
 RUN = typer.Argument(metavar="RUN", help="Run folder.", rich_help_panel="Arguments")
@@ -39,14 +38,6 @@ OUT = typer.Option(
     help="Run folder. [results/<named after what is measured>]",
     rich_help_panel=CARRIED_OUT,
 )
-
-
-class Grid(NamedTuple):
-    """What a command line asks for."""
-
-    spec: Spec
-    folder: Path
-    how: Execution
 
 
 class GridCommand(TyperCommand):
@@ -60,9 +51,9 @@ class GridCommand(TyperCommand):
         """Return the parameters that are read together into the context's `obj`."""
         return grid_params()
 
-    def read(self, values: dict[str, Any]) -> Any:
-        """Return the `obj` of the values that were given."""
-        return read_grid(values)
+    def read(self, values: dict[str, Any]) -> Sequence[Any]:
+        """Return the `obj`s of the values that were given: one, or a preset's parts."""
+        return read_grids(values)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return [*self.grid_params(), *super().get_params(ctx)]
@@ -80,8 +71,34 @@ class GridCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         names = [param.name for param in self.grid_params()]
         values = {name: ctx.params.pop(name) for name in names}
-        ctx.obj = self.read({name: value for name, value in values.items() if _given(value)})
+        found = self.read({name: value for name, value in values.items() if _given(value)})
+        if len(found) > 1:
+            return self._invoke_each(ctx, found)
+        [ctx.obj] = found
         return super().invoke(ctx)
+
+    def _invoke_each(self, ctx: Any, grids: Sequence[Grid]) -> None:
+        """Carry out the parts of a preset one after the other. One that cannot be, as its rows are
+        not there, is told and passed over; the exit code is the worst of all.
+        """
+        refuse_for_parts(ctx.params, grids)
+        codes: list[int] = []
+        for i, ctx.obj in enumerate(grids, start=1):
+            note(f"part {i} of {len(grids)}: {', '.join(ctx.obj.spec.tasks)}")
+            try:
+                super().invoke(ctx)
+                codes.append(0)
+            except typer.Exit as end:
+                codes.append(end.exit_code)
+            except IclError as error:
+                if error.resumable:  # an account or a budget that is used up
+                    raise
+                note(f"part {i} is left out: {error}")
+                codes.append(error.exit_code)
+        if ctx.info_name == "run":
+            done = [grid for grid, code in zip(grids, codes, strict=True) if code < 2]
+            typer.echo(runs_line(done, len(grids)))
+        raise typer.Exit(max(codes))
 
 
 class FileCommand(TyperCommand):
@@ -123,12 +140,12 @@ class ExtendCommand(GridCommand):
     def grid_params(self) -> list[Any]:
         return addition_params()
 
-    def read(self, values: dict[str, Any]) -> Addition:
+    def read(self, values: dict[str, Any]) -> Sequence[Addition]:
         from icl_harness.runner.execution import Execution
 
         how = {name: value for name, value in values.items() if name in Execution.model_fields}
         added = {name: value for name, value in values.items() if name not in {*how, "run"}}
-        return Addition(Path(values["run"]), added, Execution(**how, say=_note))
+        return [Addition(Path(values["run"]), added, Execution(**how, say=note))]
 
 
 @cache
@@ -230,111 +247,5 @@ def _shown_default(value: object) -> str:
     return f"{value:g}"
 
 
-TRUST = "trust_remote_code"
-
-
 def _given(value: object) -> bool:
     return value is not None and value is not False and value != () and value != []
-
-
-def read_grid(values: Mapping[str, Any]) -> Grid:
-    """Return what a command line's values ask for. Raises `SpecError`."""
-    from icl_harness.runner.execution import Execution
-    from icl_harness.runner.spec import Spec, default_folder
-
-    measured = {name: value for name, value in values.items() if name in Spec.model_fields}
-    how = {name: value for name, value in values.items() if name in Execution.model_fields}
-    if "model_args" in measured:
-        measured["model_args"] = _pairs(measured["model_args"])
-    spec = _read_spec(measured)
-    folder = Path(values["out"]) if "out" in values else default_folder(spec)
-    return Grid(spec, folder, Execution(**how, say=_note))
-
-
-def _read_spec(values: dict[str, Any]) -> Spec:
-    from icl_harness.runner.spec import Spec
-
-    tasks = values["tasks"]
-    files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
-    if files and len(tasks) == 1:
-        del values["tasks"]
-        spec = Spec.load(Path(files[0]), values)
-        if spec.base_url and "base_url" not in values:
-            _tell_of_server(files[0], spec)
-        if "model_args" not in values:
-            _refuse_code(files[0], spec)
-        return spec
-    if files:
-        other = next(name for name in tasks if name != files[0])
-        raise SpecError(
-            f"{files[0]} names its own tasks. Leave {other!r} out, or write it into the file."
-        )
-    for name in tasks:
-        _refuse_stray(name)
-    if "models" not in values:
-        raise SpecError(
-            "no model is named. Name one with --model; --model demo needs no key and no network."
-        )
-    return Spec(**values)
-
-
-def _tell_of_server(file: str, spec: Spec) -> None:
-    """Say where a file that may be another's has keys sent."""
-    from icl_harness.models import provider_of
-    from icl_harness.models.api.access import find_key, masked
-
-    for model in spec.models:
-        provider = provider_of(model)
-        for name in provider.key_names if provider is not None else ():
-            if find_key([name], model):
-                server = masked(spec.base_url or "")
-                _note(f"{file} names the server {server}: it is sent the prompts and {name}.")
-                break
-
-
-def _refuse_code(file: str, spec: Spec) -> None:
-    """Refuse a file that may be another's and has a model's own code run. Raises `SpecError`."""
-    given = spec.model_args.get(TRUST, "false")
-    if given.strip().lower() not in {"false", "no", "0"}:
-        others = [f"--model-arg {k}={v}" for k, v in spec.model_args.items() if k != TRUST]
-        more = f" (with {' '.join(others)}, as options replace those of a file)" if others else ""
-        raise SpecError(
-            f"{file} sets model_args {TRUST}: {given}, which runs code that comes with the model. "
-            f"Where you trust who wrote it, give --model-arg {TRUST}=true yourself{more}."
-        )
-
-
-def _refuse_stray(name: str) -> None:
-    """Refuse a value of an option that stands among the tasks, as in `--shots 0 4`."""
-    from icl_harness.models import provider_of
-    from icl_harness.prompts.modes import MODES
-    from icl_harness.tasks.row_files import is_row_file
-
-    if is_row_file(name):
-        return
-    if name in MODES:
-        what, remedy = "a mode", "Join modes by commas: --modes supervised,unsupervised."
-    elif name.replace("..", "").replace(",", "").isdigit():
-        what, remedy = "a number", "Join shot counts by commas: --shots 0,4,16."
-    elif "/" in name and provider_of(name):
-        what, remedy = "a model", "Give --model before each."
-    else:
-        return
-    raise SpecError(f"{name!r} stands among the tasks, and is {what}. {remedy}")
-
-
-def _note(text: str) -> None:
-    typer.echo(f"icl: {without_controls(text)}", err=True)
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Return the names and values of --model-arg."""
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SpecError(f"--model-arg {text!r}: give it as key=value.")
-        if name in pairs:
-            raise SpecError(f"--model-arg {name} is given twice. Give it once.")
-        pairs[name] = value
-    return pairs

@@ -90,12 +90,12 @@ def _figures(rows: Sequence[Planned], priced: bool) -> list[str]:
     requests = sum(row.requests for row in rows)
     prompts = _sum(rows, "prompt_tokens")
     longest = max((row.longest or 0 for row in rows), default=0)
-    cells = [f"{requests:,}", f"{about}{longest:,}" if longest else "-", _count(prompts, about)]
+    cells = [f"{requests:,}", f"{about}{longest:,}" if longest else "-", count_text(prompts, about)]
     if priced:
         cached = _sum(rows, "cached_tokens") or 0
         cells.append(f"{cached / prompts:.0%}" if prompts else "-")
     cells.append(_fits(rows, about))
-    return cells + ([_usd(_sum(rows, kind)) for kind in DOLLARS] if priced else [])
+    return cells + ([usd_text(_sum(rows, kind)) for kind in DOLLARS] if priced else [])
 
 
 def _fits(rows: Sequence[Planned], about: str) -> str:
@@ -121,7 +121,8 @@ def _about(rows: Sequence[Planned]) -> str:
     return "≈" if any(row.estimated for row in rows) else ""
 
 
-def _count(n: int | None, about: str) -> str:
+def count_text(n: int | None, about: str) -> str:
+    """Return a number of tokens as a table shows it; `about` stands before it."""
     if n is None:
         return "-"
     if n < 10_000:
@@ -131,7 +132,8 @@ def _count(n: int | None, about: str) -> str:
     return f"{about}{n / 1e6:,.1f}M"
 
 
-def _usd(usd: float | None) -> str:
+def usd_text(usd: float | None) -> str:
+    """Return dollars as a table shows them."""
     return "-" if usd is None else dollars(usd)
 
 
@@ -140,7 +142,7 @@ def plan_notes(plan: Plan) -> Iterator[str]:
     pending = [row for row in plan.rows if row.requests]
     yield from plan.notes
     if not pending:
-        spent = f"; ${_usd(plan.spent_usd)} spent" if plan.spent_usd else ""
+        spent = f"; ${usd_text(plan.spent_usd)} spent" if plan.spent_usd else ""
         yield f"nothing is left to ask{spent}"
         return
     for how in dict.fromkeys(row.counted for row in pending if row.counted):
@@ -179,21 +181,21 @@ def _sums(plan: Plan, pending: Sequence[Planned]) -> Iterator[str]:
         cached, plain, batch = (plan.usd(f"usd_{way}") for way in ("cached", "plain", "batch"))
         without = f"; not counted: {', '.join(plan.unpriced)}" if plan.unpriced else ""
         yield (
-            f"prompts: ${_usd(cached)} with caching, ${_usd(plain)} without, "
-            f"${_usd(batch)} in batch{without}"
+            f"prompts: ${usd_text(cached)} with caching, ${usd_text(plain)} without, "
+            f"${usd_text(batch)} in batch{without}"
         )
         yield _answers(plan, pending)
         yield from _usual_lengths(pending)
     if plan.spent_usd:
-        yield f"${_usd(plan.spent_usd)} spent so far"
+        yield f"${usd_text(plan.spent_usd)} spent so far"
 
 
 def _answers(plan: Plan, pending: Sequence[Planned]) -> str:
     """Return what the answers cost at most, and usually, where a model reasons."""
     room = max(row.completion_tokens // row.requests for row in pending)
     most = (
-        f"at most ${_usd(plan.usd('usd_output'))}, half of it in batch, if each filled its room of "
-        f"{n_of(room, 'token')}"
+        f"at most ${usd_text(plan.usd('usd_output'))}, half of it in batch, if each filled its room"
+        f" of {n_of(room, 'token')}"
     )
     thinking = [row for row in pending if row.usd_usual_low is not None]
     if not thinking:
@@ -201,7 +203,11 @@ def _answers(plan: Plan, pending: Sequence[Planned]) -> str:
     rest = sum(row.usd_output or 0.0 for row in pending if row.usd_usual_low is None)
     low = _sum(thinking, "usd_usual_low")
     high = _sum(thinking, "usd_usual_high") + rest
-    usual = f"about ${_usd(low)}" if low == high else f"usually ${_usd(low)} to ${_usd(high)}"
+    usual = (
+        f"about ${usd_text(low)}"
+        if low == high
+        else f"usually ${usd_text(low)} to ${usd_text(high)}"
+    )
     return f"answers: {usual}; {most}"
 
 

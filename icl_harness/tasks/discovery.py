@@ -118,15 +118,22 @@ def task(
     )
 
 
-def content(folder: str, suffix: str) -> dict[str, Path]:
-    """Return name -> file of tasks/ or prompts/, by name; the working directory's files hide the
-    project's.
+def content_roots() -> tuple[Path, Path]:
+    """Return the folders that hold tasks/, prompts/ and presets/: the project's, then the working
+    directory, whose files hide the project's.
     """
     package = Path(__file__).resolve().parent.parent
     carried = package / "content"
     project = carried if carried.is_dir() else package.parent
+    return project, Path.cwd()
+
+
+def content(folder: str, suffix: str) -> dict[str, Path]:
+    """Return name -> file of tasks/ or prompts/, by name; the working directory's files hide the
+    project's.
+    """
     files: dict[str, Path] = {}
-    for root in (project, Path.cwd()):
+    for root in content_roots():
         for path in (root / folder).glob(f"*{suffix}"):
             if not path.name.startswith("_"):
                 files[path.name.removesuffix(suffix)] = path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_harness.cli.options import read_grid
+from icl_harness.cli.grids import read_grids
 from icl_harness.errors import SpecError
 
 GRID = "tasks: [toy]\nmodels: [hf/some/model]\nmodel_args: {trust_remote_code: %s%s}\n"
@@ -16,7 +16,7 @@ GRID = "tasks: [toy]\nmodels: [hf/some/model]\nmodel_args: {trust_remote_code: %
 def test_a_file_that_trusts_a_models_code_is_refused_by_its_name(toy: Path, value: str) -> None:
     Path("their.yaml").write_text(GRID % (value, ", dtype: bfloat16"))
     with pytest.raises(SpecError) as refused:
-        read_grid({"tasks": ["their.yaml"]})
+        read_grids({"tasks": ["their.yaml"]})
     said = str(refused.value)
     assert said.startswith("their.yaml sets model_args trust_remote_code: ")
     assert "give --model-arg trust_remote_code=true yourself" in said
@@ -26,7 +26,7 @@ def test_a_file_that_trusts_a_models_code_is_refused_by_its_name(toy: Path, valu
 
 def test_one_who_types_it_trusts_it(toy: Path) -> None:
     Path("their.yaml").write_text(GRID % ("false", ""))
-    assert read_grid({"tasks": ["their.yaml"]}).spec.models == ("hf/some/model",)
+    assert read_grids({"tasks": ["their.yaml"]})[0].spec.models == ("hf/some/model",)
     Path("their.yaml").write_text(GRID % ("true", ""))
     given = {"tasks": ["their.yaml"], "model_args": ["trust_remote_code=true"]}
-    assert read_grid(given).spec.model_args == {"trust_remote_code": "true"}
+    assert read_grids(given)[0].spec.model_args == {"trust_remote_code": "true"}
