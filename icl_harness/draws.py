@@ -6,10 +6,14 @@ In: the pool, a seed and names. Out: the same order everywhere and always.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
+
+from icl_harness.errors import SpecError
+from icl_harness.examples import Example
 
 T = TypeVar("T")
 
@@ -41,6 +45,35 @@ def sample_examples(examples: Sequence[T], n: int | None, seed: int, name: str) 
         return list(examples)
     chosen = _permutation(len(examples), "sample", seed, name)[:n]
     return [examples[place] for place in sorted(chosen)]
+
+
+def sample_clusters(
+    examples: Sequence[Example], n: int | None, seed: int, name: str
+) -> list[Example]:
+    """Return at most `n` of the examples, those of a cluster all or none, in their own order.
+
+    They are the first clusters of one permutation, so that a larger n keeps those of a smaller one.
+    Raises `SpecError` where not even one fits.
+    """
+    if n is None or n >= len(examples):
+        return list(examples)
+    sizes = Counter(map(_cluster, examples))
+    clusters = list(sizes)
+    chosen: set[str] = set()
+    for place in _permutation(len(clusters), "sample", seed, name):
+        n -= sizes[clusters[place]]
+        if n < 0:
+            break
+        chosen.add(clusters[place])
+    if not chosen:
+        raise SpecError(
+            f"{name} stand together, up to {max(sizes.values())} of them: ask for as many or more."
+        )
+    return [example for example in examples if _cluster(example) in chosen]
+
+
+def _cluster(example: Example) -> str:
+    return f"id {example.id}" if example.cluster is None else f"cluster {example.cluster}"
 
 
 def _permutation(size: int, *seed: object) -> list[int]:

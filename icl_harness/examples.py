@@ -122,8 +122,12 @@ def check_unique(examples: Sequence[Example], where: str) -> None:
 
 
 def n_repeated(queries: Sequence[Example]) -> int:
-    """Return how many queries have the normalised input of an earlier one, and so repeat it."""
-    return len(queries) - len({normalised(query.input) for query in queries})
+    """Return how many queries repeat the normalised input of an earlier one, and are not of its
+    cluster: queries of a cluster count as one in intervals.
+    """
+    texts = [normalised(query.input) for query in queries]
+    clusters = [query.id if query.cluster is None else query.cluster for query in queries]
+    return len(set(zip(texts, clusters, strict=True))) - len(set(texts))
 
 
 def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:
@@ -133,6 +137,18 @@ def leaked(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[st
     for example in pool:
         query_id = query_ids.get(normalised(example.input))
         if query_id is not None:
+            pairs.append((example.id, query_id))
+    return pairs
+
+
+def same_clusters(pool: Sequence[Example], queries: Sequence[Example]) -> list[tuple[str, str]]:
+    """Return (pool id, query id) of every pool example of a query's cluster, with another input."""
+    inputs = {normalised(query.input) for query in queries}
+    query_ids = {normalised(q.cluster): q.id for q in queries if q.cluster is not None}
+    pairs = []
+    for example in pool:
+        query_id = query_ids.get(normalised(example.cluster or ""))
+        if query_id is not None and normalised(example.input) not in inputs:
             pairs.append((example.id, query_id))
     return pairs
 

@@ -94,11 +94,21 @@ def whole(least: int, most: int | None = None) -> Any:
     return Field(ge=least, le=most, description=f"a whole number {rule}")
 
 
-def number(*, least: float | None = None, above: float | None = None, unit: str = "") -> Any:
-    """Return the rule of a finite number of at least `least`, or above `above`, of some unit."""
+def number(
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    unit: str = "",
+) -> Any:
+    """Return the rule of a finite number of at least `least`, or above `above`, of some unit; of at
+    most `most`, where that is given.
+    """
     rule = f"above {above:g}" if above is not None else f"of {least:g} or more"
+    if most is not None:
+        rule += f", at most {most:g}"
     what = f"a number of {unit}" if unit else "a number"
-    return Field(ge=least, gt=above, allow_inf_nan=False, description=f"{what} {rule}")
+    return Field(ge=least, gt=above, le=most, allow_inf_nan=False, description=f"{what} {rule}")
 
 
 def text() -> Any:

@@ -28,7 +28,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.samples import joined_samples, no_gold_nll
+from icl_harness.analysis.samples import joined_samples, nothing_known
 from icl_harness.analysis.stats import differences
 from icl_harness.analysis.task_means import mean_differences, tasks_of
 from icl_harness.analysis.totals import scores_of
@@ -162,11 +162,11 @@ def _families(
     scored = records.assign(score=scores_of(records))
     ok = scored[(scored["status"] == "ok") & scored["score"].notna()].reset_index(drop=True)
     families: dict[tuple[Any, ...], list[Pair]] = {}
-    lacking: list[str] = []
+    lacking: dict[str, Metric] = {}
     for metric, every in by_metric(ok, metrics):
         answers = joined_samples(every, metric)
         if answers.empty:
-            lacking.append(str(every["task"].iloc[0]))
+            lacking[str(every["task"].iloc[0])] = metric
             continue
         statistics = statistics_of(answers, metric)
         binary = is_binary(answers)
@@ -181,7 +181,7 @@ def _families(
                     row, estimate = found
                     family.append(({"by": by, "a": a, "b": b, **named, **row}, estimate))
     if lacking and not families:
-        raise SpecError(no_gold_nll(lacking))
+        raise SpecError(nothing_known(lacking))
     return list(families.values())
 
 

@@ -25,7 +25,7 @@ from icl_harness.analysis.influence import (
     positions,
     statistics_of,
 )
-from icl_harness.analysis.samples import joined_samples, no_gold_nll
+from icl_harness.analysis.samples import joined_samples, nothing_known
 from icl_harness.analysis.stats import intervals
 from icl_harness.analysis.task_means import check_means, mean_curves
 from icl_harness.analysis.totals import of_points, scores_of, totals_of
@@ -127,8 +127,9 @@ def needed_columns(totals: pd.DataFrame, metrics: Mapping[str, Metric]) -> list[
     every = [metric for metric, _ in by_metric(totals, metrics)]
     of_scores = all(one.statistic is None and one.samples == "each" for one in every)
     names = OF_SCORES if of_scores else OF_METRICS
-    if any(one.of == "gold_nll" for one in every):
-        names = [*names, "gold_nll"]
+    names = [*names, *sorted({one.of for one in every} - {"score"})]
+    if any(one.samples == "best" for one in every):
+        names = [*names, "cluster_size"]
     has_groups = bool((totals["queries_per_request"] > 1).any())
     ties = zip(TIES, (bool(totals["has_clusters"].any()), has_groups), strict=True)
     return [*names, *(name for name, is_there in ties if is_there)]
@@ -157,21 +158,23 @@ def _intervals(
     """Return value, limits, what they cover, n_queries, and how often counts count an
     answer again, by point.
     """
-    import pandas as pd
-
     names = needed_columns(totals, metrics)
     labels = labels_by_metric(map(_answers, parts(names))) if "target" in names else {}
     fractional = _keys(totals[totals["n_fractional"] > 0])
     found: dict[Any, Estimate] = {}
     again: dict[Any, list[int]] = {}
     n_queries = []
+    lacking: dict[str, Metric] = {}
     for part in parts(names):
         n_queries.append(_by_point(part)["query_id"].nunique())
         ok = _answers(part)
         for metric, every in by_metric(ok, metrics):
             answers = joined_samples(every, metric)
-            if metric.of == "gold_nll":  # which not all answers have
+            if metric.of != "score":  # which not all answers have
                 again |= _again(every)
+                lacking[str(every["task"].iloc[0])] = metric
+            if answers.empty:
+                continue
             (key,) = _keys(every)
             statistics = statistics_of(answers, metric, labels.get(key))
             binary = key not in fractional
@@ -181,11 +184,23 @@ def _intervals(
                     again[point] = _counted(answers.iloc[rows[repeats[rows]]])
                 kept = rows[~repeats[rows]]
                 found[point] = _estimate(metric, answers, statistics, kept, binary=binary)
-    if "gold_nll" in names and again and not found:
-        raise SpecError(no_gold_nll(sorted({str(point[0]) for point in again})))
-    index = pd.MultiIndex.from_tuples(list(found), names=POINT)
+    if again and not found:
+        raise SpecError(nothing_known(lacking))
+    return _table(_rows_of(found, level, band), list(found), n_queries, again)
+
+
+def _table(
+    rows: Sequence[tuple[Any, ...]],
+    points: Sequence[Any],
+    n_queries: Sequence[pd.Series[int]],
+    again: Mapping[Any, list[int]],
+) -> pd.DataFrame:
+    """Return the columns of `_intervals` by point; `rows` are those of the `points`."""
+    import pandas as pd
+
+    index = pd.MultiIndex.from_tuples(points, names=POINT)
     columns = [*INTERVAL, *LIMITS, "ci_covers", "moderated_se"]
-    values = pd.DataFrame(_rows_of(found, level, band), index=index, columns=columns)
+    values = pd.DataFrame(rows, index=index, columns=columns)
     counted: pd.DataFrame = pd.concat(n_queries).to_frame("n_queries")
     names_again = [f"{name}_again" for name in REPEATED]
     every_point = pd.MultiIndex.from_tuples(list(again), names=POINT)

@@ -89,16 +89,24 @@ def statistics_of(
             "lack some: an earlier version made them. `icl rescore RUN` adds them."
         )
     parsed = [None if value != value else value for value in answers["parsed"]]
-    keys = list(zip(parsed, answers["target"], answers["score"], strict=True))
+    columns = [parsed, answers["target"], answers["score"], _probabilities(answers, metric)]
+    keys = list(zip(*columns, strict=True))
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     if labels is None:
         labels = tuple(sorted(_labels(answers)))
     distinct = [
-        ScoredAnswer(parsed=parsed, target=target, score=float(score), labels=labels)
-        for parsed, target, score in number
+        ScoredAnswer(parsed=said, target=target, score=float(score), labels=labels, probability=p)
+        for said, target, score, p in number
     ]
     code = np.array([number[key] for key in keys], dtype=np.intp)
     return Statistics(_matrix(metric, distinct), code)
+
+
+def _probabilities(answers: pd.DataFrame, metric: Metric) -> list[float]:
+    """Return the probability of each answer that a metric is of; of others always the same NaN."""
+    if metric.of == "score":
+        return [math.nan] * len(answers)
+    return [float(p) for p in answers[metric.of]]
 
 
 def labels_by_metric(

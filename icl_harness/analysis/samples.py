@@ -8,15 +8,16 @@ answer counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from icl_harness.analysis.best_of_n import best_of_n
 from icl_harness.analysis.crossed import Codes, Floats
 from icl_harness.errors import SpecError
 from icl_harness.store.cells import CELL
-from icl_harness.tasks.metrics import Metric
+from icl_harness.tasks.metrics import YES, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,11 +25,21 @@ if TYPE_CHECKING:
 QUERY = [*CELL, "query_id"]
 
 
-def no_gold_nll(tasks: Sequence[str]) -> str:
-    """Return what to say where no answer has the metric `gold_nll`."""
+def nothing_known(lacking: Mapping[str, Metric]) -> str:
+    """Return what to say where no answer has what a metric is of; `lacking`: that of each task."""
+    tasks = ", ".join(sorted(lacking))
+    metric = next(iter(lacking.values()))
+    if metric.of == "gold_nll":
+        return (
+            f"gold_nll: no answer to {tasks} has the log-likelihood of its gold answer. "
+            "A run with --scoring choices or with --gold-nll stores it."
+        )
+    if metric.samples == "best":
+        return f"{metric.name}: of no problem of {tasks} are all solutions judged yet."
+    of_yes = f", one of which is {YES}" if metric.of == "p_yes" else ""
     return (
-        f"gold_nll: no answer to {', '.join(tasks)} has the log-likelihood of its gold answer. "
-        "A run with --scoring choices or with --gold-nll stores it."
+        f"{metric.name}: no answer to {tasks} has the probabilities of its choices{of_yes}. Runs "
+        "with --scoring choices (or decisions) store them, those of earlier versions did not."
     )
 
 
@@ -39,10 +50,10 @@ def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if metric.of == "gold_nll":
-        nats = answers.get("gold_nll", math.nan)
-        answers = answers.assign(score=nats).astype({"score": "float64"})
-        answers = answers[answers["score"].notna()].reset_index(drop=True)
+    if metric.samples == "best":
+        return best_of_n(answers, metric.name)
+    if metric.of != "score":
+        answers = _known(answers, metric)
     if metric.samples == "each":
         return answers
     groups = answers.groupby(QUERY, sort=False, dropna=False, observed=True)
@@ -63,6 +74,14 @@ def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     _, first = np.unique(query, return_index=True)
     found = answers.iloc[first].assign(score=score[query[first]], sample=0)
     return found[found["score"].notna()]
+
+
+def _known(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """Return the answers that have what a metric is of; their score, unless it has a statistic."""
+    values = answers.get(metric.of, math.nan)
+    answers = answers.assign(**{metric.of: values}).astype({metric.of: "float64"})
+    answers = answers[answers[metric.of].notna()].reset_index(drop=True)
+    return answers if metric.statistic else answers.assign(score=answers[metric.of])
 
 
 def _majority(query: Codes, vote: Codes, scores: Floats) -> Floats:

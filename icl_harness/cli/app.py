@@ -14,6 +14,7 @@ import typer
 
 from icl_harness.cli import folders
 from icl_harness.cli.ask import ask
+from icl_harness.cli.bank import bank
 from icl_harness.cli.error_line import STOPPED, prepare_output, print_error
 from icl_harness.cli.grids import Grid
 from icl_harness.cli.options import FileCommand, GridCommand
@@ -220,7 +221,8 @@ def compare(
     csv: Csv = None,
 ) -> None:
     """Show paired differences per shot count, with intervals."""
-    from icl_harness.cli.notes import gold_nll_notes, lacking_notes, repeated_notes
+    from icl_harness.cli.metric_notes import metric_notes
+    from icl_harness.cli.notes import lacking_notes, repeated_notes
     from icl_harness.cli.tables import difference_notes, difference_tables
     from icl_harness.cli.terminal import print_tables, tell
     from icl_harness.report.metric_choice import chosen_metrics
@@ -237,7 +239,7 @@ def compare(
         print_tables(difference_tables(frame))
         for note in difference_notes(frame):
             tell(note)
-        for note in [*lacking_notes(frame), *gold_nll_notes(frame, records)]:
+        for note in [*lacking_notes(frame), *metric_notes(frame, records)]:
             tell(note)
         for one in found:
             for note in repeated_notes(one.header):
@@ -245,6 +247,7 @@ def compare(
 
 
 app.command()(ask)
+app.command()(bank)
 app.command()(paper)
 
 

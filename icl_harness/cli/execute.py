@@ -27,6 +27,7 @@ from icl_harness.plan.estimate import Plan, refuse_cost
 from icl_harness.printable import for_stream
 from icl_harness.report.results import write_results
 from icl_harness.report.run import Run
+from icl_harness.runner.bank_warnings import bank_warnings
 from icl_harness.runner.banks import check_banks
 from icl_harness.runner.concurrency import run_async
 from icl_harness.runner.execution import Execution
@@ -119,6 +120,8 @@ def execute(
         cache = how.disk_cache()
         experiment = Experiment(spec, models, workers, cache, terms, batch=how.batch, tasks=tasks)
         _say_what_was_found(experiment, how)
+        for warning in bank_warnings(experiment):
+            _say_aloud(how, warning)
         _refuse_early(experiment, out, how, extends=extends)
         header = experiment.header()
         _say_of_other_replies(out, header)
@@ -140,13 +143,17 @@ def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
     """Say of each task that has no file of its own what its rows were taken for: aloud, where
     nobody else listens, as it decides what is measured.
     """
-    is_heard = "say" in how.model_fields_set
     for task in (*experiment.tasks, *experiment.sources):
-        found = f"{task.name}: {task.doc}"
-        if task.table is not None and is_heard:
-            how.say(found)
-        elif task.table is not None:
-            print(for_stream(found, sys.stderr), file=sys.stderr)
+        if task.table is not None:
+            _say_aloud(how, f"{task.name}: {task.doc}")
+
+
+def _say_aloud(how: Execution, text: str) -> None:
+    """Say something to who listens, or on standard error."""
+    if "say" in how.model_fields_set:
+        how.say(text)
+    else:
+        print(for_stream(text, sys.stderr), file=sys.stderr)
 
 
 def _say_of_other_replies(out: Path, header: Mapping[str, Any]) -> None:
@@ -165,7 +172,7 @@ def _refuse_early(
     experiment: Experiment, out: Path, how: Execution, *, extends: bool = False
 ) -> None:
     """Refuse what cannot succeed, or would cost more than it may, before anything is written."""
-    _refuse_what_cannot_be_asked(experiment)
+    _refuse_what_cannot_be_asked(experiment, out)
     if extends:
         refuse_shorter(experiment, out)
     if how.max_cost is not None:
@@ -177,8 +184,8 @@ def _refuse_early(
         refuse_to_leave(out)
 
 
-def _refuse_what_cannot_be_asked(experiment: Experiment) -> None:
-    check_banks(experiment)
+def _refuse_what_cannot_be_asked(experiment: Experiment, out: Path) -> None:
+    check_banks(experiment, out)
     if experiment.spec.on_overflow == "error":
         refuse_overflow(experiment)
 
@@ -196,8 +203,9 @@ def plan_run(
     terms = replace(how.terms(), keyless=True)
     experiment = Experiment(spec, models, terms=terms, batch=how.batch)
     _say_what_was_found(experiment, how)
-    _refuse_what_cannot_be_asked(experiment)
-    return run_async(plan_and_close(experiment, out))
+    _refuse_what_cannot_be_asked(experiment, out)
+    found = run_async(plan_and_close(experiment, out))
+    return replace(found, notes=(*bank_warnings(experiment), *found.notes))
 
 
 async def plan_and_close(experiment: Experiment, out: Path) -> Plan:

@@ -1,4 +1,4 @@
-"""Commands on run folders: `icl import`, `icl extend`, `icl runs`, `icl power`."""
+"""Commands on run folders: `icl import`, `extend`, `runs`, `power`, `solutions`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from icl_harness.cli.options import Addition, ExtendCommand
 from icl_harness.cli.power import power
+from icl_harness.cli.solutions import solutions
 
 OfAll = Annotated[str | None, typer.Option(metavar="NAME", help="For all rows.")]
 NumberOfAll = Annotated[int | None, typer.Option(metavar="N", help="For all rows.")]
@@ -179,3 +180,4 @@ def add_commands(app: typer.Typer) -> None:
     app.command(cls=ExtendCommand)(extend)
     app.command()(runs)
     app.command()(power)
+    app.command()(solutions)

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
 from icl_harness.counts import agree, n_of
-from icl_harness.store.bank import Bank, bank_files, read_bank
+from icl_harness.store.bank import Bank, Rules, bank_files, read_bank
 from icl_harness.store.imported import NO_SCORE
-from icl_harness.tasks.metrics import UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from icl_harness.report.records import Records
 
 HALF_A_CENT = 0.005  # dollars; less is shown as nothing
 LONGEST_ERROR = 200
@@ -57,9 +54,9 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     if "imported" in header:
         yield f"{path.name}: {imported_note(header)}"
         yield from _cell_note(header)
-    files = sorted(bank_files(path), key=_without_draw)
+    files, rules = sorted(bank_files(path), key=_without_draw), Rules.of(header.get("spec", {}))
     for name, group in groupby(files, key=_without_draw):
-        yield f"{name}: {_banks([read_bank(file) for file in group])}"
+        yield f"{name}: {_banks([read_bank(file, rules) for file in group])}"
     yield from _demo_note(header)
     for name, model in header["models"].items():
         if model.get("because"):
@@ -173,15 +170,6 @@ def curve_notes(
             f"{n_of(n_lost, 'request')} broke off once sent; the provider may have charged for "
             f"{agree(n_lost, 'it', 'them')}, which cost_usd leaves out"
         )
-
-
-def gold_nll_notes(frame: pd.DataFrame, records: Records) -> Iterator[str]:
-    """Yield which answers are missing in a table of the NLL of gold answers."""
-    if not set(frame["metric"]) & set(UNITS):
-        return
-    for (task, model), (n_lacking, n) in records.without_gold_nll().items():
-        which = "no answer has" if n_lacking == n else f"{n_lacking:,} of {n:,} answers lack"
-        yield f"{task} {model}: {which} a gold_nll, and they are missing here"
 
 
 def lacking_notes(frame: pd.DataFrame) -> Iterator[str]:

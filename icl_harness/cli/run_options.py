@@ -45,6 +45,12 @@ class RunOptions(TypedDict, total=False):
     bank_samples: int
     bank_temperature: float
     bank_shots: int
+    bank_iterations: int
+    bank_prompts: int
+    bank_prompt_shots: int
+    bank_threshold: float
+    bank_agree: int
+    bank_keep: int
     base_url: str | None
     model_args: Mapping[str, str]
     data: Folder | None

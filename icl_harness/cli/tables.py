@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.bands import left_out, limits_of
 from icl_harness.analysis.curves import unusual_format
+from icl_harness.cli.metric_notes import metric_notes
 from icl_harness.cli.notes import (
     bank_notes,
     curve_notes,
-    gold_nll_notes,
     lacking_notes,
     unfinished_note,
     unpriced_notes,
@@ -46,7 +46,7 @@ def notes_of(runs: Sequence[Run], frame: pd.DataFrame, records: Records) -> list
         notes += bank_notes(one.path, one.header)
     notes += curve_notes(frame, records.common_errors() if frame["n_failed"].any() else {})
     notes += lacking_notes(frame)
-    notes += gold_nll_notes(frame, records)
+    notes += metric_notes(frame, records)
     notes += unpriced_notes([one.header for one in runs], frame)
     notes += unfinished_note([one.header for one in runs], records.count())
     return notes
@@ -101,12 +101,14 @@ def _where(row: Mapping[Any, Any]) -> str:
 
 
 def _solved(folders: Sequence[Path], row: Mapping[Any, Any]) -> str:
+    from icl_harness.prompts.variants import parse_variant
     from icl_harness.runner.banks import solved
 
-    names = (row["task"], row["variant"], row["model"])
-    counts = [solved(folder, *map(str, names)) for folder in folders]
+    names = [str(row[name]) for name in ("task", "variant", "model")]
+    counts = [solved(folder, *names) for folder in folders]
     n_solved, n_tried = (sum(count) for count in zip(*counts, strict=True))
-    return f"\n{n_solved} of {n_tried} solved" if n_tried else ""
+    what = "solved" if parse_variant(names[1]).rationale is None else "to show"
+    return f"\n{n_solved} of {n_tried} {what}" if n_tried else ""
 
 
 def _point(rows: pd.DataFrame) -> str:

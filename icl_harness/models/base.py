@@ -150,6 +150,8 @@ class Answer:
     usage: Usage = field(default_factory=Usage)
     latency_s: float | None = None
     logprobs: Mapping[str, float] | None = None  # choice -> natural log-likelihood
+    # choice -> what it was compared by, where that is not its log-likelihood
+    choice_scores: Mapping[str, float] | None = None
     # what the model wrote, where thoughts or a stop string were taken off: more than `text`
     whole: str | None = None
     cut: bool = False  # the limit on tokens ended it, or a thought in it was not ended

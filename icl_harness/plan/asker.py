@@ -137,6 +137,11 @@ class _Planner:
             shared = parse_variant(variant).shared
             if shared:
                 notes.append(f"variant {variant}: {shared}")
+        if self._banks and self._experiment.spec.bank_iterations > 1:
+            notes.append(
+                "bank: iterations after the first attempt what is unsolved then; planned are the "
+                "most requests that they can take"
+            )
         for pricing in self._pricing.values():
             notes += pricing.counter.notes
         scoring = self._experiment.spec.scoring
@@ -202,6 +207,8 @@ class _Planner:
             if part.requests:
                 row = pricing.with_window(replace(_blank(line, shots, shots), draw=None))
                 row = await self._fill(row, pricing, part)
+                if bundle.path is not scope.path and row.counted:
+                    row = replace(row, counted=row.counted + GOLD)
                 if row.longest and row.window:
                     row = replace(row, fits=row.longest <= row.window)
                 self.rows.append(row)

@@ -213,6 +213,10 @@ class PromptPath:
             seed=stable_seed("query", seed, example.id, sample),
         )
 
+    def gold_answer(self, example: Example) -> str:
+        """Return the gold answer, with its rationale, as a model would write it to a query."""
+        return self._gold(self.query_text(example.input), example).strip()
+
     def query_text(self, input: str) -> str:
         """Return the text of a query about `input`."""
         return self._render("query", input=input)

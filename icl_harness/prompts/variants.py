@@ -35,6 +35,11 @@ from icl_harness.tasks.label_sets import check_label_set
 from icl_harness.tasks.task import Task
 
 DEFAULT = "default"
+_SHOWS = {
+    "supervised": "the gold answers",
+    "reinforced": "no gold labels",
+    "unsupervised": "no gold labels",
+}
 MakeShots = Callable[[Sequence[Example]], list[Shot]]
 
 
@@ -119,6 +124,14 @@ class Variant:
     def needs_bank(self) -> bool:
         """Return whether its shots depend on what the model has solved."""
         return any(step.operator.needs_bank for step in self.steps)
+
+    @property
+    def rationale(self) -> str | None:
+        """Return which answers the shots of reinforced mode show, where it names them."""
+        for step in self.steps:
+            if step.operator.name == "rationale":
+                return str(step.value)
+        return None
 
     @property
     def changes_labels(self) -> bool:
@@ -260,7 +273,7 @@ def check_variant(variant: Variant, task: Task, modes: Sequence[Mode]) -> None:
         if idle:
             raise SpecError(
                 f"variant {variant}: {operator.name} would do nothing in {idle[0]} mode, whose "
-                f"shots show no gold labels. Ask for it with --modes {','.join(operator.modes)}."
+                f"shots show {_SHOWS[idle[0]]}. Ask for it with --modes {','.join(operator.modes)}."
             )
 
 

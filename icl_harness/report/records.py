@@ -157,17 +157,28 @@ class Records:
             cells = with_metrics(totals, metrics)
             return read_together(stores, cells, needed_columns(cells, metrics))
 
-    def without_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return by task and model how many answers lack the NLL of their gold answer, and how many
-        answers there are; only where some lack it.
+    def without(self, name: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return by task and model how many answers lack what a metric is of (`Metric.of`), and how
+        many answers there are; only where some lack it.
         """
         n_answers, n_known = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         with self._opened() as stores:
             for store in stores:
-                for key, (n, known) in store.count_gold_nll().items():
+                for key, (n, known) in store.count_known(name).items():
                     n_answers[key] += n
                     n_known[key] += known
         return {key: (n - n_known[key], n) for key, n in n_answers.items() if n > n_known[key]}
+
+    def solutions(self) -> dict[str, dict[str, dict[str, bool]]]:
+        """Return by task and problem which solutions are right, by the id of their query; of tasks
+        whose queries are solutions of problems.
+        """
+        found: dict[str, dict[str, dict[str, bool]]] = {}
+        with self._opened() as stores:
+            for store in stores:
+                for task, problem, query_id, right in store.solutions():
+                    found.setdefault(task, {}).setdefault(problem, {})[query_id] = right
+        return found
 
     def common_errors(self) -> dict[tuple[Any, ...], str]:
         """Return the commonest error of the requests that failed, by point of a curve."""

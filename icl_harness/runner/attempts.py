@@ -16,13 +16,17 @@ from icl_harness.counts import n_of
 from icl_harness.errors import ProviderError
 from icl_harness.examples import Example, content_hash
 from icl_harness.models.base import Answer, Model, spent_tokens
+from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.tree import Node
 from icl_harness.runner.cut_answers import score_answer
 from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.groups import Key
+from icl_harness.runner.iterations import iteration_of
+from icl_harness.runner.overflow import Fitting
 from icl_harness.runner.responses import responses
 from icl_harness.runner.schedule import Bundle
 from icl_harness.runner.scopes import bank_scope
+from icl_harness.runner.spec import Spec
 from icl_harness.store.bank import (
     Attempt,
     Bank,
@@ -34,7 +38,6 @@ from icl_harness.store.bank import (
 )
 from icl_harness.store.records import Outcome
 from icl_harness.tasks.scoring import Score
-from icl_harness.tasks.task import Task
 
 
 async def make_bank(
@@ -50,7 +53,10 @@ async def make_bank(
     """
     scope, partial = bank_scope(experiment, line), partial_file(path)
     making = _Making(
-        task=line.task,
+        line=line,
+        spec=experiment.spec,
+        first=scope.path,
+        fitting=Fitting(model, "drop"),
         model=model,
         examples=scope.examples,
         file=partial,
@@ -62,7 +68,7 @@ async def make_bank(
     schedule = experiment.bank_schedule(line)
     for bundle in schedule(scope, len(scope.path.shots), lambda: outcomes(making.attempts)):
         await making.attempt_all(bundle)
-    bank = mark_kept(making.attempts)
+    bank = mark_kept(making.attempts, experiment.spec.bank_rules)
     check()
     write_bank(path, bank)
     partial.unlink(missing_ok=True)
@@ -87,9 +93,14 @@ def outcomes(attempts: Sequence[Attempt]) -> dict[Key, Outcome]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Making:
-    """A bank in the making: its attempts so far, which are all in `file`."""
+    """A bank in the making: its attempts so far, which are all in `file`. `first`: the prompts of
+    its first iteration.
+    """
 
-    task: Task
+    line: Line
+    spec: Spec
+    first: PromptPath
+    fitting: Fitting
     model: Model
     examples: Mapping[str, Example]
     file: Path
@@ -99,7 +110,7 @@ class _Making:
 
     async def attempt_all(self, bundle: Bundle) -> None:
         """Send the requests of a bundle that were not answered yet."""
-        shots, done = bundle.most_shots, outcomes(self.attempts)
+        shots, done = self._shots(bundle), outcomes(self.attempts)
         node = bundle.node(shots)
         requests = [request for request in bundle.requests(shots) if request.key not in done]
         # answers out of batches that a run which was killed had stored already come once more
@@ -116,9 +127,17 @@ class _Making:
                 self.count(queries=len(answers), tokens=tokens)
         if errors:
             raise ProviderError(
-                f"{self.task.name}: {len(errors)} of {len(requests)} requests for the bank failed "
-                f"({errors[0]})."
+                f"{self.line.task.name}: {len(errors)} of {len(requests)} requests for the bank "
+                f"failed ({errors[0]})."
             )
+
+    def _shots(self, bundle: Bundle) -> int:
+        """Return how many shots stand before the attempts: of a later iteration's, those that fit
+        into the context window.
+        """
+        if bundle.path is self.first:
+            return bundle.most_shots
+        return self.fitting.shots(bundle, str(self.line)) or 0
 
     def _add(self, node: Node, answers: Sequence[Answer], items: set[str]) -> None:
         made = []
@@ -133,11 +152,12 @@ class _Making:
         self.attempts.extend(made)
 
     def _attempt(self, node: Node, answer: Answer) -> Attempt:
-        example = self.examples[answer.query_id]
+        example, task = self.examples[answer.query_id], self.line.task
+        iteration = iteration_of(self.spec, answer.sample)
         score = Score(parsed=None, value=0.0)
         if answer.text is not None:
-            reward = self.task.reward or self.task.scorer
-            score = score_answer(self.task, reward, answer.text, example, is_cut=answer.cut)
+            reward = task.reward or task.scorer
+            score = score_answer(task, reward, answer.text, example, is_cut=answer.cut)
         return Attempt(
             id=answer.query_id,
             sample=answer.sample,
@@ -155,4 +175,6 @@ class _Making:
             item="{}-{}".format(*answer.place) if answer.place else None,
             whole=answer.whole,
             cut=answer.cut,
+            iteration=iteration,
+            n_shots=node.n_shots if iteration > 1 else 0,
         )

@@ -154,7 +154,8 @@ def _corrected(bare: BareWeights, node: Node, request: Request, answer: Answer) 
     if answer.status != "ok":
         return answer
     others = [bare.known[key] for key in _keys(bare, node, query)]
-    return replace(answer, text=likeliest(scores(query, answer.logprobs or {}, others)))
+    found = scores(query, answer.logprobs or {}, others)
+    return replace(answer, text=likeliest(found), choice_scores=found)
 
 
 def _charged(bare: BareWeights, node: Node, answer: Answer) -> Answer:

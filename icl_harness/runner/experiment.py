@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.counts import n_of
-from icl_harness.draws import draw_order, sample_examples
+from icl_harness.draws import draw_order, sample_clusters, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example, n_repeated
 from icl_harness.models import is_local, open_model
@@ -31,6 +31,7 @@ from icl_harness.prompts.tree import Node, Query, Shot
 from icl_harness.prompts.variants import Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.choice_scores import bare_texts, correction_of, sent_scoring
 from icl_harness.runner.data_sets import DataSets
+from icl_harness.runner.iterations import in_iterations
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.rationales import shown_in, worked_of
 from icl_harness.runner.schedule import Schedule, every_query
@@ -293,6 +294,8 @@ class Experiment:
         where it is generated for each).
         """
         found = self.dataset(task, variant, draw).queries
+        if task.whole_clusters:
+            return sample_clusters(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
         return sample_examples(found, self.spec.queries, self.spec.seed, f"queries {task.name}")
 
     def rendered_queries(
@@ -323,7 +326,22 @@ class Experiment:
 
     def bank_schedule(self, line: Line) -> Schedule:
         """Return what the bank of a line requests, in which order."""
-        return every_query
+        line = line.for_bank
+        spec, task = self.spec, line.task
+        if spec.bank_iterations == 1:
+            return every_query
+
+        def make_path(shots: Sequence[Shot]) -> PromptPath:
+            template = self.template(task, line.variant)
+            variables = self.variables(task, line.variant)
+            cuts = (len(shots),)
+            return PromptPath(
+                template, "reinforced", shots, variables, format=spec.format, cuts=cuts
+            )
+
+        weighed = line.model.startswith("baseline/")  # these answer with a choice
+        name = f"{task.name} {line.draw}" if task.per_draw else task.name
+        return in_iterations(spec, name, make_path, weighed=weighed)
 
     def n_queries(self, task: Task) -> int:
         """Return how many queries each cell of a task asks."""
@@ -343,6 +361,8 @@ class Experiment:
             else draw_order(pool, self.spec.seed, line.draw, owner.name)
         )
         order = shown_in(line.mode, order)
+        if bank is not None:
+            order = bank.expanded(order)
         worked: Sequence[Example] = ()
         if line.mode == "unsupervised" and self.spec.worked:
             worked = worked_of(order)[-self.spec.worked :]
@@ -381,7 +401,7 @@ class Experiment:
             seed=self.spec.seed,
             draw=line.draw,
             labels=labels_of(owner, variant.labels),
-            solved=set() if bank is None else {a.id for a in bank.attempts if a.kept},
+            solved=set() if bank is None else set(bank.rationales()),
         )
 
         def make(examples: Sequence[Example]) -> list[Shot]:
@@ -390,6 +410,16 @@ class Experiment:
             return gold_shots(examples, line.mode)
 
         return shot_source(variant, order, context, make)
+
+    def gold_answers(self, line: Line) -> dict[str, str]:
+        """Return the gold answer to each pool problem as a model would write it, by the problem's
+        id.
+        """
+        template = self.template(line.task, line.variant)
+        variables = self.variables(line.task, line.variant)
+        path = PromptPath(template, line.mode, [], variables, format=self.spec.format)
+        pool = self.dataset(line.task, line.variant, line.draw).pool
+        return {example.id: path.gold_answer(example) for example in pool}
 
     def variables(self, task: Task, variant: str) -> dict[str, Any]:
         """Return what every block of a task's template may use."""

@@ -30,8 +30,8 @@ SUFFIXES = (".yaml", ".yml")
 BASELINE = "baseline/"
 READ_NO_PROMPTS = ("format", "samples", "queries_per_request", "batch")  # refused for BASELINE
 OF_MODE = {
-    "reinforced": ("bank", "bank_samples", "bank_temperature", "bank_shots"),
-    "unsupervised": ("worked",),
+    "reinforced": [name for name in Spec.model_fields if name.partition("_")[0] == "bank"],
+    "unsupervised": ["worked"],
 }
 
 

@@ -111,8 +111,21 @@ def _scored(task: Task, prompt: Prompt, answer: Answer, examples: Mapping[str, E
     nats = (answer.logprobs or {}).get(example.target)
     gold_nll = None if nats is None else -nats
     return Record(
-        prompt=prompt, answer=answer, parsed=score.parsed, score=score.value, gold_nll=gold_nll
+        prompt=prompt,
+        answer=answer,
+        parsed=score.parsed,
+        score=score.value,
+        gold_nll=gold_nll,
+        choice_scores=_choice_scores(prompt.query, answer),
     )
+
+
+def _choice_scores(query: Query, answer: Answer) -> dict[str, float] | None:
+    """Return what each choice was compared by, in their order; None where that is not known."""
+    found = answer.logprobs if answer.choice_scores is None else answer.choice_scores
+    if found is None or not query.choices or not found.keys() >= set(query.choices):
+        return None
+    return {choice: found[choice] for choice in query.choices}
 
 
 def _copy(query: Query, known: StoredAnswer, examples: Mapping[str, Example]) -> Answer:
@@ -131,6 +144,7 @@ def _copy(query: Query, known: StoredAnswer, examples: Mapping[str, Example]) ->
         text=known.answer,
         usage=usage,
         logprobs=logprobs,
+        choice_scores=known.choice_scores,
         whole=known.whole,
         cut=known.cut,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from icl_harness.runner.experiment import Experiment, Line
 from icl_harness.runner.provenance import scoring_hash, wording_hash
 from icl_harness.runner.scopes import cell_of
 from icl_harness.runner.spec import Spec
-from icl_harness.store.bank import PASSING_REWARD, bank_file, bank_files, read_bank
+from icl_harness.store.bank import Rules, bank_file, bank_files, read_bank
 from icl_harness.store.header import refuse_imported, write_header
 from icl_harness.store.records import NewScore, RunStore
 from icl_harness.tasks.loading import find_tasks, with_labels_of_data
@@ -164,7 +164,7 @@ class _NoModel(ScriptedModel):
         self.capabilities = Capabilities(context_window=None, chat=True)
 
 
-def _experiment(header: Mapping[str, Any]) -> Experiment:
+def experiment_of(header: Mapping[str, Any]) -> Experiment:
     """Return a run's experiment as its run.json describes it, without its models."""
     spec = Spec.of_run(header, "run.json")
     return Experiment(spec, {name: _NoModel(name) for name in spec.models})
@@ -174,7 +174,7 @@ def _adopt(store: RunStore, header: Mapping[str, Any]) -> dict[str, str]:
     """Give a run of version 0.1 its gold answers and the hashes of its wording. Raises `StoreError`
     where its data or its prompts are not what they would be now.
     """
-    experiment = _experiment(header)
+    experiment = experiment_of(header)
     data = experiment.header()["data"]
     for name, hashes in header["data"].items():
         if data.get(name) != hashes:
@@ -242,11 +242,11 @@ def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "the rewards of the banks, and so the shots that were shown, stay as they were"
     try:
-        experiment = _experiment(header)
+        experiment = experiment_of(header)
         for line in experiment.lines():
             file = bank_file(folder, bank_name(line))
             if line.needs_bank and file.exists():
-                n = _n_other_rewards(experiment, line, file)
+                n = _n_other_rewards(experiment, line, file, experiment.spec.bank_rules)
                 if n:
                     yield (
                         f"{file.name}: {n} attempts would earn another reward now; a new run would "
@@ -256,7 +256,7 @@ def _bank_notes(folder: Path, header: Mapping[str, Any]) -> Iterator[str]:
         yield f"the banks were not compared with the new scorer, as their data are missing: {error}"
 
 
-def _n_other_rewards(experiment: Experiment, line: Line, file: Path) -> int:
+def _n_other_rewards(experiment: Experiment, line: Line, file: Path, rules: Rules) -> int:
     """Return how many attempts of a bank would pass or fail otherwise now."""
     line = line.for_bank
     task = line.task
@@ -266,5 +266,5 @@ def _n_other_rewards(experiment: Experiment, line: Line, file: Path) -> int:
         if attempt.answer is not None and attempt.id in pool:
             reward = task.reward or task.scorer
             value = apply_scorer(task, reward, attempt.answer, pool[attempt.id]).value
-            n += (value >= PASSING_REWARD) != (attempt.reward >= PASSING_REWARD)
+            n += rules.is_right(replace(attempt, reward=value)) != rules.is_right(attempt)
     return n

@@ -51,11 +51,12 @@ class Scope:
         if k not in self._made:
             self._made.clear()  # own shots are large: those of one count are kept
             pairs = product(self.queries(k), range(self.samples))
-            queries = list(starmap(self._sampled, pairs))
+            queries = list(starmap(self.sampled, pairs))
             self._made[k] = make_requests(queries, self.per_request)
         return self._made[k]
 
-    def _sampled(self, query: Query, sample: int) -> Query:
+    def sampled(self, query: Query, sample: int) -> Query:
+        """Return a query as its sample of this number is requested, with a seed of its own."""
         seed = stable_seed("query", self.seed, query.id, sample)
         return replace(query, sample=sample, seed=seed)
 

@@ -31,11 +31,22 @@ from icl_harness.settings import (
     unknown,
     whole,
 )
+from icl_harness.store.bank import PASSING_REWARD, Rules
 from icl_harness.tasks.columns import Columns
 from icl_harness.tasks.row_files import is_row_file, task_name
 
 OnOverflow = Literal["drop", "skip", "error"]
 MOST_DRAWS = 10_000
+OF_LATER_ITERATIONS = ("bank_prompts", "bank_prompt_shots")
+# Fields of which run.json says nothing while they are as usual, as it did before there were any.
+UNSAID = (
+    "gold_nll",
+    "bank_iterations",
+    *OF_LATER_ITERATIONS,
+    "bank_threshold",
+    "bank_agree",
+    "bank_keep",
+)
 OF_PRESET = ("title", "also", "beside", "parts")
 
 
@@ -135,6 +146,32 @@ class Spec(Columns):
     bank_shots: Annotated[
         int, whole(0), Option("N", "Reinforced: supervised shots before each attempt.")
     ] = 0
+    bank_iterations: Annotated[
+        int,
+        whole(1),
+        Option(
+            "N",
+            "Reinforced: later iterations attempt what is unsolved, with shots of the bank.",
+            names=("--bank-iterations", "--iterations"),
+        ),
+    ] = 1
+    bank_prompts: Annotated[
+        int,
+        whole(1),
+        Option("N", "Reinforced: prompts that a further iteration tries; the best goes on."),
+    ] = 4
+    bank_prompt_shots: Annotated[
+        int, whole(1), Option("K", "Reinforced: shots of each of these prompts.")
+    ] = 25
+    bank_threshold: Annotated[
+        float, number(above=0, most=1), Option("R", "Reinforced: the least reward that is kept.")
+    ] = PASSING_REWARD
+    bank_agree: Annotated[
+        int, whole(1), Option("N", "Reinforced: keep problems that so many attempts solve.")
+    ] = 1
+    bank_keep: Annotated[
+        int, whole(1), Option("N", "Reinforced: rationales kept of a problem, each a shot.")
+    ] = 1
     base_url: Annotated[
         str | None,
         text(),
@@ -249,9 +286,10 @@ class Spec(Columns):
         if "unsupervised" not in self.modes and self.worked:
             raise SpecError("--worked belongs to the unsupervised mode, which is not asked for.")
         if self._needs_bank:
+            self._refuse_idle_bank_options()
             return
-        for name in ("bank", "bank_samples", "bank_temperature", "bank_shots"):
-            if getattr(self, name) != type(self).model_fields[name].default:
+        for name in type(self).model_fields:
+            if name.partition("_")[0] == "bank" and not self._is_usual(name):
                 raise SpecError(
                     f"{option_name(name)} belongs to the reinforced mode and the variant bank, and"
                     " neither is asked for."
@@ -265,6 +303,37 @@ class Spec(Columns):
                     f"variant {variant}: {self.models[0]} reads no prompts, so their words do "
                     "nothing for it. Name a language model, too, or leave the variant out."
                 )
+
+    def _is_usual(self, name: str) -> bool:
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
+    def _refuse_idle_bank_options(self) -> None:
+        for name in ("bank_iterations", *OF_LATER_ITERATIONS):
+            if self.bank and not self._is_usual(name):
+                raise SpecError(
+                    f"{option_name(name)} is for a bank that is yet to be made, and --bank names "
+                    "one that is there. Leave one of them out."
+                )
+            if self.bank_iterations == 1 and not self._is_usual(name):
+                raise SpecError(
+                    f"{option_name(name)} is for iterations after the first. Ask for some, as in "
+                    "--bank-iterations 2, or leave it out."
+                )
+        if self.bank is None and self.bank_agree > self.bank_samples:
+            raise SpecError(
+                f"--bank-agree is {self.bank_agree}, and --bank-samples {self.bank_samples}: no "
+                f"problem has so many attempts. Ask for at most {self.bank_samples}."
+            )
+        if self.bank is None and self.bank_keep > self.bank_samples:
+            raise SpecError(
+                f"--bank-keep is {self.bank_keep}, and --bank-samples {self.bank_samples}: no "
+                f"problem has so many attempts. Ask for at most {self.bank_samples}."
+            )
+
+    @property
+    def bank_rules(self) -> Rules:
+        """Return which attempts become shots."""
+        return Rules(threshold=self.bank_threshold, agree=self.bank_agree, keep=self.bank_keep)
 
     @property
     def _needs_bank(self) -> bool:
@@ -323,8 +392,7 @@ class Spec(Columns):
         # Columns are left out where there are none, as they were before there were any.
         unset = set(Columns.model_fields) - set(self.columns())
         unset |= {"shots_from", "prompts"}  # variants say it
-        if not self.gold_nll:
-            unset.add("gold_nll")  # nor was this
+        unset.update(filter(self._is_usual, UNSAID))
         fields = self.model_dump(mode="json", exclude={"data", *unset})
         fields["tasks"] = list(map(task_name, self.tasks))
         return {**fields, "base_url": masked(self.base_url) if self.base_url else self.base_url}
@@ -376,13 +444,19 @@ def default_folder(spec: Spec, tables: Sequence[Mapping[str, Any]] = ()) -> Path
     return Path("results") / f"{name[:60]}-{digest}"
 
 
-_SINGULAR = {"task": "tasks", "model": "models", "mode": "modes", "variant": "variants"}
+_OTHER_NAMES = {
+    "task": "tasks",
+    "model": "models",
+    "mode": "modes",
+    "variant": "variants",
+    "iterations": "bank_iterations",
+}
 
 
 def field_of(written: object) -> str:
-    """Return the field that a name means: `on-overflow`, or one in the singular."""
+    """Return the field that a name means: `on-overflow`, one in the singular, or --iterations."""
     name = str(written).replace("-", "_")
-    return _SINGULAR.get(name, name)
+    return _OTHER_NAMES.get(name, name)
 
 
 def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:

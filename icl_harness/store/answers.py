@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from icl_harness.store.cells import Cell
+from icl_harness.store.choice_scores import put_choice_scores
 from icl_harness.store.nodes import node_id, text_id
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Record:
 
     `gold_nll`: minus the log-likelihood of the gold choice, in nats (per token, where the scoring
     is), where choices were weighed. `found`: False where a group's reply has no answer under the
-    query's number, so that the answer's text is the whole reply.
+    query's number, so that the answer's text is the whole reply. `choice_scores`: what each choice
+    was compared by, the log-likelihood or what --scoring makes of it, where choices were weighed.
     """
 
     prompt: Prompt
@@ -55,6 +57,7 @@ class Record:
     gold_nll: float | None = None
     reused: bool = False
     found: bool = True
+    choice_scores: Mapping[str, float] | None = None
 
 
 class StoredAnswer(NamedTuple):
@@ -69,6 +72,7 @@ class StoredAnswer(NamedTuple):
     found: bool = True
     whole: str | None = None
     cut: bool = False
+    choice_scores: Mapping[str, float] | None = None
 
 
 class Outcome(NamedTuple):
@@ -105,12 +109,15 @@ def add_records(db: sqlite3.Connection, cell: int, records: Sequence[Record]) ->
         node_id(db, shared)  # before its leaves, which are stored as what they add to it
     leaves = {record.prompt.leaf.hash: record.prompt.leaf for record in records}
     nodes = {digest: node_id(db, leaf) for digest, leaf in leaves.items()}
+    choice_scores = []
     for record in records:
         query_text = text_id(db, record.prompt.query.text)
         where = (cell, record.answer.query_id, record.answer.sample)
         beyond = beyond_answer(db, record.answer.text, record.answer.whole)
         values = _values(record, beyond)
         db.execute(ADD, (*where, nodes[record.prompt.leaf.hash], query_text, *values))
+        choice_scores.append((where, record.choice_scores))
+    put_choice_scores(db, choice_scores)
 
 
 # What the model wrote, where that is more than the answer; of the tables r, w and e.

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_harness.store import choice_scores
 from icl_harness.store.answers import USAGE
 from icl_harness.store.cells import CELL
 from icl_harness.store.database import database_errors
 from icl_harness.store.nodes import text_of
+from icl_harness.store.queries import CLUSTER_SIZE, add_cluster_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 WHOLE = {"sample", "shots_used", "n_lost", "node", "query_text"}
 FLAGS = {"reused", "cut", "unparsed"}
-REAL = {"score", "gold_nll", *USAGE, "latency_s"}
-OF_QUERY = {"target", "choices", "cluster"}
+REAL = {"score", "gold_nll", *USAGE, "latency_s", *choice_scores.COLUMNS, CLUSTER_SIZE}
+OF_QUERY = {"target", "choices", "cluster", CLUSTER_SIZE, *choice_scores.COLUMNS}
 # An answer that could not be read is wrong, whether or not its record says so.
 SCORE = "coalesce(r.score, CASE WHEN r.status = 'ok' AND r.parsed IS NULL THEN 0.0 END)"
 RIGHT = f"CASE {SCORE} WHEN 0 THEN 0 WHEN 1 THEN 1 END"
@@ -56,11 +58,12 @@ def read_columns(
     known: dict[str, Codes] = {name: {None: -1} for name in names}
     sizes = []
     for path, db, cells in sources:
+        has_scores = _prepare(db, names)
         choices = functools.cache(functools.partial(_choices, db))
         read: dict[str, Column] = {}
         with database_errors(path):
             for cell in cells.itertuples():
-                n_rows, found = _read(db, cell, expressions)
+                n_rows, found = _read(db, cell, expressions, has_scores=has_scores)
                 sizes.append(n_rows)
                 for name, column in zip(names, found, strict=True):
                     if column != read.get(name):  # most cells of a task ask the same queries
@@ -98,8 +101,20 @@ def _choices(db: sqlite3.Connection, key: int | None) -> tuple[str, ...] | None:
     return None if key is None else tuple(json.loads(text_of(db, key)))
 
 
+def _prepare(db: sqlite3.Connection, names: Sequence[str]) -> bool:
+    """Let queries of a connection use what columns need; return whether scores of choices are to be
+    looked up.
+    """
+    if CLUSTER_SIZE in names:
+        add_cluster_size(db)
+    if not set(choice_scores.COLUMNS) & set(names) or not choice_scores.is_there(db):
+        return False
+    choice_scores.add_functions(db)
+    return True
+
+
 def _read(
-    db: sqlite3.Connection, cell: Any, expressions: Mapping[str, str]
+    db: sqlite3.Connection, cell: Any, expressions: Mapping[str, str], *, has_scores: bool
 ) -> tuple[int, Sequence[Column]]:
     """Return how many records a cell has, and their columns.
 
@@ -110,6 +125,13 @@ def _read(
     if OF_QUERY & set(expressions):
         join = "LEFT JOIN queries q ON q.task = ? AND q.variant = ? AND q.query_id = r.query_id"
         where = [cell.task, cell.variant, cell.id]
+    of_choices = dict.fromkeys(choice_scores.COLUMNS, "NULL")
+    if has_scores:
+        of_choices = choice_scores.COLUMNS
+        join = f"{join} {choice_scores.JOIN}"
+    expressions = {
+        name: of_choices.get(name, expression) for name, expression in expressions.items()
+    }
     of_cell = f"FROM records r {join} WHERE r.cell = ?"
     exact = any(name in REAL and expressions[name] != RIGHT for name in expressions)
     if exact or not expressions:
@@ -126,6 +148,8 @@ def _expression(name: str) -> str:
         return SCORE
     if name == "unparsed":
         return "r.parsed IS NULL"
+    if name == CLUSTER_SIZE:
+        return f"{CLUSTER_SIZE}(q.task, q.variant, q.cluster)"
     return f"q.{name}" if name in OF_QUERY else f"r.{name}"
 
 

@@ -17,6 +17,16 @@ ADD = (
     "INSERT INTO queries (task, variant, query_id, input, target, rationale, choices, cluster) "
     "VALUES (?,?,?,?,?,?,?,?)"
 )
+CLUSTER_SIZE = "cluster_size"  # the column and its function
+COUNT = (
+    "SELECT task, variant, cluster, count(*) FROM queries WHERE cluster IS NOT NULL "
+    "GROUP BY task, variant, cluster"
+)
+SOLUTIONS = (
+    "SELECT DISTINCT task, cluster, query_id, target = 'Yes' FROM queries "
+    "WHERE cluster IS NOT NULL AND target IN ('Yes', 'No') AND variant NOT LIKE 'flipped%' "
+    "ORDER BY task, cluster, query_id"
+)
 FIND = (
     "SELECT query_id, input, target, rationale, choices, cluster FROM queries "
     "WHERE task = ? AND variant = ?"
@@ -50,3 +60,18 @@ def read_queries(db: sqlite3.Connection, task: str, variant: str) -> dict[str, E
             cluster=cluster,
         )
     return found
+
+
+def solutions(db: sqlite3.Connection) -> list[tuple[str, str, str, bool]]:
+    """Return task, cluster, query id and whether the solution is right, where queries ask for a
+    verdict, Yes or No, on solutions of one problem.
+    """
+    return [(*names, bool(right)) for *names, right in db.execute(SOLUTIONS)]
+
+
+def add_cluster_size(db: sqlite3.Connection) -> None:
+    """Let queries of this connection use `cluster_size(task, variant, cluster)`: how many queries
+    of a cluster there are in the run.
+    """
+    sizes = {tuple(key): n for *key, n in db.execute(COUNT)}
+    db.create_function(CLUSTER_SIZE, 3, lambda *key: sizes.get(key), deterministic=True)

@@ -40,6 +40,7 @@ from icl_harness.store.cells import (
     cell_id,
     find_cell,
 )
+from icl_harness.store.choice_scores import choice_scores_of, count_known, is_there
 from icl_harness.store.columns import read_columns
 from icl_harness.store.database import database_errors, open_for_reading
 from icl_harness.store.extension import extended
@@ -53,7 +54,7 @@ from icl_harness.store.header import (
     write_header,
 )
 from icl_harness.store.nodes import turns
-from icl_harness.store.queries import add_queries, read_queries
+from icl_harness.store.queries import add_queries, read_queries, solutions
 from icl_harness.store.record_rows import rows, table
 from icl_harness.store.scores import (
     NewScore,
@@ -62,6 +63,7 @@ from icl_harness.store.scores import (
     rescorings,
     scored_texts,
 )
+from icl_harness.store.shot_sets import shot_sets
 from icl_harness.store.totals import count, read_totals
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ __all__ = [
 ]
 
 ANSWERED = f"""
-SELECT t.text, r.query_id, r.answer, r.parsed, r.score, r.gold_nll, r.found, {WHOLE}, r.cut,
+SELECT t.text, r.cell, r.query_id, r.sample, r.answer, r.parsed, r.score, r.gold_nll, r.found,
+       {WHOLE}, r.cut,
        {", ".join(f"r.{name}" for name in USAGE)}
 FROM nodes n JOIN records r ON r.node = n.id JOIN cells c ON c.id = r.cell
      JOIN texts t ON t.id = r.query_text {JOIN_WHOLE}
@@ -92,10 +95,6 @@ SELECT r.node, t.text, r.status, r.answer, r.parsed, r.score, q.target, {WHOLE},
 FROM records r JOIN cells c ON c.id = r.cell JOIN texts t ON t.id = r.query_text {JOIN_WHOLE}
      LEFT JOIN queries q ON q.task = c.task AND q.variant = c.variant AND q.query_id = r.query_id
 WHERE r.query_id = ? AND r.sample = 0
-"""
-GOLD_NLL = """
-SELECT c.task, c.model, count(*), count(r.gold_nll) FROM records r JOIN cells c ON c.id = r.cell
-WHERE r.status = 'ok' GROUP BY c.task, c.model
 """
 
 
@@ -227,12 +226,16 @@ class RunStore:
         answers: dict[str, dict[str, StoredAnswer]] = {}
         with database_errors(self.path):
             rows = self._db.execute(ANSWERED, where).fetchall()
-        for text, *rest in rows:
-            query_id, answer, parsed, score, nll, found, whole, cut, *usage = rest
-            took = Usage(**dict(zip(USAGE, usage, strict=True)))
-            scored = (parsed, score, nll, took, bool(found))
-            stored = StoredAnswer(query_id, answer, *scored, whole, bool(cut))
-            answers.setdefault(text, {})[query_id] = stored
+            has_scores = is_there(self._db)
+            for text, key, query_id, sample, *rest in rows:
+                answer, parsed, score, nll, found, whole, cut, *usage = rest
+                took = Usage(**dict(zip(USAGE, usage, strict=True)))
+                scored = (parsed, score, nll, took, bool(found))
+                choices = None
+                if has_scores:
+                    choices = choice_scores_of(self._db, (key, query_id, sample))
+                stored = StoredAnswer(query_id, answer, *scored, whole, bool(cut), choices)
+                answers.setdefault(text, {})[query_id] = stored
         return answers
 
     def outcomes(self, cell: Cell) -> dict[tuple[str, int], Outcome]:
@@ -306,6 +309,11 @@ class RunStore:
         with database_errors(self.path):
             return read_totals(self._db)
 
+    def shot_sets(self) -> Iterator[tuple[Cell, list[str], int]]:
+        """Yield each cell with the ids of the shots of a prefix, and how many answers that got."""
+        with database_errors(self.path):
+            yield from shot_sets(self._db)
+
     def errors(self, cell: int) -> dict[str, int]:
         """Return the errors of a cell's failed requests, by its number, with how many had each."""
         find = (
@@ -361,13 +369,17 @@ class RunStore:
         """Return the number of records."""
         return int(self._db.execute("SELECT count(*) FROM records").fetchone()[0])
 
-    def count_gold_nll(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return by task and model how many answers there are, and of how many the NLL of the gold
-        answer is known.
+    def count_known(self, name: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return by task and model how many answers there are, and of how many `name` is known:
+        `gold_nll`, or a column of choices (choice_scores.py).
         """
         with database_errors(self.path):
-            rows = self._db.execute(GOLD_NLL).fetchall()
-        return {(task, model): (n, n_known) for task, model, n, n_known in rows}
+            return count_known(self._db, name)
+
+    def solutions(self) -> list[tuple[str, str, str, bool]]:
+        """Return task, problem, query id and whether it is right, of queries that are solutions."""
+        with database_errors(self.path):
+            return solutions(self._db)
 
     def has_answers(self) -> bool:
         """Return whether the text of any answer is stored."""

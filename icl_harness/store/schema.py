@@ -76,6 +76,8 @@ NEW_COLUMNS = (
     "whole INTEGER REFERENCES texts",
     "rest INTEGER REFERENCES texts",
 )  # of records, since version 3
+# Beside them stands `choice_scores` (choice_scores.py), where choices were weighed.
+OPTIONAL = {"choice_scores"}
 INDEX = "CREATE INDEX records_by_prompt ON records (node, query_text)"
 FIRST_TABLES = {"texts", "nodes", "cells", "records"}  # of every version
 
@@ -96,7 +98,7 @@ def version_of(db: sqlite3.Connection, file: Path) -> int | None:
     tables = {row[0] for row in rows}
     if not tables:
         return None
-    if not tables >= FIRST_TABLES or not tables <= set(TABLES):
+    if not tables >= FIRST_TABLES or not tables <= {*TABLES, *OPTIONAL}:
         raise StoreError(f"{file} is not a run's records. Choose another --out.")
     version = int(db.execute("PRAGMA user_version").fetchone()[0]) or 1
     if version > VERSION:

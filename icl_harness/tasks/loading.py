@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from icl_harness.errors import DataError, IclError, SpecError, nearest
-from icl_harness.examples import Example, check_unique, content_hash, leaked, refuse_leaks, shown
+from icl_harness.examples import (
+    Example,
+    check_unique,
+    content_hash,
+    leaked,
+    refuse_leaks,
+    same_clusters,
+    shown,
+)
 from icl_harness.tasks.answer_kinds import labels_in_order
 from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.columns import NONE_NAMED, Columns
@@ -113,6 +121,8 @@ def load_examples(
             pool, queries = _rows(task, data)
     check_unique([*pool, *queries], f"task {task.name}")
     leaks = leaked(pool, queries)
+    if task.whole_clusters:
+        leaks += same_clusters(pool, queries)
     if task.leaks == "error":
         refuse_leaks(leaks, f"task {task.name}")
     _check_targets(task, [*pool, *queries])

@@ -8,6 +8,7 @@ each problem, would take eight minutes; tests hold the lengths to it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -52,7 +53,9 @@ def shortest_plan(problem: Problem) -> list[Step]:
     start = frozenset(written(fact) for fact in problem.init if fact[0] in MOVING)
     goal = frozenset(map(written, problem.goal))
     still = tuple(fact for fact in problem.init if fact[0] not in MOVING)
-    usable = reachable(ground_actions(problem.objects, still), start)
+    detours = detours_in(problem)
+    actions = ground_actions(problem.objects, still)
+    usable = reachable([a for a in actions if not a.add_effects & detours], start)
     task = Task("logistics", set(), start, goal, usable)
     plan = astar_search(task, estimate_of(problem))
     assert plan is not None, "there is a way from everywhere to everywhere"
@@ -89,7 +92,20 @@ def ground_actions(objects: tuple[str, ...], still: tuple[Fact, ...]) -> tuple[A
     return tuple(sorted(operators, key=lambda operator: operator.name))
 
 
-def reachable(actions: tuple[Any, ...], start: frozenset[str]) -> list[Any]:
+def detours_in(problem: Problem) -> set[str]:
+    """Return the facts that no shortest plan brings about: that a vehicle is where no package is or
+    shall be, but for the airports of such cities.
+    """
+    land = map_of(problem)
+    vehicles = land.trucks | land.airplanes
+    useful = {fact[2] for fact in problem.goal}
+    useful |= {fact[2] for fact in problem.init if fact[0] == "at" and fact[1] not in vehicles}
+    useful |= {land.airport[land.city[place]] for place in useful}
+    useless = {fact[1] for fact in problem.init if fact[0] == "location"} - useful
+    return {written(("at", *pair)) for pair in itertools.product(vehicles, useless)}
+
+
+def reachable(actions: Sequence[Any], start: frozenset[str]) -> list[Any]:
     """Return the actions that change anything and may become applicable, were no fact to end."""
     facts = set(start)
     n_before = 0

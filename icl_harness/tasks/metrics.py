@@ -30,18 +30,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Of = Literal["score", "gold_nll", "confidence", "brier", "p_yes"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredAnswer:
     """One answer as a metric sees it.
 
     `parsed` is None where nothing could be read from the answer. `labels` are the same for all
-    answers of a task: every choice, target and parsed answer there is, sorted.
+    answers of a task: every choice, target and parsed answer there is, sorted. `probability` is
+    that of the answer (of Yes, where the metric is of that), NaN where the metric is of none.
     """
 
     parsed: str | None
     target: str
     score: float
     labels: tuple[str, ...]
+    probability: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +56,18 @@ class Metric:
     `statistic` returns the same number of numbers for every answer of a task; None is the score.
     `aggregate` returns the value from the mean of the statistics; None is the mean itself, of a
     statistic of one number. `range` may be infinite. `samples`: what several answers to a query
-    count as, each for itself, as their majority, or, for k, whether one of k is right. `of`: which
-    number of an answer is its score here, the scorer's or the NLL of the gold answer.
+    count as, each for itself, as their majority, or, for k, whether one of k is right; with "best"
+    the queries of a cluster count as one, the likeliest Yes of them. `of`: which number of an
+    answer is its score here, the scorer's, the NLL of the gold answer, or what the probabilities of
+    its choices give; answers without it are missing. With a statistic the score stays the scorer's.
     """
 
     name: str
     statistic: Callable[[ScoredAnswer], Sequence[float]] | None = None
     aggregate: Callable[[NDArray[np.float64]], float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
-    samples: Literal["each", "majority"] | int = "each"
-    of: Literal["score", "gold_nll"] = "score"
+    samples: Literal["each", "majority", "best"] | int = "each"
+    of: Of = "score"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -75,10 +82,10 @@ class Metric:
                 )
         if self.aggregate is not None and self.statistic is None:
             raise SpecError(f"metric {self.name}: an aggregate needs a statistic. Give both.")
-        if self.samples not in ("each", "majority") and not _is_count(self.samples):
+        if self.samples not in ("each", "majority", "best") and not _is_count(self.samples):
             raise SpecError(
-                f"metric {self.name}: samples is {self.samples!r}; it must be 'each', 'majority' or"
-                " a whole number above 0."
+                f"metric {self.name}: samples is {self.samples!r}; it must be 'each', 'majority', "
+                "'best' or a whole number above 0."
             )
         if not _is_range(self.range):
             raise SpecError(
@@ -188,6 +195,37 @@ def _r2(mean: NDArray[np.float64]) -> float:
     return 1 - _squared_error(mean) / variance if variance > 0 else math.nan
 
 
+def _calibration_gaps(answer: ScoredAnswer) -> list[float]:
+    """Return by how much the answer's score is above its probability, in the bin of that."""
+    gaps = [0.0] * N_BINS
+    place = math.ceil(answer.probability * N_BINS) - 1  # a bin holds its upper end
+    gaps[min(max(place, 0), N_BINS - 1)] = answer.score - answer.probability
+    return gaps
+
+
+def _sum_of_sizes(means: NDArray[np.float64]) -> float:
+    return float(abs(means).sum())
+
+
+def _yes_sums(answer: ScoredAnswer) -> list[float]:
+    """Return P(Yes) of a right solution, whether it is right; the same of a wrong one."""
+    right = float(answer.target == YES)
+    return [answer.probability * right, right, answer.probability * (1 - right), 1 - right]
+
+
+def _mean_of_right(mean: NDArray[np.float64]) -> float:
+    return float(mean[0] / mean[1]) if mean[1] > 0 else math.nan
+
+
+def _mean_of_wrong(mean: NDArray[np.float64]) -> float:
+    return float(mean[2] / mean[3]) if mean[3] > 0 else math.nan
+
+
+def _gap(mean: NDArray[np.float64]) -> float:
+    return _mean_of_right(mean) - _mean_of_wrong(mean)
+
+
+YES = "Yes"  # the answer of a verifier to a right solution
 accuracy = Metric(name="accuracy")
 # The mean over labels of their F1, as scikit-learn's f1_score(average="macro") has it by default:
 # over the labels that occur as a target or as an answer. An answer that could not be parsed is a
@@ -204,7 +242,22 @@ r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 # tokens, or their mean as --scoring choices-normalised has it. Not every run has it.
 gold_nll = Metric(name="gold_nll", range=(0.0, math.inf), of="gold_nll")
 nll_per_token = Metric(name="gold_nll_per_token", range=(0.0, math.inf), of="gold_nll")
-LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name})
+
+# Of the probabilities of choices, e^score normalised, of the scores by which the answer was chosen.
+N_BINS = 15  # equally wide ones of probabilities from 0 to 1 (Guo et al. 2017)
+confidence = Metric(name="confidence", of="confidence")  # the mean probability of the answer
+brier = Metric(name="brier", of="brier", range=(0.0, 2.0))  # over all choices (Brier 1950)
+ece = Metric(name="ece", of="confidence", statistic=_calibration_gaps, aggregate=_sum_of_sizes)
+# Of P(Yes), a verifier's (Agarwal et al. 2024): the answer is whether a solution is right.
+best_of_n = Metric(name="best_of_n", of="p_yes", samples="best")
+p_yes_right = Metric(name="p_yes_right", of="p_yes", statistic=_yes_sums, aggregate=_mean_of_right)
+p_yes_wrong = Metric(name="p_yes_wrong", of="p_yes", statistic=_yes_sums, aggregate=_mean_of_wrong)
+p_yes_gap = Metric(
+    name="p_yes_gap", of="p_yes", statistic=_yes_sums, aggregate=_gap, range=(-1.0, 1.0)
+)
+OF_CHOICES = (confidence, brier, ece, best_of_n, p_yes_gap, p_yes_right, p_yes_wrong)
+
+LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name, brier.name, ece.name})
 UNITS = {gold_nll.name: "nats", nll_per_token.name: "nats a token"}
 
 
@@ -224,7 +277,17 @@ def pass_at(k: int) -> Metric:
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for metric in (accuracy, macro_f1, chrf, rmse, r2, majority, gold_nll, nll_per_token)
+    for metric in (
+        accuracy,
+        macro_f1,
+        chrf,
+        rmse,
+        r2,
+        majority,
+        gold_nll,
+        nll_per_token,
+        *OF_CHOICES,
+    )
 }
 _PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")
 

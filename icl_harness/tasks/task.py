@@ -94,6 +94,8 @@ class Task:
       "no", "no": "yes"}}, for `--variants flipped`. `variants`: label sets that `generate` knows.
     - `leaks`: pool examples whose text is a query's are an error; with "drop" they are left out of
       the pool, and the run says how many.
+    - `whole_clusters`: the queries of a cluster (solutions of one problem, say) are asked all or
+      none, `--queries` being the most there are, and no pool example may be of a query's cluster.
     - `learner`: the exact learner of a generated task, for the model baseline/bayes.
     """
 
@@ -131,6 +133,7 @@ class Task:
     ] = 16
     stop: Annotated[tuple[Text, ...], TEXTS] = ("\n",)
     leaks: Annotated[Literal["error", "drop"], Field(description="'error' or 'drop'")] = "error"
+    whole_clusters: Annotated[bool, Field(description="True or False")] = False
     learner: Annotated[Callable[..., Any] | None, A_FUNCTION] = None
     # Set by the loader: the name in a spec, the file's docstring, the SHA-256 of its bytes; of a
     # task without a file of its own, what was made of its rows.
