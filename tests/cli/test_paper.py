@@ -73,7 +73,8 @@ def test_costs_stand_beside_each_preset_and_absent_rows_are_said_in_its_line(icl
     assert heading.split()[:2] == ["preset", "requests"]
     assert toy.split()[:2] == ["mine/toy", "15"]  # without shots 5, with 4 in 2 draws 10
     assert parts.split()[:2] == ["mine/parts", "15"]  # 12 queries, and 3
-    assert "left out: absent_rows: data file" in parts
+    assert parts.endswith("  1 of 3 parts left out")
+    assert "\nmine/parts, absent_rows: data file" in out
     cached, plain = (float(cell) for cell in toy.split()[3:5])
     assert 0 < cached <= plain
 
