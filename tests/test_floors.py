@@ -22,6 +22,7 @@ HEAVY = (
     "sklearn",
     "matplotlib",
     "ray",
+    "peft",
     "pydantic",
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_harness.analysis.curves import POINT, unusual_format
 from icl_harness.counts import agree, n_of
+from icl_harness.runner.fine_tuning import TRAINING_FILE, trainings
 from icl_harness.store.bank import Bank, Rules, bank_files, read_bank
 from icl_harness.store.imported import NO_SCORE
 
@@ -57,6 +58,7 @@ def bank_notes(path: Path, header: dict[str, Any]) -> Iterator[str]:
     files, rules = sorted(bank_files(path), key=_without_draw), Rules.of(header.get("spec", {}))
     for name, group in groupby(files, key=_without_draw):
         yield f"{name}: {_banks([read_bank(file, rules) for file in group])}"
+    yield from _training_note(path)
     yield from _demo_note(header)
     for name, model in header["models"].items():
         if model.get("because"):
@@ -114,6 +116,17 @@ def _cell_note(header: Mapping[str, Any]) -> Iterator[str]:
         )
     else:
         yield "means of cells without n: the intervals know other draws, not other queries"
+
+
+def _training_note(path: Path) -> Iterator[str]:
+    """Yield what the trainings of fine-tuned models took."""
+    for model, rows in trainings(path).items():
+        tokens = sum(int(row["tokens"]) for row in rows)
+        seconds = sum(float(row["seconds"]) for row in rows)
+        yield (
+            f"{model}: {n_of(len(rows), 'training')} on {tokens:,} tokens took {seconds:,.0f} s: "
+            f"{TRAINING_FILE}"
+        )
 
 
 def _demo_note(header: Mapping[str, Any]) -> Iterator[str]:

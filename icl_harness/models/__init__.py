@@ -54,6 +54,12 @@ def is_local(model_id: str) -> bool:
     return provider is not None and provider.is_local
 
 
+def fine_tunes(model_id: str) -> bool:
+    """Whether a model is trained on the shots and asked without them."""
+    provider = provider_of(model_id)
+    return provider is not None and provider.fine_tunes
+
+
 def open_model(
     model_id: str,
     *,

@@ -20,6 +20,7 @@ from icl_harness.prompts.tree import Node, Query
 if TYPE_CHECKING:
     from icl_harness.models.api.prices import Price
     from icl_harness.models.api.terms import Terms
+    from icl_harness.models.training import Training
 
 Scoring = Literal["generate", "choices", "choices-normalised", "decisions"]
 Status = Literal["ok", "failed", "overflow", "refused"]
@@ -159,6 +160,7 @@ class Answer:
     n_lost: int = 0
     # its number in the batch of a token: struck out in the ledger once this is stored
     place: tuple[str, int] | None = None
+    training: Training | None = None  # that came before it and serves others after it, too
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.text is not None and self.error is None):

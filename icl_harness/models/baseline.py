@@ -6,13 +6,15 @@ label a query.
 
     baseline/majority   the commonest target among the shots (the first seen of several)
     baseline/knn        5 nearest neighbours, or all where there are fewer shots
+    baseline/bm25       the target of the most similar shot by BM25 (bm25_learner.py)
     baseline/logreg     logistic regression
     baseline/bayes      the task's own exact learner, under the prior the task declares
     baseline/ceiling    the same, knowing beforehand which variant of the task is asked
 
 Features: inputs that are lists of equally many numbers, with or without the names of columns, are
 taken as numbers (knn as they stand, logreg standardised, both otherwise with scikit-learn's
-defaults: the baselines of Agarwal et al. 2024, A.5); any other as TF-IDF of words. Where nothing
+defaults: the baselines of Agarwal et al. 2024, A.5; bm25 takes them as words); any other as TF-IDF
+of words. Where nothing
 has been learned (no labelled shots) and between equally probable labels, the answer is drawn from
 the query's choices by the query's seed; it is empty where there are none. Where inputs and targets
 are numbers and there are no choices, the answer is a number: knn's mean, for logreg a ridge
@@ -37,10 +39,12 @@ from typing import Any, Protocol
 
 from icl_harness.errors import ModelError, SpecError, nearest
 from icl_harness.models.base import Answer, GoldLikelihood, Model, Sampling
+from icl_harness.models.bm25_learner import Bm25
 from icl_harness.models.number_learners import learn_numbers
 from icl_harness.prompts.tree import Node, Query, Shot
 
-NAMES = ("majority", "knn", "logreg", "bayes", "ceiling")
+OF_SHOTS = ("majority", "knn", "bm25", "logreg")  # they need nothing of the task but its shots
+NAMES = (*OF_SHOTS, "bayes", "ceiling")
 N_NEIGHBORS = 5
 
 # Of words and marks, sublinear in their count. Bigrams and character n-grams were tried on
@@ -83,12 +87,13 @@ def open_baseline(name: str, *, id: str, learner: LearnerFactory | None = None) 
     if name not in NAMES:
         known = ", ".join(f"baseline/{known}" for known in NAMES)
         raise ModelError(f"unknown model baseline/{name}. There are {known}.{nearest(name, NAMES)}")
-    if name in ("majority", "knn", "logreg"):
+    if name in OF_SHOTS:
         return BaselineModel(id, lambda shots, mode: _fit(name, shots), "none")
     if learner is None:
         raise ModelError(
             f"baseline/{name} needs a task that ships its exact learner (Task.learner, as dialects "
-            "does); for this task use baseline/majority, baseline/knn or baseline/logreg."
+            "does); for this task use baseline/majority, baseline/knn, baseline/bm25 or "
+            "baseline/logreg."
         )
     return BaselineModel(id, partial(_exact, learner, name == "ceiling"), "given")
 
@@ -216,6 +221,8 @@ def _fit(name: str, shots: Sequence[Shot]) -> Predict:
     if name == "majority" or len(set(targets)) == 1:
         return partial(_predict, None, majority)
     classify = partial(_predict, _classifier(name, inputs, targets), majority)
+    if name == "bm25":
+        return classify
     numbers = learn_numbers(name, [_numbers(text) for text in inputs], targets)
     if numbers is None:
         return classify
@@ -247,7 +254,7 @@ def _predict(
 def _classifier(name: str, inputs: Sequence[str], targets: Sequence[str]) -> _Classifier | None:
     """Return a fitted classifier; None where inputs are blanks alone: there is nothing to go by."""
     widths = {len(_numbers(text)) for text in inputs}
-    width = widths.pop() if len(widths) == 1 else 0
+    width = widths.pop() if len(widths) == 1 and name != "bm25" else 0
     pipeline = _pipeline(name, width > 0, len(targets))
     try:
         with warnings.catch_warnings():
@@ -265,7 +272,9 @@ def _classifier(name: str, inputs: Sequence[str], targets: Sequence[str]) -> _Cl
 
 
 def _pipeline(name: str, numeric: bool, n_shots: int) -> Estimator:
-    """Return the scikit-learn pipeline: what the features are, then who learns from them."""
+    """Return what the features are and who learns from them: a scikit-learn pipeline, or BM25."""
+    if name == "bm25":
+        return Bm25()
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

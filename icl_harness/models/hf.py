@@ -11,7 +11,6 @@ time (kv_disk.py keeps them between runs).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,17 +33,17 @@ from icl_harness.models.local import grouping
 from icl_harness.models.local.chat import Chat, open_chat, why_no_chat
 from icl_harness.models.local.choices import Candidate, candidate, chains, small, split
 from icl_harness.models.local.grouping import Group, Tail
-from icl_harness.models.local.tokens import TokenTree, Twig
+from icl_harness.models.local.tokens import Branch, Ids, TokenTree, Twig
 from icl_harness.models.local.weights import one_line
 from icl_harness.prompts.tree import Node, Query
 from icl_harness.thoughts import opens_thought
 
 if TYPE_CHECKING:
     from icl_harness.models.local.decode import Generated
+    from icl_harness.models.local.kv import Runner
     from icl_harness.models.local.row_batches import Done
 
 MAX_BATCH = 256  # rows per forward, unless --model-arg batch_size says otherwise
-SMALL_MODEL = 20_000_000  # parameters
 MAX_SAMPLES = 16  # of one text that share the prefill of its own tokens
 NO_MEMORY = "out of memory, even for this query alone; fewer shots or a smaller dtype would fit"
 # choice -> log-likelihood in nats; None where there was no memory for it
@@ -92,6 +91,7 @@ class HfModel(Model):
     ) -> None:
         from icl_harness.models.local import hf_open
         from icl_harness.models.local.decode import Texts
+        from icl_harness.models.local.threads import few_threads
         from icl_harness.models.local.ways import open_prefix
 
         self.id = id or f"hf/{path_or_id}"
@@ -105,7 +105,7 @@ class HfModel(Model):
         self._texts = Texts(tokenizer)
         self._ends = hf_open.end_tokens(self._model, tokenizer)
         self._prefix: Any
-        with _threads(self._model):
+        with few_threads(self._model):
             try:
                 self._prefix, self._why = open_prefix(self._model)
             except Exception as error:  # whatever a model's code raises on its first forward
@@ -145,18 +145,52 @@ class HfModel(Model):
         choice) is an overflow. Raises `SpecError` where the scoring needs choices that a query does
         not have, or where the chat template has no place for a turn or changes its words.
         """
-        if (chat := self._chat_of(node)) is not None:
-            chat.check(node, queries)
+        from icl_harness.models.local.threads import few_threads
+
+        self.check(node, queries)
         solve = self._generated if sampling.scoring == "generate" else self._chosen
         batches = solve(node, queries, sampling)
         while True:
-            with _threads(self._model):
+            with few_threads(self._model):
                 batch = next(batches, None)
             if batch is None:
                 return
             if batch:
                 yield batch
                 await asyncio.sleep(0)
+
+    def with_choices(
+        self, node: Node, queries: Sequence[Query]
+    ) -> tuple[Ids, list[tuple[Group, list[Branch]]]]:
+        """Return the ids of a prefix, and each distinct query behind it with the tokens of what the
+        model reads where it gives each of its choices as the answer.
+        """
+        reading = self._read(node, answered=True)
+        tree = reading.tree
+        groups = grouping.group(tree, reading.node, queries, grouping.by_choices, reading.tail)
+        # an answer that is a turn begins with a word
+        trim = str if tree is self._tree else str.lstrip
+        branches = grouping.choice_branches(tree, reading.node, groups, trim, reading.turn_end)
+        return tree.ids(reading.node), list(zip(groups, branches, strict=True))
+
+    def in_chat(self, node: Node) -> bool:
+        """Whether a prefix is put in the chat template."""
+        return self._chat_of(node) is not None
+
+    def check(self, node: Node, queries: Sequence[Query]) -> None:
+        """Raise `SpecError` where the chat template has no place for a turn or changes words."""
+        if (chat := self._chat_of(node)) is not None:
+            chat.check(node, queries)
+
+    @property
+    def runner(self) -> Runner:
+        """Return the forward pass of its weights, for those that train them."""
+        runner: Runner = self._prefix.runner
+        return runner
+
+    def forget(self) -> None:
+        """Drop all keys and values: the weights are others now."""
+        self._prefix.forget()
 
     def limit(self, sampling: Sampling) -> int:
         """Return the most tokens that an answer may take, with its room for thoughts."""
@@ -278,15 +312,11 @@ class HfModel(Model):
         from icl_harness.models.local.row_batches import in_batches
 
         need_choices(queries, sampling)
-        reading = self._read(node, answered=True)
-        tree, window = reading.tree, self.capabilities.context_window
-        ids = tree.ids(reading.node)
-        groups = grouping.group(tree, reading.node, queries, grouping.by_choices, reading.tail)
-        # an answer that is a turn begins with a word
-        trim = str if tree is self._tree else str.lstrip
-        branches = grouping.choice_branches(tree, reading.node, groups, trim, reading.turn_end)
+        window = self.capabilities.context_window
+        ids, read = self.with_choices(node, queries)
+        groups = [group for group, _ in read]
         rows: list[Candidate] = []
-        for i, (group, choices) in enumerate(zip(groups, branches, strict=True)):
+        for i, (group, choices) in enumerate(read):
             misfit = grouping.misfit(max(map(len, choices)), 0, window)
             if misfit is None:
                 try:
@@ -378,19 +408,3 @@ def _elected(group: Group, weights: Weights, n_cached: int, seconds: float) -> l
     return group.answers(
         Answer(query_id="", text=best, usage=usage, latency_s=seconds, logprobs=known)
     )
-
-
-@contextlib.contextmanager
-def _threads(model: Any) -> Iterator[None]:
-    """Hold a small model on the CPU to one thread: where cores are busy, threads wait for each
-    other at every layer.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -37,7 +37,8 @@ class Provider:
 
     `about` is shown beside the others where an id is unknown. `is_api`: its answers come from a
     server, at a price, and `--base-url`, rates and batches are for it. `is_local`: its weights are
-    in the process that asks, which can be replicated. `takes_name`: its id is `name/…`, not `name`
+    in the process that asks, which can be replicated. `fine_tunes`: it is trained on the shots and
+    asked without them. `takes_name`: its id is `name/…`, not `name`
     alone. `own_models`: how the names of its models begin, to guess what a user meant. `key_names`:
     the environment variables that its key is looked for in.
     """
@@ -47,6 +48,7 @@ class Provider:
     open: Callable[[Opening], Model]
     is_api: bool = False
     is_local: bool = False
+    fine_tunes: bool = False
     takes_name: bool = True
     own_models: tuple[str, ...] = ()
     key_names: tuple[str, ...] = ()

@@ -252,5 +252,7 @@ def _whole_path(model_id: str) -> str:
     directory of its own.
     """
     provider, _, name = model_id.partition("/")
+    if provider == "sft":
+        return f"sft/{_whole_path(name)}"
     here = bool(name) and (Path(name).is_dir() or Path(name).is_file())
     return f"{provider}/{Path(name).resolve()}" if here else model_id

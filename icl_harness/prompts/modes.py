@@ -71,7 +71,8 @@ class PromptPath:
     every block of the template may use beside its own (labels and the task's fields). `worked` are
     the examples of the unsupervised format block; they stay the same as K grows. `cuts` are the
     shot counts of the grid, where a provider may cache a prefix. Without `instruction` there is no
-    preamble; `filler` makes what stands in the place of the shots.
+    preamble; `filler` makes what stands in the place of the shots. `apart`: what a shot asks and
+    its answer are edges of their own in the text format, too.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class PromptPath:
         cuts: Collection[int] = (),
         instruction: bool = True,
         filler: Filler | None = None,
+        apart: bool = False,
     ) -> None:
         self.mode = mode
         self._filler = filler
@@ -94,6 +96,7 @@ class PromptPath:
         self._template = template
         self._variables = {"mode": mode, **variables}
         self._is_chat = format == "chat"
+        self._apart = apart
         # a bank may hold fewer
         limit = self._source.n_shared if self.selects else len(self.shots)
         self.n_shared = min(limit, len(self.shots))
@@ -157,7 +160,7 @@ class PromptPath:
         return node.child(last.text, last.shot, role=last.role, cut=k in self._cuts)
 
     def _edges(self, shot: Shot) -> list[Edge]:
-        """Return the texts of a shot: one, in a chat one for each turn."""
+        """Return the texts of a shot: one; where turns or answers stand apart, two."""
         is_own = self.mode == "reinforced"
         text = self._render(
             "shot",
@@ -165,16 +168,15 @@ class PromptPath:
             target=shot.rationale if is_own else shot.target,
             rationale=None if is_own else shot.rationale,
         )
-        if not self._is_chat or shot.target is None:
+        if not (self._is_chat or self._apart) or shot.target is None:
             return [Edge(text=text, shot=shot, role=self._user)]
         query = self._render("query", input=shot.input)
         if not text.startswith(query):
-            raise TemplateError(
-                f"template {self._template.name}: its shot block does not begin as its query block "
-                "does, so that a shot cannot be split into two messages of a chat. Let them begin "
-                "alike, or use --format text."
-            )
-        answer = text[len(query) :].strip()
+            raise TemplateError(self._not_alike())
+        answer = text[len(query) :]
+        if not self._is_chat:
+            return [Edge(text=query), Edge(text=answer, shot=shot)]
+        answer = answer.strip()
         return [Edge(text=query, role="user"), Edge(text=answer, shot=shot, role="assistant")]
 
     def query(
@@ -250,6 +252,16 @@ class PromptPath:
     @property
     def _user(self) -> str:
         return "user" if self._is_chat else ""
+
+    def _not_alike(self) -> str:
+        """Return why a shot cannot be split."""
+        into, remedy = "two messages of a chat", ", or use --format text"
+        if not self._is_chat:
+            into, remedy = "what is asked and the answer, which a model is fine-tuned on", ""
+        return (
+            f"template {self._template.name}: its shot block does not begin as its query block "
+            f"does, so that a shot cannot be split into {into}. Let them begin alike{remedy}."
+        )
 
     def _render(self, block: str, **variables: Any) -> str:
         return self._template.render(block, **self._variables, **variables)

@@ -50,6 +50,7 @@ BASELINE_STYLES: dict[str, tuple[str, Dashes]] = {
     "baseline/ceiling": (INK, (0, (1, 1.5))),
     "baseline/logreg": ("#7a7a7a", (0, (6, 2))),
     "baseline/knn": ("#7a7a7a", (0, (2, 1.5))),
+    "baseline/bm25": ("#7a7a7a", (0, (6, 1.5, 1, 1.5))),
     "baseline/majority": ("#a8a8a8", (0, (1, 1.5))),
 }
 

@@ -16,6 +16,7 @@ from icl_harness.examples import Example
 from icl_harness.models.base import Answer, Model, Sampling, spent_tokens
 from icl_harness.prompts.tree import Node, Prompt
 from icl_harness.runner.choice_scores import BareWeights, corrected_responses
+from icl_harness.runner.fine_tuning import note_trainings
 from icl_harness.runner.gold_likelihoods import responses_with_gold
 from icl_harness.runner.groups import Request
 from icl_harness.runner.ordering import GridOrder, LineState
@@ -100,6 +101,8 @@ class CellAsker:
             records += scored_records(task, node, request, answer, self.examples)
         if records:
             self.store.add(self.cell, records)
+        answers = [answer for _, answer in answered]
+        note_trainings(self.store.path, self.cell, answers, node.n_shots)
         return len(records)
 
     def miss(self, node: Node, requests: Sequence[Request], answer: Answer) -> None:

@@ -123,7 +123,9 @@ async def _weigh_bare(
                 if told.status == "ok":
                     bare.known[keys[request.query.id]] = told.logprobs or {}
                 else:
-                    lost[keys[request.query.id]] = replace(told, usage=Usage(), n_lost=0)
+                    lost[keys[request.query.id]] = replace(
+                        told, usage=Usage(), n_lost=0, training=None
+                    )
     return lost
 
 
@@ -164,7 +166,8 @@ def _charged(bare: BareWeights, node: Node, answer: Answer) -> Answer:
         return answer
     for one in bare.owed.pop(node.hash, []):
         usage = add_usage(answer.usage, one.usage)
-        answer = replace(answer, usage=usage, n_lost=answer.n_lost + one.n_lost)
+        n_lost, training = answer.n_lost + one.n_lost, answer.training or one.training
+        answer = replace(answer, usage=usage, n_lost=n_lost, training=training)
     return answer
 
 

@@ -17,7 +17,7 @@ from icl_harness.counts import n_of
 from icl_harness.draws import draw_order, sample_clusters, sample_examples
 from icl_harness.errors import SpecError
 from icl_harness.examples import Example, n_repeated
-from icl_harness.models import is_local, open_model
+from icl_harness.models import fine_tunes, is_local, open_model
 from icl_harness.models.api.terms import Terms
 from icl_harness.models.base import KvCache, Model, Sampling, weights_of
 from icl_harness.models.replicas import Replica
@@ -31,6 +31,7 @@ from icl_harness.prompts.tree import Node, Query, Shot
 from icl_harness.prompts.variants import Variant, check_variant, parse_variant, shot_source
 from icl_harness.runner.choice_scores import bare_texts, correction_of, sent_scoring
 from icl_harness.runner.data_sets import DataSets
+from icl_harness.runner.fine_tuning import refuse_unanswered, refuse_untrainable
 from icl_harness.runner.iterations import in_iterations
 from icl_harness.runner.provenance import package_versions, scoring_hash, wording_hash
 from icl_harness.runner.rationales import shown_in, worked_of
@@ -111,6 +112,7 @@ class Experiment:
             name == "demo" or name.startswith("hf/") for name in spec.models
         ):
             raise SpecError("--kv-cache is for hf/ models, and none is named. Leave it out.")
+        refuse_untrainable(spec)
         self._kv_cache = kv_cache
         self.terms = terms or Terms()
         self.batch = batch  # all cells are asked at once
@@ -377,6 +379,7 @@ class Experiment:
             cuts=self.spec.shots,
             instruction=frame.instruction,
             filler=self._filler(line, model) if frame.filler else None,
+            apart=fine_tunes(line.model),
         )
 
     def _filler(self, line: Line, model: Model | None) -> Filler:
@@ -449,9 +452,10 @@ class Experiment:
             )
         if spec.scoring != "generate" and not found.queries[0].choices:
             raise SpecError(f"{task.name} has no fixed choices to score. Use --scoring generate.")
-        for mode in spec.modes:
-            owner = self._other_owner(task, variant)
-            line = Line(model="", task=task, variant=variant, mode=mode, draw=0, owner=owner)
+        owner = self._other_owner(task, variant)
+        trained = filter(fine_tunes, spec.models)
+        for model, mode in itertools.product(("", *trained), spec.modes):
+            line = Line(model=model, task=task, variant=variant, mode=mode, draw=0, owner=owner)
             self._render_one(line, found)
             self._check_chosen(line)
 
@@ -529,7 +533,7 @@ class Experiment:
         if not line.needs_bank and parse_variant(line.variant).frame.shots:
             self._check_selection(line, path)
         k = min(1, len(path.shots))
-        path.node(k)
+        refuse_unanswered(line.model, line.variant, path.node(k))
         path.query(found.queries[0], k, weighed=True)
         bare_texts(path, self.spec.scoring)
 

@@ -74,7 +74,7 @@ async def _weigh(
         first = firsts[_wording(request.query)]
         answer = by_key[first.key]
         if request is not first:
-            answer = replace(answer, usage=_nothing(answer.usage), n_lost=0)
+            answer = replace(answer, usage=_nothing(answer.usage), n_lost=0, training=None)
         query = request.query
         found[request.key] = replace(answer, query_id=query.id, sample=query.sample)
     return found
@@ -102,4 +102,5 @@ def _together(answer: Answer, weighed: Answer, target: str) -> Answer:
         logprobs=None if nats is None else {target: nats},
         usage=sum_usage([answer.usage, weighed.usage]),
         n_lost=answer.n_lost + weighed.n_lost,
+        training=answer.training or weighed.training,
     )

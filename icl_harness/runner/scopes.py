@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from icl_harness.draws import draw_order, stable_seed
+from icl_harness.models import fine_tunes
 from icl_harness.models.base import Sampling
 from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts.tree import Query
@@ -69,6 +70,7 @@ def bank_scope(experiment: Experiment, line: Line) -> Scope:
         experiment.variables(task, line.variant),
         format=spec.format,
         cuts=(len(source),),
+        apart=fine_tunes(line.model),
     )
 
     sampling = replace(

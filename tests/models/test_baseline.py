@@ -13,8 +13,9 @@ import pytest
 
 from icl_harness.errors import ModelError, SpecError
 from icl_harness.models.base import Sampling
-from icl_harness.models.baseline import NAMES, _numbers, open_baseline
+from icl_harness.models.baseline import NAMES, OF_SHOTS, _numbers, open_baseline
 from icl_harness.prompts.tree import Edge, Node, Query, Shot
+from tests.prompts.test_similarity import bm25
 
 PARTS = ("train", "test")
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -129,7 +130,9 @@ def read(name):
     [
         ("banking77", "knn", 0.5),
         ("banking77", "logreg", 0.6),
+        ("banking77", "bm25", 0.5),
         ("trec", "knn", 0.65),
+        ("trec", "bm25", 0.6),
         ("trec", "logreg", 0.75),
     ],
 )
@@ -157,7 +160,7 @@ def test_curves_on_real_text_rise_with_shots(dataset, name, least):
 # rules
 
 
-@pytest.mark.parametrize("name", ["majority", "knn", "logreg"])
+@pytest.mark.parametrize("name", OF_SHOTS)
 def test_with_nothing_seen_the_seed_of_the_query_draws_from_the_choices(name):
     inputs = [f"text {i}" for i in range(400)]
     for shots in ([], [("a word", None), ("another", None)]):
@@ -167,7 +170,7 @@ def test_with_nothing_seen_the_seed_of_the_query_draws_from_the_choices(name):
     assert texts(name, [], ["text"]) == [""]
 
 
-@pytest.mark.parametrize("name", ["majority", "knn", "logreg"])
+@pytest.mark.parametrize("name", OF_SHOTS)
 def test_one_class_is_predicted_for_all(name):
     assert texts(name, [("some text", "a"), ("more", "a")], ["text", "3 4"], ("a", "b")) == [
         "a",
@@ -184,7 +187,7 @@ def test_unlabelled_shots_are_ignored():
     assert texts("majority", [("u", None), ("v", "a"), ("w", None)], ["u"]) == ["a"]
 
 
-@pytest.mark.parametrize("name", ["knn", "logreg"])
+@pytest.mark.parametrize("name", ["knn", "bm25", "logreg"])
 def test_free_answers_are_learned_as_classes(name):
     shots = [
         ("how many apples in a box", "12"),
@@ -213,7 +216,7 @@ def test_a_query_that_is_not_like_the_numeric_shots_gets_the_majority(name):
     ]
 
 
-@pytest.mark.parametrize("name", ["knn", "logreg"])
+@pytest.mark.parametrize("name", ["knn", "bm25", "logreg"])
 def test_blank_inputs_leave_the_majority(name):
     assert texts(name, [(" ", "a"), ("", "b"), (" ", "b")], ["text"]) == ["b"]
 
@@ -223,6 +226,29 @@ def test_numbers_are_read_as_numbers_and_not_as_words():
         (f"{i} {i}", "high") for i in range(90, 95)
     ]
     assert texts("knn", shots, ["21 22", "80 81"]) == ["low", "high"]
+
+
+def test_bm25_gives_the_label_of_the_shot_that_is_most_like_by_the_published_formula():
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(12)]
+    inputs = [" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(60)]
+    asked = [" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(200)]
+    found = texts("bm25", [(text, f"label {i}") for i, text in enumerate(inputs)], asked)
+    for query, label in zip(asked, found, strict=True):
+        scores = np.round(bm25(inputs, query), 12)
+        assert label == f"label {np.flatnonzero(scores == scores.max())[0]}"
+
+
+def test_bm25_takes_the_first_of_equal_shots_and_without_a_common_word_the_majority():
+    shots = [("red ball", "a"), ("blue sea", "c"), ("ball red", "b"), ("sea of blue", "c")]
+    asked = ["the red ball", "green grass", "", "blue"]
+    assert texts("bm25", shots, asked, ("a", "b", "c")) == ["a", "c", "c", "c"]
+    assert texts("bm25", shots[::-1], asked[:1], ("a", "b", "c")) == ["b"]
+
+
+def test_to_bm25_numbers_are_words():
+    shots = [("10 11", "4"), ("90 91", "7"), ("12 13", "4")]
+    assert texts("bm25", shots, ["91 5", "89 92"]) == ["7", "4"]
 
 
 def test_a_node_is_fitted_once():
@@ -236,7 +262,7 @@ def test_a_node_is_fitted_once():
     assert ask(model, first, []) == []
 
 
-@pytest.mark.parametrize("name", ["majority", "knn", "logreg"])
+@pytest.mark.parametrize("name", OF_SHOTS)
 def test_a_querys_own_shots_are_learned_with_those_of_the_node(name):
     """As of one prompt that holds them all, and only by that query."""
     pairs = [("red ball", "a"), ("blue sea", "b"), ("blue sky", "b"), ("red brick", "a")]

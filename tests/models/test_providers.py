@@ -142,6 +142,6 @@ def test_the_providers_are_known_without_their_sdks() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     names, heavy = out.splitlines()
     assert set(names.split()) == {
-        *["anthropic", "baseline", "demo", "google", "hf", "openai", "vllm"]
+        *["anthropic", "baseline", "demo", "google", "hf", "openai", "sft", "vllm"]
     }
     assert heavy == "set()"

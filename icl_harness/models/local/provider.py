@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from icl_harness.errors import ModelError
 from icl_harness.models.base import Model
 from icl_harness.models.provider import Opening, Provider
 
@@ -40,7 +41,24 @@ def open_learner(opening: Opening) -> Model:
     return open_baseline(opening.name, id=opening.id, learner=opening.learner)
 
 
-LEARNERS = "'baseline/majority', '…/knn', '…/logreg', '…/bayes', '…/ceiling'"
+def open_sft(opening: Opening) -> Model:
+    """Open a transformers model that is fine-tuned on the shots. Raises `ModelError` for another
+    kind of model.
+    """
+    from icl_harness.models.sft import SftModel
+
+    kind, _, name = opening.name.partition("/")
+    if kind == "demo" and not name:
+        name = str(DEMO_FOLDER)
+    elif kind != "hf" or not name:
+        raise ModelError(
+            f"{opening.id} cannot be fine-tuned here. There are 'sft/demo' and "
+            "'sft/hf/<folder or hub id>'."
+        )
+    return SftModel(name, id=opening.id, **opening.model_args)
+
+
+LEARNERS = "'baseline/majority', '…/knn', '…/bm25', '…/logreg', '…/bayes', '…/ceiling'"
 PROVIDERS = (
     Provider(
         name="demo",
@@ -60,6 +78,13 @@ PROVIDERS = (
         about="a causal model on vLLM, extra vllm: 'vllm/<folder or hub id>'",
         open=open_vllm,
         is_local=True,
+    ),
+    Provider(
+        name="sft",
+        about="one fine-tuned on the shots, extra local: 'sft/demo', 'sft/hf/<folder or hub id>'",
+        open=open_sft,
+        is_local=True,
+        fine_tunes=True,
     ),
     Provider(name="baseline", about=f"a reference learner: {LEARNERS}", open=open_learner),
 )
