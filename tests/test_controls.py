@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import icl_harness
-from icl_harness import Prompt, ScriptedModel
+from icl_harness import Prompt, ScriptedModel, Task, label_match
 from icl_harness.errors import DataError, IclError, SpecError, StoreError
 from icl_harness.plan.asker import make_plan
 from icl_harness.prompts.filler import WORDS, make_filler, n_bytes
@@ -214,6 +214,19 @@ def test_transfer_and_own_shots_are_compared_in_one_run_or_two(other) -> None:
         assert set(found["b"]) == {"other"}
         assert set(found["variant"]) == {"default"}
     assert own.header["spec"]["variants"] == ["default"]
+
+
+@pytest.mark.slow
+def test_in_python_shots_come_from_a_task_object_too() -> None:
+    rows = [{"input": f"o {n}", "target": parity(n).upper()} for n in range(200, 212)]
+    options = {"prompts": "toy", "scorer": label_match, "labels": ("EVEN", "ODD"), "max_tokens": 4}
+    mine = Task(pool=rows[:8], queries=rows[8:], name="mine", **options)
+    listener = Listener()
+    run = go(ScriptedModel(listener), shots_from=mine, shots=[2], draws=1)
+    assert run.header["spec"]["variants"] == ["shots-from=mine"]
+    assert {shot.input[0] for prompt in listener.prompts for shot in prompt.node.shots} == {"o"}
+    with pytest.raises(SpecError, match="shots_from is mine; give one task of another name"):
+        go(ScriptedModel(answer), task=mine, shots_from=mine)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from icl_harness.cli.python_objects import (
     GivenTask,
     free_folder,
     named_models,
+    named_source,
     named_tasks,
     taken_columns,
 )
@@ -73,6 +74,7 @@ def run(
 
     given = dict(options)
     names, own_tasks = named_tasks(tasks, taken_columns(tasks, given))
+    own_tasks |= named_source(given, own_tasks)
     ids, opened = named_models(model)
     how = {name: given.pop(name) for name in Execution.model_fields if name in given}
     spec = Spec.from_dict({"tasks": names, "models": ids, **given}, "run()")

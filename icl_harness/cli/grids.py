@@ -68,8 +68,17 @@ def runs_line(done: Sequence[Grid], n_parts: int) -> str:
     count = f"{len(done)} of {n_parts} runs" if len(done) < n_parts else f"{n_parts} runs"
     if not done:
         return count
-    folders = " ".join(shlex.quote(str(grid.folder)) for grid in done)
-    return f"{count}; icl plot {folders} --out FILE.png draws them"
+    folders = [shlex.quote(str(grid.folder)) for grid in done]
+    if len(done) == 2 and _ask_the_same(done[0].spec, done[1].spec):
+        with_overlay = f"{folders[1]} --overlay {folders[0]}/curves.csv"
+        return f"{count}; icl plot {with_overlay} --out FILE.png draws the first beside the second"
+    return f"{count}; icl plot {' '.join(folders)} --out FILE.png draws them"
+
+
+def _ask_the_same(one: Spec, other: Spec) -> bool:
+    """Return whether two grids have cells of the same names, so that they are no one table."""
+    names = ("tasks", "models", "modes", "variants", "shots")
+    return all(set(getattr(one, name)) & set(getattr(other, name)) for name in names)
 
 
 def _read_specs(values: dict[str, Any], *, batch: bool) -> list[Spec]:

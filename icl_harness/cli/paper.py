@@ -53,8 +53,14 @@ def paper(
                 tell(line)
         tell("icl run PRESET --model MODEL runs one; icl paper --model MODEL shows what each costs")
         return
-    rows = [_cost_row(preset, model, data) for preset in _shown_progress(chosen)]
+    rows, notes = [], []
+    for preset in _shown_progress(chosen):
+        row, left_out = _cost_row(preset, model, data)
+        rows.append(row)
+        notes += left_out
     print_rows([COSTS, *rows], right=range(1, 6))
+    for note in notes:
+        tell(note)
     tell("$ answers: at most, if each filled its room; icl plan PRESET --model MODEL tells more")
 
 
@@ -115,26 +121,33 @@ def _range(shots: Sequence[int]) -> str:
     return str(shots[0]) if len(shots) == 1 else f"{shots[0]}–{shots[-1]} ({len(shots)})"
 
 
-def _cost_row(preset: Preset, models: Sequence[str], data: str | None) -> tuple[str, ...]:
-    """Return what a preset costs, and why it or a part of it is left out, where it is."""
+def _cost_row(
+    preset: Preset, models: Sequence[str], data: str | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return what a preset costs, and lines that say why it or a part of it is left out."""
     from icl_harness.runner.presets import load_grids
 
     given: dict[str, Any] = {"models": list(models)}
     if data is not None:
         given["data"] = data
+    name = preset.names[0]
     rows: list[Planned] = []
-    faults = []
+    notes = []
     try:
         grids = load_grids(preset.path, given)
     except IclError as error:
-        return (preset.names[0], *_sums([]), f"left out: {error}")
+        return (name, *_sums([]), "left out"), [f"{name}: {error}"]
     for spec in grids:
         try:
             rows += _planned(spec)
         except IclError as error:
-            which = f"{', '.join(spec.tasks)}: " if len(grids) > 1 else ""
-            faults.append(f"left out: {which}{error}")
-    return (preset.names[0], *_sums(rows), " ".join(faults))
+            which = f", {', '.join(spec.tasks)}" if len(grids) > 1 else ""
+            notes.append(f"{name}{which}: {error}")
+    left_out = ""
+    if notes:
+        n_parts = f"{len(notes)} of {len(grids)} parts " if len(notes) < len(grids) else ""
+        left_out = f"{n_parts}left out"
+    return (name, *_sums(rows), left_out), notes
 
 
 def _planned(spec: Spec) -> list[Planned]:

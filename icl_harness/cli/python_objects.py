@@ -5,7 +5,7 @@ In: tasks and models as given. Out: their names for the spec, and the objects by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -52,6 +52,23 @@ def named_tasks(
             names.append(task.name)
             found[task.name] = task
     return names, found
+
+
+def named_source(options: dict[str, Any], known: Mapping[str, Task]) -> dict[str, Task]:
+    """Return the task that `shots_from` is, by its name, which takes its place in the options;
+    none where it is a name already. Raises `SpecError`.
+    """
+    source = options.get("shots_from")
+    if source is None or isinstance(source, str | PathLike):
+        return {}
+    names, found = named_tasks(source)
+    if len(names) != 1 or names[0] in known:
+        raise SpecError(
+            f"run(): shots_from is {', '.join(names)}; give one task of another name than those "
+            "that are asked: Task(name='other', …)."
+        )
+    options["shots_from"] = names[0]
+    return found
 
 
 def taken_columns(given: GivenTask | Sequence[GivenTask], options: dict[str, Any]) -> Columns:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
+from icl_harness.cli.python_objects import GivenTask
 from icl_harness.models.api.timing import Timing
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.runner.choice_scores import AnyScoring
@@ -29,7 +30,7 @@ class RunOptions(TypedDict, total=False):
     queries: int | None
     pool: int | None
     seed: int
-    shots_from: str | None
+    shots_from: GivenTask | None
     prompts: Names
     variants: Names
     format: Format

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from icl_harness.cli.app import main
+from icl_harness.report.run import Run
 
 Icl = Callable[..., tuple[int, str, str]]
 TOY = "title: Even or odd\nalso: mine/alias\ntasks: toy\nshots: 0,4\ndraws: 2\nqueries: 5\n"
@@ -73,7 +74,8 @@ def test_costs_stand_beside_each_preset_and_absent_rows_are_said_in_its_line(icl
     assert heading.split()[:2] == ["preset", "requests"]
     assert toy.split()[:2] == ["mine/toy", "15"]  # without shots 5, with 4 in 2 draws 10
     assert parts.split()[:2] == ["mine/parts", "15"]  # 12 queries, and 3
-    assert "left out: absent_rows: data file" in parts
+    assert parts.endswith("  1 of 3 parts left out")
+    assert "\nmine/parts, absent_rows: data file" in out
     cached, plain = (float(cell) for cell in toy.split()[3:5])
     assert 0 < cached <= plain
 
@@ -126,3 +128,25 @@ def test_what_is_for_one_run_is_refused_where_there_are_several(
     code, out, err = icl("plan", "mine/parts", *API, *option)
     assert (code, out) == (2, "")
     assert f"{option[0]} is for one run, and here are 3" in err
+
+
+def test_parts_that_ask_the_same_are_laid_over_each_other(icl: Icl) -> None:
+    text = "tasks: toy\nshots: 4\ndraws: 1\nparts:\n  - {queries: 4}\n  - {queries: 5}\n"
+    Path("presets/mine/same.yaml").write_text(text)
+    code, out, _ = icl("run", "mine/same", "--model", "baseline/majority", "--out", "out")
+    assert code == 0
+    assert " --overlay out/" in out.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_picture_has_an_overlay_from_the_command_line_and_from_python(icl: Icl) -> None:
+    icl("run", "mine/toy", "--model", "baseline/majority", "--out", "out")
+    Path("theirs.csv").write_text("task,label,shots,value\ntoy,theirs,4,70\n")
+    code, out, _ = icl("plot", "out", "--overlay", "theirs.csv", "--out", "curves.png")
+    assert (code, out) == (0, "curves.png\n")
+    code, _, err = icl("plot", "out", "--overlay", "their.csv", "--out", "other.png")
+    assert code == 2
+    assert "there is no overlay 'their.csv', and no such file" in err
+    assert not Path("other.png").exists()
+    figure = Run("out").plot(overlay=Path("theirs.csv"))
+    assert "theirs" in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -37,6 +37,13 @@ def test_shipped_tables_say_where_they_are_from_and_can_be_read(name: str) -> No
     assert ("Apache-2.0" in head) == (name != "paper")
 
 
+def test_the_reference_of_linear_classification_is_an_overlay_of_the_preset() -> None:
+    table = load_overlays("linear")
+    assert set(table["label"]) == {"baseline/knn", "baseline/logreg"}
+    assert table["low"].notna().all()
+    assert not table["percent"].any()
+
+
 def test_shipped_values_are_the_published_ones() -> None:
     bertsch = load_overlays("bertsch:Llama-2-7B-80k")
     trec = bertsch[bertsch["task"] == "trec trec:bertsch"].set_index(["variant", "shots"])["value"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,13 @@ from tests.conftest import ROOT
 
 MODEL = {"models": "openai/gpt-5.6-terra"}
 NAMES = sorted(preset_files())
-FIGURES = [*range(1, 6), *range(7, 14), 15, 16, "A11"]
+FIGURES = [*range(1, 14), 15, 16, "A11", "A12"]
 # Rows that are on the hub alone, or that may not be put online.
 NOT_HERE = {
     "bertsch/clinc150": "CLINC150 is on the hub alone",
     "bertsch/nlu": "the hub's rows of NLU Evaluation Data are on the hub alone",
 }
-TASKS_HERE = {"paper/summarization": "summarization"}  # XL-Sum's rows are on the hub alone
-MODELS = {"paper/nll": "demo"}  # APIs give no likelihoods
+MODELS = {"paper/nll": "demo", "paper/verifier": "demo"}  # APIs give no likelihoods
 
 
 def grid(tmp_path: Path, text: str) -> Path:
@@ -66,13 +66,25 @@ def write_gpqa(folder: Path) -> None:
             writer.writerows(of_file)
 
 
-def data_with_gpqa(shared: Path, tmp_path: Path) -> Path:
-    """The real rows, with a made-up GPQA among them."""
+def write_solutions(folder: Path) -> None:
+    """Made-up solutions, as `icl solutions` writes them: four of a problem, one of them right."""
+    folder.mkdir(parents=True)
+    for name, first, n in (("train", 0, 80), ("test", 1000, 5)):
+        rows = [
+            f"What is {first + i} + 1?,{first + i + j},{'Yes' if j == 1 else 'No'}"
+            for i, j in itertools.product(range(n), range(4))
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["problem,solution,correct", *rows]))
+
+
+def data_with_made_up_rows(shared: Path, tmp_path: Path) -> Path:
+    """The real rows, with a made-up GPQA and made-up solutions among them."""
     folder = tmp_path / "data"
     folder.mkdir()
     for one in shared.iterdir():
         (folder / one.name).symlink_to(one)
     write_gpqa(folder / "gpqa")
+    write_solutions(folder / "verifier")
     return folder
 
 
@@ -83,16 +95,17 @@ def test_every_preset_passes_icl_plan_at_its_fewest_and_most_shots(
 ) -> None:
     if name in NOT_HERE:
         pytest.skip(NOT_HERE[name])
-    data = data_with_gpqa(shared_data, tmp_path)
+    data = data_with_made_up_rows(shared_data, tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = MODELS.get(name, MODEL["models"])
-    given = {"models": model, "data": str(data), "draws": 1, "queries": 1}
-    if name in TASKS_HERE:
-        given["tasks"] = TASKS_HERE[name]
+    queries = 4 if name == "paper/verifier" else 1  # its solutions stand together
+    given = {"models": model, "data": str(data), "draws": 1, "queries": queries}
     n_requests = 0
     for spec in load_grids(preset_files()[name], given):
         if spec.tasks == ("summarization:xlsum",):
             continue  # on the hub alone
+        if spec.scoring != "generate" and model != "demo":
+            continue  # asks for likelihoods, which APIs do not give
         ends = spec.model_copy(update={"shots": (spec.shots[0], spec.shots[-1])})
         plan = plan_run(ends, tmp_path / "none")
         if model != "demo":  # whose window takes few of these shots
