@@ -21,7 +21,7 @@ def shot_axis(ax: Axes, counts: Sequence[int], *, is_narrow: bool) -> None:
     left, right = places[counts[0]], places[counts[-1]]
     edge = max(0.35 * least, 0.035 * (right - left))
     ax.set_xlim(*transform.inverted().transform([left - edge, right + edge]))
-    digit = (right - left) * (0.023 if is_narrow else 0.012)
+    digit = (right - left) * (0.026 if is_narrow else 0.012)
     ticks = _readable(places, digit)
     ax.set_xticks(ticks, [f"{count}" for count in ticks])
     ax.minorticks_off()

@@ -9,7 +9,7 @@ Beside the keys of a grid a file may have:
     title    one line: which figure it is, or what it measures
     also     other names that find it, as in paper/fig11
     beside   models that are asked beside those of the user: reference learners; in sft/{model}
-             the braces stand for each of the user's models
+             the braces stand for each of the user's models whose weights are at hand
     parts    several grids, a list of keys that differ; each is a run in a folder of its own
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_harness.errors import SpecError, nearest
+from icl_harness.models import is_local
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.lists import parse_names
 from icl_harness.runner.spec import Spec, field_of, read_yaml
@@ -148,7 +149,7 @@ def _with_beside(
         if name.startswith(BASELINE) and about_prompts and models:
             continue
         if "{model}" in name:
-            found += [name.replace("{model}", model) for model in models]
+            found += [name.replace("{model}", model) for model in filter(is_local, models)]
         else:
             found.append(name)
     return list(dict.fromkeys(found))
