@@ -9,11 +9,13 @@ import pytest
 
 import icl_harness
 from icl_harness import Prompt, ScriptedModel, Task, label_match
+from icl_harness.cli.execute import execute
 from icl_harness.errors import DataError, IclError, SpecError, StoreError
 from icl_harness.plan.asker import make_plan
 from icl_harness.prompts.filler import WORDS, make_filler, n_bytes
 from icl_harness.prompts.tree import Node
 from icl_harness.prompts.variants import parse_variant
+from icl_harness.runner.execution import Execution
 from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.extending import larger_spec
 from icl_harness.runner.spec import Spec
@@ -64,8 +66,12 @@ def other(toy: Path) -> Path:
 
 
 def go(model, task="toy", out="out", **options):
+    """Run a grid, and draw no picture of it."""
     options = {"modes": ["supervised"], "shots": [0, 2, 8], "draws": 2, "data": "data", **options}
-    return icl_harness.run(task, model, out=out, **options)
+    name = model if isinstance(model, str) else model.id
+    spec = Spec.from_dict({"tasks": task, "models": name, **options}, "test")
+    opened = {} if isinstance(model, str) else {name: model}
+    return execute(spec, Path(out), Execution(), opened)
 
 
 def experiment(model=None, **options) -> Experiment:
@@ -117,13 +123,6 @@ def test_a_run_with_filler_says_its_length_and_no_shot_and_resumes() -> None:
     compared = done.compare(by="variant")
     assert set(compared["b"]) == {"filler"}
     assert compared.query("shots == 8")["ci_low"].notna().all(), "they are not the same prompts"
-
-
-def test_reference_learners_learn_nothing_from_filler() -> None:
-    run = go("baseline/majority", variants=["filler"], shots=[8])
-    assert run.curves()["value"].between(0, 1).all()
-    node = paths("filler")[1].node(8)
-    assert node.shots == []
 
 
 def test_filler_is_as_long_as_what_nested_operators_show() -> None:
@@ -222,11 +221,12 @@ def test_in_python_shots_come_from_a_task_object_too() -> None:
     options = {"prompts": "toy", "scorer": label_match, "labels": ("EVEN", "ODD"), "max_tokens": 4}
     mine = Task(pool=rows[:8], queries=rows[8:], name="mine", **options)
     listener = Listener()
-    run = go(ScriptedModel(listener), shots_from=mine, shots=[2], draws=1)
+    options = {"out": "out", "data": "data", "shots": [2], "draws": 1}
+    run = icl_harness.run("toy", ScriptedModel(listener), shots_from=mine, **options)
     assert run.header["spec"]["variants"] == ["shots-from=mine"]
     assert {shot.input[0] for prompt in listener.prompts for shot in prompt.node.shots} == {"o"}
     with pytest.raises(SpecError, match="shots_from is mine; give one task of another name"):
-        go(ScriptedModel(answer), task=mine, shots_from=mine)
+        icl_harness.run(mine, ScriptedModel(answer), shots_from=mine)
 
 
 @pytest.mark.slow
@@ -306,9 +306,8 @@ def test_a_run_is_extended_by_a_control(other) -> None:
 
 @pytest.mark.slow
 @every_wire
-@pytest.mark.parametrize("format", ["text", "chat"])
 def test_providers_take_prompts_without_an_instruction_and_filler(
-    format: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant_keys(monkeypatch)
     with LoopbackServer(Parity()) as server:
@@ -317,7 +316,7 @@ def test_providers_take_prompts_without_an_instruction_and_filler(
             base_url=server.base_url(wire.provider),
             model_args=wire.model_args(),
             variants=["instruct=none", "filler", "filler+instruct=none"],
-            format=format,
+            format="chat",
             shots=[0, 2],
             draws=1,
             queries=2,
