@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icl_harness import Example, Score, plan_match
 from icl_harness.errors import DataError
@@ -130,6 +132,27 @@ def test_an_input_that_is_no_problem_is_an_error_of_the_data() -> None:
         assert "\n" not in str(caught.value)
 
 
+PIECES = [
+    "load-truck", "Fly_Airplane", "drive truck", "wait", "p0", "t0", "l0-1", "a0", "l0-0", "c0",
+    "l1-0", "p9", "done.", "\n", "(", ")", ",", "1.", "```", ": ", " ", "- ", "and",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=30).map(" ".join)))
+def test_any_text_is_scored_without_an_error(text: str) -> None:
+    score = scored(text)
+    assert score.value in (0.0, 1.0)
+    assert score.parsed is not None or score.value == 0.0
+
+
+@pytest.mark.parametrize(
+    "part", ["```\n", "done.", "load-truck ", "(", "1. ", "- ", "p0 ", "done\n"]
+)
+def test_endless_answers_take_no_long_time(part: str) -> None:
+    assert scored(part * (200_000 // len(part)) + "x").value == 0.0
+
+
 # What follows shares nothing with the scorer: another reader of problems, and STRIPS by hand.
 
 
@@ -209,16 +232,18 @@ def idle(objects: list[str], rng: random.Random) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_published_plans_and_mutated_ones_are_judged_as_a_simulator_does(shared_data: Path) -> None:
-    """All 285 plans and four mutations of each with ICL_TRIES=1, else of every 20th problem."""
+@pytest.mark.parametrize("part", range(6))
+def test_published_plans_and_mutated_ones_are_judged_as_a_simulator_does(
+    shared_data: Path, part: int
+) -> None:
+    """All 285 plans and four mutations of each with ICL_TRIES=1, else of every 60th problem."""
     text = (shared_data / "logistics_planbench/problems.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.split("\n") if line]
     assert len(rows) == 285
-    rng = random.Random(4)
+    rng = random.Random(part)
     verdicts = []
     is_thorough = float(os.environ.get("ICL_TRIES", "0.5")) >= 1
-    for row in rows if is_thorough else rows[::20]:
+    for row in rows[part :: 6 if is_thorough else 60]:
         problem = row["problem_pddl"]
         objects = re.findall(r"[\w-]+", problem.partition(":objects")[2].partition(")")[0])
         plan = re.findall(r"[^()\n]+", row["plan"])
@@ -231,5 +256,5 @@ def test_published_plans_and_mutated_ones_are_judged_as_a_simulator_does(shared_
             expected = simulate(problem, other)
             assert plan_match("\n".join([*other, "done."]), example).value == expected, other
             verdicts.append(expected)
-    assert len(verdicts) >= (1000 if is_thorough else 60)
-    assert 0.05 < sum(verdicts) / len(verdicts) < 0.6
+    assert len(verdicts) >= (188 if is_thorough else 16)  # in all 1,140, or 96
+    assert 0 < sum(verdicts) < len(verdicts)
