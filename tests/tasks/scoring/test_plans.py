@@ -257,4 +257,5 @@ def test_published_plans_and_mutated_ones_are_judged_as_a_simulator_does(
             assert plan_match("\n".join([*other, "done."]), example).value == expected, other
             verdicts.append(expected)
     assert len(verdicts) >= (188 if is_thorough else 16)  # in all 1,140, or 96
-    assert 0 < sum(verdicts) < len(verdicts)
+    assert sum(verdicts) > 0 or not is_thorough
+    assert sum(verdicts) < len(verdicts)
