@@ -63,6 +63,9 @@ def load_overlays(given: Overlay | Sequence[Overlay]) -> pd.DataFrame:
 
 def _load(given: Overlay) -> pd.DataFrame:
     if not isinstance(given, str | PathLike):
+        if not hasattr(given, "columns"):
+            kind = type(given).__name__
+            raise SpecError(f"an overlay is a name, the path of a CSV or a DataFrame, not {kind}.")
         return _checked(given, "the overlay")
     text = str(given)
     path, wanted = _split(text)
@@ -143,8 +146,12 @@ def _refuse_gaps(found: pd.DataFrame, where: str) -> None:
         if missing.any():
             row = int(missing.argmax()) + 1
             raise SpecError(f"{where}: row {row} has no {name}. Fill it in, or leave the row out.")
-    if (found["shots"] < 0).any():
-        raise SpecError(f"{where}: column shots holds a number below 0.")
+    for name in NUMBERS:
+        if np.isinf(found[name].to_numpy(dtype=float)).any():
+            raise SpecError(f"{where}: column {name} holds a number that is not finite.")
+    shots = found["shots"].dropna()
+    if ((shots < 0) | (shots % 1 != 0)).any():
+        raise SpecError(f"{where}: column shots holds what is no whole number of 0 or more.")
 
 
 def _of_curves(table: pd.DataFrame) -> pd.DataFrame:

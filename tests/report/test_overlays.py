@@ -11,6 +11,8 @@ import pytest
 from icl_harness.errors import SpecError
 from icl_harness.report.overlays import load_overlays, overlay_names
 from icl_harness.report.plots import plot
+from icl_harness.tasks.loading import list_tasks
+from icl_harness.tasks.metrics import METRICS
 from tests.conftest import ROOT
 from tests.report.test_plots import curve, drawn, labels, signs
 
@@ -54,7 +56,7 @@ def test_shipped_values_are_the_published_ones() -> None:
     assert mir["shots"].unique().tolist() == [2**n for n in range(2, 12)]
     paper = load_overlays("paper").set_index("label")["value"]
     assert paper["4-shot Minerva prompt"].tolist() == [55.7, 90.6]
-    assert paper["human 3-shot CoT, 8 BBH tasks"] == 72.1
+    assert paper["human 3-shot CoT (8 BBH tasks)"] == 72.1
 
 
 def test_a_line_is_grey_dashed_under_the_models_and_named_in_the_legend() -> None:
@@ -154,11 +156,25 @@ def test_a_csv_of_ones_own_and_a_curves_csv_are_overlays(tmp_path: Path) -> None
         ("label,shots,value\na,four,1\n", "column shots holds what is no number"),
         ("label,shots,value\na,4,1\nb,4,\n", "row 2 has no value"),
         ("label,shots,value\n,4,1\n", "row 1 has no label"),
-        ("label,shots,value\na,-4,1\n", "holds a number below 0"),
+        ("label,shots,value\na,-4,1\n", "no whole number of 0 or more"),
+        ("label,shots,value\na,4.5,1\n", "no whole number of 0 or more"),
+        ("label,shots,value\na,4,inf\n", "column value holds a number that is not finite"),
         ("label,shots,value\n", "has no row"),
         ("", "is no CSV"),
     ],
-    ids=["no-value", "no-label", "misspelt", "words", "gap", "unnamed", "below", "rows", "empty"],
+    ids=[
+        "no-value",
+        "no-label",
+        "misspelt",
+        "words",
+        "gap",
+        "unnamed",
+        "below",
+        "half",
+        "infinite",
+        "rows",
+        "empty",
+    ],
 )
 def test_a_table_that_is_none_is_refused_in_one_line(
     tmp_path: Path, text: str, message: str
@@ -169,6 +185,20 @@ def test_a_table_that_is_none_is_refused_in_one_line(
         load_overlays(file)
     assert "own.csv" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_tasks_of_the_shipped_tables_are_called_as_tasks_are() -> None:
+    names = {task.name for task in list_tasks()}
+    for table in ("paper", "bertsch", "linear"):
+        found = load_overlays(table)
+        assert set(found["metric"]) <= set(METRICS)
+        for cell in found["task"]:
+            assert set(cell.removeprefix("mean:").split()) <= names
+
+
+def test_what_is_no_table_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"a name, the path of a CSV or a DataFrame, not dict\."):
+        load_overlays([{"label": "a", "value": 1}])
 
 
 def test_unknown_names_and_labels_list_those_there_are() -> None:
