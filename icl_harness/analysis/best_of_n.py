@@ -27,6 +27,8 @@ def best_of_n(answers: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the record of each problem of each cell. Raises `SpecError` where the task's queries
     are no solutions of problems. `name` is the metric's.
     """
+    if answers.empty:
+        return answers
     if "cluster" not in answers or answers["cluster"].isna().any():
         raise SpecError(
             f"{name} needs solutions of problems as queries, each in its problem's cluster, as "

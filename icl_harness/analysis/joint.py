@@ -33,10 +33,11 @@ from icl_harness.analysis.influence import (
     statistics_of,
 )
 from icl_harness.analysis.mixtures import inverse_chi2, margin, tail
-from icl_harness.analysis.samples import joined_samples
+from icl_harness.analysis.samples import joined_samples, nothing_known
 from icl_harness.analysis.stats import Interval, intervals
 from icl_harness.analysis.totals import scores_of
 from icl_harness.analysis.units import is_repeat, shots_of, units_of
+from icl_harness.errors import SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,8 @@ def joints(records: pd.DataFrame, metrics: Mapping[str, Metric] | None = None) -
     """Return the points of each task under its metric. Those without an answer, or with answers to
     one query in one draw alone, of which nothing is known, are left out.
 
-    `metrics` are those of the tasks; else each is the one that the records name.
+    `metrics` are those of the tasks; else each is the one that the records name. Raises `SpecError`
+    where no answer has what a metric is of.
     """
     if records.empty:
         return []
@@ -218,12 +220,18 @@ def joints(records: pd.DataFrame, metrics: Mapping[str, Metric] | None = None) -
     groups = table.groupby(POINT, sort=False, dropna=False, observed=True)
     counts = groups[["draw", "query_id"]].nunique().set_axis(["n_draws", "n_queries"], axis=1)
     found = []
+    lacking: dict[str, Metric] = {}
     for metric, every in by_metric(ok, metrics or {}):
         answers = joined_samples(every, metric)
         answers = answers[answers["score"].notna()].reset_index(drop=True)
-        points = list(_points(metric, answers)) if len(answers) else []
+        if answers.empty:
+            lacking[str(every["task"].iloc[0])] = metric
+            continue
+        points = list(_points(metric, answers))
         if points:
             found.append(_joint(points, counts))
+    if lacking and not found:
+        raise SpecError(nothing_known(lacking))
     return found
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from icl_harness.analysis.best_of_n import best_of_n
 from icl_harness.analysis.crossed import Codes, Floats
 from icl_harness.errors import SpecError
+from icl_harness.prompts.variants import DEFAULT, parse_variant
 from icl_harness.store.cells import CELL
 from icl_harness.tasks.metrics import YES, Metric
 
@@ -50,6 +51,8 @@ def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if metric.of == "p_yes":
+        answers = _of_yes(answers)
     if metric.samples == "best":
         return best_of_n(answers, metric.name)
     if metric.of != "score":
@@ -74,6 +77,16 @@ def joined_samples(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     _, first = np.unique(query, return_index=True)
     found = answers.iloc[first].assign(score=score[query[first]], sample=0)
     return found[found["score"].notna()]
+
+
+def _of_yes(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers of variants in which Yes means that a solution is right."""
+    plain = {
+        name: parse_variant(str(name)).labels == DEFAULT for name in answers["variant"].unique()
+    }
+    if all(plain.values()):
+        return answers
+    return answers[answers["variant"].astype(object).map(plain)].reset_index(drop=True)
 
 
 def _known(answers: pd.DataFrame, metric: Metric) -> pd.DataFrame:

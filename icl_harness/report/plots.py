@@ -35,7 +35,7 @@ from icl_harness.report.styles import (
     with_formats,
     without_guesses,
 )
-from icl_harness.tasks.metrics import METRICS, UNITS, with_unit
+from icl_harness.tasks.metrics import METRICS, with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +157,7 @@ def _draw(
         beside = laid.get((task, metric, variant))
         of_panel = of_task[of_task["variant"] == variant]
         _panel(ax, of_panel, of_task, how, beside, is_narrow=not is_one)
-        if metric not in UNITS:  # chance is that of the scores
+        if str(metric) not in METRICS or METRICS[str(metric)].of == "score":  # chance is of scores
             _mark_chance(ax, chance.get(task), 100.0 if _is_share(of_task) else 1.0)
         name_variant = len(variants) > 1 or variant not in ("default", "")
         name = f"{task} · {variant}" if name_variant else str(task)
@@ -343,6 +343,6 @@ def _is_share(of_task: pd.DataFrame) -> bool:
     within 0 and 1, and it is not known to have others.
     """
     known = METRICS.get(str(of_task["metric"].iloc[0]))
-    if known is not None and known.range[1] > 1:
+    if known is not None and (known.range[1] > 1 or known.range[0] == -1):
         return False
     return bool(of_task["ci_low"].fillna(0).min() >= 0 and of_task["ci_high"].fillna(1).max() <= 1)

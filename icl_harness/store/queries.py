@@ -24,7 +24,7 @@ COUNT = (
 )
 SOLUTIONS = (
     "SELECT DISTINCT task, cluster, query_id, target = 'Yes' FROM queries "
-    "WHERE cluster IS NOT NULL AND target IN ('Yes', 'No') AND variant NOT LIKE 'flipped%' "
+    "WHERE cluster IS NOT NULL AND target IN ('Yes', 'No') AND variant NOT LIKE '%flipped%' "
     "ORDER BY task, cluster, query_id"
 )
 FIND = (

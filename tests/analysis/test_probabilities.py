@@ -182,6 +182,16 @@ def test_a_problem_with_a_solution_that_was_not_judged_is_missing() -> None:
         curves(table.drop(columns="cluster"), metrics=BEST)
 
 
+def test_variants_in_which_yes_means_something_else_have_no_such_metric() -> None:
+    table = verdicts()
+    both = pd.concat([table, table.assign(variant="flipped+noise=0.2")])
+    for name in ("best_of_n", "p_yes_gap"):
+        metrics = {"verifier": METRICS[name]}
+        found = curves(both, metrics=metrics).set_index("variant")["value"]
+        assert math.isnan(found["flipped+noise=0.2"])
+        assert found["default"] == curves(table, metrics=metrics)["value"].item()
+
+
 def test_the_gap_is_mean_p_yes_of_right_less_that_of_wrong_solutions() -> None:
     table = pd.concat([verdicts(), verdicts(shots=16)])
     names = ("p_yes_right", "p_yes_wrong", "p_yes_gap")

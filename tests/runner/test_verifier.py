@@ -127,6 +127,16 @@ def test_runs_read_together_and_answers_without_probabilities_are_said(icl: Call
     assert err.count("\n") == 1
 
 
+def test_answers_with_the_likelihood_of_some_choices_alone_have_no_probabilities(icl: Call) -> None:
+    write(Path("data"), train=rows("abcde"), test=rows("vwxyz"))
+    model = Weighing("untold")
+    done = icl_harness.run("verifier", model, scoring="choices", shots=[0], data="data", out="some")
+    for command in ("curves", "ask"):
+        code, out, err = icl(command, str(done.path), "--metric", "brier")
+        assert code == 2, out
+        assert "brier: no answer to verifier has the probabilities of its choices" in err
+
+
 def test_a_shot_of_a_problem_that_is_asked_is_refused_though_the_solution_is_another(
     icl: Call,
 ) -> None:

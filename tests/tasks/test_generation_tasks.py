@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from icl_harness import run
+from icl_harness import ScriptedModel, run
 from icl_harness.errors import DataError, SpecError
 from icl_harness.examples import Example
 from icl_harness.prompts.modes import MODES, PromptPath, gold_shots
@@ -336,3 +337,20 @@ def test_data_that_are_not_there_are_one_line(shared_data: Path, name: str, says
     with pytest.raises(DataError, match=says) as caught:
         load_examples(task, data=shared_data)
     assert "\n" not in str(caught.value)
+
+
+def test_gpqa_runs_on_a_csv_of_the_authors_columns_and_scores_the_letters(gpqa: Path) -> None:
+    def reply(prompt: Prompt) -> str:
+        number = int(prompt.query.input.split()[2])
+        letter = re.search(rf"\((\w)\) {number + 1}$", prompt.query.input, re.MULTILINE)
+        assert letter is not None
+        return f"One more.\nThe final answer is ({letter[1] if number % 2 else 'A'})."
+
+    done = run("gpqa", ScriptedModel(reply), shots=[0, 4], draws=1, data=gpqa, out=gpqa / "run")
+    records = done.records()
+    is_odd = [int(text.split()[2]) % 2 for text in records["input"]]
+    right = [
+        float(odd or target == "(A)") for odd, target in zip(is_odd, records["target"], strict=True)
+    ]
+    assert records["score"].tolist() == right
+    assert done.curves()["value"].tolist() == pytest.approx([sum(right[:12]) / 12] * 2)
