@@ -145,7 +145,7 @@ def _refuse_empty(experiment: Experiment, line: Line, bank: Bank, path: Path) ->
         f"the bank of {line} is empty: none of {n_of(len(bank.attempts), 'attempt')} at "
         f"{n_of(bank.n_problems, 'problem')} {earned} from {name}, "
         f"the best {best.reward:.3g} (problem {best.id}: {answer}). Without solved problems there "
-        f"are no shots: {' or '.join(remedies)}, and choose another --out, as a finished bank "
+        f"are no shots: {', or '.join(remedies)}, and choose another --out, as a finished bank "
         f"never changes. All attempts are in {path}."
     )
 

@@ -11,7 +11,8 @@ from icl_harness import Prompt, ScriptedModel
 from icl_harness.cli.app import main
 from icl_harness.cli.execute import execute
 from icl_harness.errors import AccountError
-from icl_harness.runner.bank_warnings import by_luck
+from icl_harness.runner.bank_warnings import bank_warnings, by_luck
+from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.spec import Spec
 from tests.conftest import N_POOL, parity
 
@@ -126,6 +127,14 @@ def test_a_high_chance_is_warned_of_once_with_the_remedy(capsys) -> None:
     ) in err
     make("agreed", shots=[0, 2], bank_agree=2)
     assert "by luck" not in capsys.readouterr().err
+
+
+def test_written_attempts_are_told_of_where_choices_are_weighed() -> None:
+    options = {"modes": "reinforced", "scoring": "choices", "bank_agree": 2, "data": "data"}
+    spec = Spec.from_dict({"tasks": "toy", "models": "scripted", "shots": [2], **options}, "test")
+    experiment = Experiment(spec, {"scripted": ScriptedModel(Waverer())})
+    [warning] = bank_warnings(experiment)
+    assert warning.startswith("reinforced with --scoring choices: the attempts of the bank are wri")
 
 
 def test_luck_is_binomial() -> None:

@@ -23,7 +23,7 @@ from tests.conftest import N_POOL, parity
 
 pytestmark = pytest.mark.usefixtures("toy")
 TWO = {"bank_iterations": 2, "bank_samples": 2, "bank_prompts": 3, "bank_prompt_shots": 5}
-LATER = TWO["bank_prompts"] + TWO["bank_samples"] - 1  # attempts of the second iteration
+OUT = Path("out")
 
 
 class Solver:
@@ -59,6 +59,12 @@ def go(model, out: str = "out", **options):
     options = {"modes": ["reinforced"], "shots": [0, 4], "draws": 1, "data": "data", **options}
     spec = Spec.from_dict({"tasks": "toy", "models": "scripted", **options}, "test")
     return execute(spec, Path(out), models={"scripted": ScriptedModel(model)})
+
+
+def experiment_of(model, **options) -> Experiment:
+    names = {"tasks": "toy", "models": "scripted", "data": "data", "draws": 1}
+    spec = Spec.from_dict({**names, **options}, "test")
+    return Experiment(spec, {"scripted": ScriptedModel(model)})
 
 
 def bank_of(folder: str = "out", rules: Rules = USUAL_RULES) -> Bank:
@@ -146,14 +152,14 @@ def test_where_nothing_is_solved_no_later_iteration_is_asked() -> None:
     with pytest.raises(DataError, match="is empty: none of 80 attempts at 40 problems"):
         go(lambda prompt: model(prompt) and " neither", shots=[4], **TWO)
     assert len(model.attempts) == 2 * N_POOL
+    with pytest.raises(DataError, match="is empty: none of 80 attempts at 40 problems"):
+        asyncio.run(make_plan(experiment_of(model, modes=["reinforced"], shots=[4], **TWO), OUT))
 
 
 def test_a_plan_counts_the_most_that_later_iterations_take_and_then_what_is_left() -> None:
     def planned() -> list[int]:
-        options = {"modes": "reinforced", "shots": [0], "draws": 1, "data": "data", **TWO}
-        spec = Spec.from_dict({"tasks": "toy", "models": "scripted", **options}, "test")
-        experiment = Experiment(spec, {"scripted": ScriptedModel(Solver())})
-        rows = asyncio.run(make_plan(experiment, Path("out"))).rows
+        options = {"modes": "reinforced", "shots": [0], "draws": 1, **TWO}
+        rows = asyncio.run(make_plan(experiment_of(Solver(), **options), OUT)).rows
         return [row.requests for row in rows if row.draw is None]
 
     assert planned() == [2 * N_POOL, *3 * [N_POOL], N_POOL]
