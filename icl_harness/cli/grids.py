@@ -105,6 +105,7 @@ def _read_specs(values: dict[str, Any], *, batch: bool) -> list[Spec]:
         )
     for name in tasks:
         _refuse_stray(name)
+        _refuse_half_named(name)
     if "models" not in values:
         raise SpecError(
             "no model is named. Name one with --model; --model demo needs no key and no network."
@@ -148,6 +149,18 @@ def _refuse_code(file: str, spec: Spec) -> None:
             f"{file} sets model_args {TRUST}: {given}, which runs code that comes with the model. "
             f"Where you trust who wrote it, give --model-arg {TRUST}=true yourself{more}."
         )
+
+
+def _refuse_half_named(name: str) -> None:
+    """Refuse a preset without its folder, as fig7, where no task is called so."""
+    from icl_harness.runner.presets import presets_ending_in
+    from icl_harness.tasks.discovery import family_names
+
+    if {":", ".", "/"} & set(name) or name in family_names():
+        return
+    meant = presets_ending_in(name)
+    if meant:
+        raise SpecError(f"there is no task {name!r}; a preset is called {' or '.join(meant)}.")
 
 
 def _refuse_stray(name: str) -> None:

@@ -97,6 +97,14 @@ def unknown_preset(name: str) -> SpecError:
     return SpecError(f"there is no preset {name!r}.{nearest(name, known)} `icl paper` lists all.")
 
 
+def presets_ending_in(name: str) -> list[str]:
+    """Return the presets that a name without its folder may mean, as fig7 means paper/fig7."""
+    found: list[str] = []
+    for one in presets():
+        found += [known for known in one.names if known.endswith(f"/{name}")]
+    return found
+
+
 def load_grids(path: Path, overrides: Mapping[str, Any], *, batch: bool = False) -> list[Spec]:
     """Return the grids of a YAML file, `overrides` (from the command line) in the place of its
     values. `batch`: requests are handed in as batches. Raises `SpecError`.

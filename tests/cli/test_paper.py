@@ -99,6 +99,12 @@ def test_an_unknown_preset_is_one_line_with_the_nearest(icl: Icl, command: str) 
     assert "there is no preset 'mine/toi'. Nearest: mine/toy" in err
 
 
+def test_a_preset_without_its_folder_is_named_in_the_message(icl: Icl) -> None:
+    code, _, err = icl("run", "alias", "--model", "baseline/majority")
+    assert code == 2
+    assert "there is no task 'alias'; a preset is called mine/alias." in err
+
+
 def test_a_preset_runs_by_its_other_name_and_options_win(icl: Icl) -> None:
     model = ("--model", "baseline/majority")
     code, out, _ = icl("run", "mine/alias", *model, "--queries", "3", "--out", "out")
