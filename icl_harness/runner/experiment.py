@@ -336,9 +336,14 @@ class Experiment:
         def make_path(shots: Sequence[Shot]) -> PromptPath:
             template = self.template(task, line.variant)
             variables = self.variables(task, line.variant)
-            cuts = (len(shots),)
             return PromptPath(
-                template, "reinforced", shots, variables, format=spec.format, cuts=cuts
+                template,
+                "reinforced",
+                shots,
+                variables,
+                format=spec.format,
+                cuts=(len(shots),),
+                apart=fine_tunes(line.model),
             )
 
         weighed = line.model.startswith("baseline/")  # these answer with a choice

@@ -101,6 +101,7 @@ def test_without_shots_it_is_the_model_itself_before_and_after_trainings(sft) ->
     assert all(torch.equal(after[name], one) for name, one in state.items())
 
 
+@pytest.mark.slow
 def test_the_same_shots_make_the_same_model_whatever_was_trained_before(sft) -> None:
     chance = torch.random.get_rng_state()
     first, other = node_of(PAIRS[:4]), node_of(PAIRS[4:8])
@@ -118,6 +119,7 @@ def test_one_training_serves_all_calls_and_is_told_once(sft) -> None:
     assert told == [[True, False, False, False], [False] * 4, [False] * 4]
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_shots_show() -> None:
     model = open_model("sft/demo", model_args={"learning_rates": "3e-3", "epochs": "60"})
     shown = PAIRS[::4]
@@ -177,6 +179,7 @@ def test_what_all_begin_with_is_fed_once_with_the_same_gradient(sft) -> None:
     assert torch.allclose(*found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_from_20_different_shots_on_the_rate_is_the_best_on_a_fifth_of_them() -> None:
     model = open_model("sft/demo", model_args={"learning_rates": "1e-5,3e-3", "epochs": "1"})
     node = node_of(PAIRS[:20])
@@ -321,6 +324,7 @@ def test_a_run_starts_from_the_model_itself_and_notes_each_training() -> None:
     assert trainings(again) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_a_run_that_was_stopped_while_it_trained_trains_again(monkeypatch) -> None:
     whole = go("whole", draws=1)
@@ -342,6 +346,7 @@ def test_a_run_that_was_stopped_while_it_trained_trains_again(monkeypatch) -> No
     assert len(trainings(resumed)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_in_reinforced_mode_it_learns_its_own_answers() -> None:
     options = {"modes": ["reinforced"], "shots": [2], "draws": 1, "pool": 12, "queries": 4}
@@ -351,6 +356,7 @@ def test_in_reinforced_mode_it_learns_its_own_answers() -> None:
     assert {len(ids) for ids in run.records(shot_ids=True)["shot_ids"]} == {2}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_calibration_weighs_the_trained_model_and_a_training_is_noted_once() -> None:
     run = go("calibrated", scoring="choices-calibrated", draws=1)
@@ -359,6 +365,7 @@ def test_calibration_weighs_the_trained_model_and_a_training_is_noted_once() -> 
     assert run.records()["gold_nll"].equals(likelihoods)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_a_plan_tells_the_tokens_of_trainings() -> None:
     experiment = Experiment(spec_of(draws=2))
@@ -400,6 +407,7 @@ def test_a_template_whose_shots_do_not_begin_as_queries_is_refused() -> None:
         Experiment(spec_of())
 
 
+@pytest.mark.slow
 def test_in_a_chat_a_shot_is_trained_on_as_the_template_writes_it(tmp_path) -> None:
     folder = save_chatty(tmp_path / "model", TEMPLATES["chatml"])
     model = open_model(f"sft/hf/{folder}", model_args={"learning_rates": "1e-3"})
