@@ -13,7 +13,7 @@ from icl_harness.cli.python_objects import GivenTask
 from icl_harness.models.api.timing import Timing
 from icl_harness.prompts.modes import Format, Mode
 from icl_harness.runner.choice_scores import AnyScoring
-from icl_harness.runner.spec import OnOverflow
+from icl_harness.runner.spec_fields import OnOverflow
 from icl_harness.tasks.columns import Answers
 
 Names: TypeAlias = str | Iterable[str]

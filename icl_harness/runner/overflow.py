@@ -21,7 +21,7 @@ from icl_harness.runner.groups import Request
 from icl_harness.runner.recording import add_usage
 from icl_harness.runner.schedule import AnswersAhead, Bundle
 from icl_harness.runner.scopes import line_scope
-from icl_harness.runner.spec import OnOverflow
+from icl_harness.runner.spec_fields import OnOverflow
 from icl_harness.store.records import Cell
 
 

@@ -10,34 +10,21 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from icl_harness.errors import SpecError
-from icl_harness.models import is_api
 from icl_harness.models.api.access import masked
-from icl_harness.prompts.modes import Format, Mode
 from icl_harness.prompts.variants import parse_variant
-from icl_harness.runner.choice_scores import AnyScoring
 from icl_harness.runner.execution import Execution
+from icl_harness.runner.idle_options import OF_LATER_ITERATIONS, refuse_idle_options
 from icl_harness.runner.lists import check_names, parse_names, parse_shots
-from icl_harness.settings import (
-    Option,
-    number,
-    option_name,
-    options_of,
-    text,
-    unknown,
-    whole,
-)
-from icl_harness.store.bank import PASSING_REWARD, Rules
+from icl_harness.runner.spec_fields import SpecFields
+from icl_harness.settings import option_name, options_of, unknown
 from icl_harness.tasks.columns import Columns
 from icl_harness.tasks.row_files import is_row_file, task_name
 
-OnOverflow = Literal["drop", "skip", "error"]
-MOST_DRAWS = 10_000
-OF_LATER_ITERATIONS = ("bank_prompts", "bank_prompt_shots")
 # Fields of which run.json says nothing while they are as usual, as it did before there were any.
 UNSAID = (
     "gold_nll",
@@ -50,146 +37,10 @@ UNSAID = (
 OF_PRESET = ("title", "also", "beside", "parts")
 
 
-class Spec(Columns):
-    """What is measured. All fields but `data` (where the rows lie) decide the numbers of a run; so
-    does the name of a task's file, not its folder.
-
-    `pool` and `queries` limit how many examples of the task are used: None for all, and the same
-    ones in every mode. `worked` is the number of solved examples in the unsupervised format block,
-    at most 4 (Agarwal et al. 2024, section 3).
+class Spec(SpecFields):
+    """What is measured, as read: names in lists, other names of variants, what contradicts itself
+    refused.
     """
-
-    tasks: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
-    models: Annotated[
-        tuple[str, ...],
-        Field(validate_default=True),
-        Option(
-            "MODEL", "demo, or provider/name. Several: by commas, or one each.", names=("--model",)
-        ),
-    ] = ()
-    modes: Annotated[tuple[Mode, ...], Option("MODES", "supervised,reinforced,unsupervised.")] = (
-        "supervised",
-    )
-    shots: Annotated[
-        tuple[int, ...], Option("SHOTS", "0,1,4,16 or 0,1..64 (powers of two).", "0,1..64")
-    ] = (0, 1, 2, 4, 8, 16, 32, 64)
-    draws: Annotated[int, whole(1, MOST_DRAWS), Option("N", "Seeded orders of the pool.")] = 3
-    queries: Annotated[
-        int | None, whole(1), Option("N", "Test examples asked in each cell.", "all")
-    ] = None
-    pool: Annotated[
-        int | None, whole(1), Option("N", "Pool examples used, the same in every mode.", "all")
-    ] = None
-    seed: Annotated[int, whole(0), Option("N", "Of draws, pool and queries.")] = 0
-    shots_from: Annotated[
-        str | None,
-        text(),
-        Option("TASK", "Shots of another task's pool before these queries: a variant, too."),
-    ] = None
-    prompts: Annotated[
-        tuple[str, ...],
-        Option(
-            "NAMES", "Wordings, as in classify,classify-terse: files of prompts/; variants, too."
-        ),
-    ] = ()
-    variants: Annotated[
-        tuple[str, ...],
-        Option(
-            "NAMES",
-            "What else the prompt changes, as in default,flipped,noise=0.2+order=3. icl tasks"
-            " TASK lists what there is.",
-            names=("--variants", "--variant"),
-        ),
-    ] = ("default",)
-    format: Annotated[
-        Format, Option("FORM", "text, or chat: shots as messages of user and assistant.")
-    ] = "text"
-    queries_per_request: Annotated[
-        int,
-        whole(1),
-        Option("N", "Numbered queries in one request. It changes what is measured."),
-    ] = 1
-    scoring: Annotated[
-        AnyScoring,
-        Option(
-            "SCORING",
-            "generate, choices, choices-normalised (per token), choices-per-byte, choices-pmi,"
-            " choices-calibrated or decisions (experimental).",
-        ),
-    ] = "generate"
-    gold_nll: Annotated[
-        bool, Option("", "Store the NLL of the gold answer, too: icl curves RUN --metric gold_nll.")
-    ] = False
-    temperature: Annotated[float, number(least=0), Option("T", "Temperature of the answers.")] = 0.0
-    samples: Annotated[
-        int, whole(1), Option("N", "Answers to each query; several need a --temperature above 0.")
-    ] = 1
-    max_tokens: Annotated[int | None, whole(1), Option("N", "Longest answer.", "the task's")] = None
-    on_overflow: Annotated[
-        OnOverflow,
-        Option("WAY", "Prompt beyond the window: drop (whole shots), skip (its cell) or error."),
-    ] = "drop"
-    worked: Annotated[
-        int, whole(0, 4), Option("N", "Unsupervised: solved examples in the format block, 0 to 4.")
-    ] = 0
-    bank: Annotated[
-        str | None,
-        text(),
-        Option("RUN", "Reinforced: take the bank of this run folder or file."),
-    ] = None
-    bank_samples: Annotated[
-        int, whole(1), Option("N", "Reinforced: attempts at each pool problem.")
-    ] = 4
-    bank_temperature: Annotated[
-        float, number(least=0), Option("T", "Reinforced: temperature of the attempts.")
-    ] = 1.0
-    bank_shots: Annotated[
-        int, whole(0), Option("N", "Reinforced: supervised shots before each attempt.")
-    ] = 0
-    bank_iterations: Annotated[
-        int,
-        whole(1),
-        Option(
-            "N",
-            "Reinforced: later iterations attempt what is unsolved, with shots of the bank.",
-            names=("--bank-iterations", "--iterations"),
-        ),
-    ] = 1
-    bank_prompts: Annotated[
-        int,
-        whole(1),
-        Option("N", "Reinforced: prompts that a further iteration tries; the best goes on."),
-    ] = 4
-    bank_prompt_shots: Annotated[
-        int, whole(1), Option("K", "Reinforced: shots of each of these prompts.")
-    ] = 25
-    bank_threshold: Annotated[
-        float, number(above=0, most=1), Option("R", "Reinforced: the least reward that is kept.")
-    ] = PASSING_REWARD
-    bank_agree: Annotated[
-        int, whole(1), Option("N", "Reinforced: keep problems that so many attempts solve.")
-    ] = 1
-    bank_keep: Annotated[
-        int, whole(1), Option("N", "Reinforced: rationales kept of a problem, each a shot.")
-    ] = 1
-    base_url: Annotated[
-        str | None,
-        text(),
-        Option("URL", "APIs: the server; with openai/ any compatible one."),
-    ] = None
-    model_args: Annotated[
-        Mapping[str, str],
-        Option(
-            "KEY=VALUE",
-            "For the model's provider; one each. A wrong key lists them.",
-            names=("--model-arg",),
-        ),
-    ] = Field(default_factory=dict)
-    data: Annotated[
-        str | None,
-        text(),
-        Option("DIR", "Rows from DIR/<task>/{train,test}.jsonl|csv.", "the hub", env="ICL_DATA"),
-    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -258,132 +109,8 @@ class Spec(Columns):
 
     @model_validator(mode="after")
     def _refuse_idle_options(self) -> Self:
-        """Refuse what would be accepted and do nothing."""
-        self._refuse_idle_modes()
-        if self.samples > 1:
-            self._refuse_idle_samples()
-        if self.gold_nll:
-            self._refuse_idle_gold_nll()
-        if self.queries_per_request != 1 and self.scoring != "generate":
-            raise SpecError(
-                "--queries-per-request needs written answers, which --scoring"
-                f" {self.scoring} does not ask for. Leave one of them out."
-            )
-        for name in self.models:
-            self._refuse_idle_for(name)
-        if self.model_args and all(name.startswith("baseline/") for name in self.models):
-            raise SpecError("--model-arg does nothing for reference learners. Leave it out.")
-        if self.models and all(name.startswith("baseline/") for name in self.models):
-            self._refuse_idle_words()
-        if self.base_url and not any(map(is_api, self.models)):
-            raise SpecError(
-                "--base-url is for openai/, anthropic/ and google/ models, and none is named."
-                " Leave it out."
-            )
+        refuse_idle_options(self)
         return self
-
-    def _refuse_idle_modes(self) -> None:
-        if "unsupervised" not in self.modes and self.worked:
-            raise SpecError("--worked belongs to the unsupervised mode, which is not asked for.")
-        if self._needs_bank:
-            self._refuse_idle_bank_options()
-            return
-        for name in type(self).model_fields:
-            if name.partition("_")[0] == "bank" and not self._is_usual(name):
-                raise SpecError(
-                    f"{option_name(name)} belongs to the reinforced mode and the variant bank, and"
-                    " neither is asked for."
-                )
-
-    def _refuse_idle_words(self) -> None:
-        """Refuse variants that change the words of prompts alone, where no model reads them."""
-        for variant in map(parse_variant, self.variants):
-            if variant.frame.prompts or not variant.frame.instruction:
-                raise SpecError(
-                    f"variant {variant}: {self.models[0]} reads no prompts, so their words do "
-                    "nothing for it. Name a language model, too, or leave the variant out."
-                )
-
-    def _is_usual(self, name: str) -> bool:
-        return bool(getattr(self, name) == type(self).model_fields[name].default)
-
-    def _refuse_idle_bank_options(self) -> None:
-        for name in ("bank_iterations", *OF_LATER_ITERATIONS):
-            if self.bank and not self._is_usual(name):
-                raise SpecError(
-                    f"{option_name(name)} is for a bank that is yet to be made, and --bank names "
-                    "one that is there. Leave one of them out."
-                )
-            if self.bank_iterations == 1 and not self._is_usual(name):
-                raise SpecError(
-                    f"{option_name(name)} is for iterations after the first. Ask for some, as in "
-                    "--bank-iterations 2, or leave it out."
-                )
-        if self.bank is None and self.bank_agree > self.bank_samples:
-            raise SpecError(
-                f"--bank-agree is {self.bank_agree}, and --bank-samples {self.bank_samples}: no "
-                f"problem has so many attempts. Ask for at most {self.bank_samples}."
-            )
-        if self.bank is None and self.bank_keep > self.bank_samples:
-            raise SpecError(
-                f"--bank-keep is {self.bank_keep}, and --bank-samples {self.bank_samples}: no "
-                f"problem has so many attempts. Ask for at most {self.bank_samples}."
-            )
-
-    @property
-    def bank_rules(self) -> Rules:
-        """Return which attempts become shots."""
-        return Rules(threshold=self.bank_threshold, agree=self.bank_agree, keep=self.bank_keep)
-
-    @property
-    def _needs_bank(self) -> bool:
-        variants = map(parse_variant, self.variants)
-        return "reinforced" in self.modes or any(variant.needs_bank for variant in variants)
-
-    def _refuse_idle_samples(self) -> None:
-        several = f"--samples {self.samples}"
-        if self.scoring != "generate":
-            raise SpecError(
-                f"{several} needs written answers, which --scoring {self.scoring} does not ask for."
-                " Leave one of them out."
-            )
-        if self.temperature == 0:
-            raise SpecError(
-                f"{several} at temperature 0 gives the same answer each time. Give a --temperature"
-                " above 0, as in --temperature 0.7, or leave --samples out."
-            )
-        if self.queries_per_request != 1:
-            raise SpecError(
-                f"{several} and --queries-per-request exclude each other: answers of one request"
-                " are not independent. Leave one of them out."
-            )
-
-    def _refuse_idle_gold_nll(self) -> None:
-        if self.scoring != "generate":
-            raise SpecError(
-                f"--gold-nll is for written answers: --scoring {self.scoring} stores the NLL of the"
-                " gold answer by itself. Leave it out."
-            )
-        if self.queries_per_request != 1:
-            raise SpecError(
-                "--gold-nll weighs the gold answer to one query, and --queries-per-request asks"
-                " several in one request. Leave one of them out."
-            )
-
-    def _refuse_idle_for(self, model: str) -> None:
-        if self.scoring == "decisions" and not is_api(model):
-            raise SpecError(
-                f"{model} offers no --scoring decisions, which asks providers;"
-                " use --scoring choices."
-            )
-        if not model.startswith("baseline/"):
-            return
-        for name in ("queries_per_request", "format", "samples"):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise SpecError(
-                    f"{model} reads no prompts, so {option_name(name)} does nothing for it."
-                    " Leave one of them out."
-                )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as JSON holds it, without `data` and the folders of files: the rows'
@@ -392,7 +119,7 @@ class Spec(Columns):
         # Columns are left out where there are none, as they were before there were any.
         unset = set(Columns.model_fields) - set(self.columns())
         unset |= {"shots_from", "prompts"}  # variants say it
-        unset.update(filter(self._is_usual, UNSAID))
+        unset.update(filter(self.is_usual, UNSAID))
         fields = self.model_dump(mode="json", exclude={"data", *unset})
         fields["tasks"] = list(map(task_name, self.tasks))
         return {**fields, "base_url": masked(self.base_url) if self.base_url else self.base_url}
