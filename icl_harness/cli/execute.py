@@ -146,7 +146,7 @@ def _say_what_was_found(experiment: Experiment, how: Execution) -> None:
     nobody else listens, as it decides what is measured.
     """
     for task in (*experiment.tasks, *experiment.sources):
-        if task.table is not None:
+        if task.table is not None or task.origin is not None:
             _say_aloud(how, f"{task.name}: {task.doc}")
 
 

@@ -19,7 +19,7 @@ from icl_harness.draws import stable_seed
 from icl_harness.errors import TemplateError
 from icl_harness.examples import Example
 from icl_harness.prompts.filler import Filler
-from icl_harness.prompts.template import Template
+from icl_harness.prompts.template import ANSWER, Template
 from icl_harness.prompts.tree import Edge, Node, Query, Shot
 
 Mode = Literal["supervised", "reinforced", "unsupervised"]
@@ -277,9 +277,11 @@ class PromptPath:
         # A labelled shot is query, answer, separator: the answer is what stands between its query
         # and its last white space; a turn of its own begins with a word. Another shot follows.
         variables = {**self._variables, "mode": "supervised"}
-        shot = self._template.render(
-            "shot", **variables, input=input, target=choice, rationale=rationale
-        )
+        given = {"input": input, "target": choice, "rationale": rationale}
+        if self._template.has_answer:
+            whole = self._template.render(ANSWER, **variables, **given)
+            return (whole.lstrip() if self._is_chat else whole), ""
+        shot = self._template.render("shot", **variables, **given)
         if not shot.startswith(query):
             shot = f"{query} {choice}\n"
         written = shot[len(query) :].rstrip()

@@ -14,10 +14,15 @@ from icl_harness.tasks.task import Task
 _LABELS = re.compile(r"\{[{%][^}]*\blabels\b")
 _IF_LABELS = re.compile(r"\bif (?:not )?labels\b")
 BLOCKS = ("preamble", "shot", "format", "query")
+ANSWER = "answer"  # a block that a template may have
 
 
 class Template:
-    """A family of prompts: one Jinja file with the blocks preamble, shot, format and query."""
+    """A family of prompts: one Jinja file with the blocks preamble, shot, format and query.
+
+    The text that gives a choice as the answer is taken from the shot block, unless there is a block
+    `answer`, which is that text to the byte.
+    """
 
     def __init__(self, source: str, name: str) -> None:
         import jinja2
@@ -54,6 +59,11 @@ class Template:
             return cls(path.read_text(encoding="utf-8"), path.name)
         except (OSError, UnicodeDecodeError) as error:
             raise TemplateError(f"template {path} cannot be read: {error}.") from error
+
+    @property
+    def has_answer(self) -> bool:
+        """Return whether it has a block of the text that gives an answer."""
+        return ANSWER in self._template.blocks
 
     def render(self, block: str, **variables: Any) -> str:
         """Return one block's text. Raises `TemplateError` naming an undefined variable."""

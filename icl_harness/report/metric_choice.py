@@ -18,6 +18,7 @@ from icl_harness.tasks.metrics import (
     find_metric,
     gold_nll,
     nll_per_token,
+    perplexity,
 )
 
 
@@ -41,12 +42,12 @@ def chosen_metrics(
 
 def _check_nll(metric: str, headers: Sequence[Mapping[str, Any]]) -> None:
     """Raise `SpecError` where runs store another NLL of the gold answer than the one asked for."""
-    if metric not in (gold_nll.name, nll_per_token.name):
+    if metric not in METRICS or METRICS[metric].of != "gold_nll":
         return
     for header in headers:
         scoring = header.get("spec", {}).get("scoring", "generate")
         stored = nll_per_token if scoring == "choices-normalised" else gold_nll
-        if stored.name != metric:
+        if metric != stored.name and (metric, stored) != (perplexity.name, gold_nll):
             raise SpecError(
                 f"a run with --scoring {scoring} stores its NLL in {UNITS[stored.name]}: give "
                 f"--metric {stored.name}, and read no run with other scoring beside it."

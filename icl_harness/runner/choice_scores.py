@@ -2,22 +2,21 @@
 
 In: a node and requests whose choices are weighed. Out: their answers, each the choice with the best
 score. Back ends are asked for plain log-likelihoods (`choices`), and these stay with the answers:
-only the choice that is taken differs. Per byte is `acc_bytes` of lm-evaluation-harness, and its
-`acc_norm` where all characters are of one byte. PMI (pointwise mutual information; Holtzman et al.
-2021) takes off what a choice has behind the bare cue of an answer; contextual calibration (Zhao et
-al. 2021), what it has behind the same shots and an input that says nothing. Those prompts are the
-`bare` ones of a query: each is weighed once a run. Learners that weigh no texts answer as they
-always do.
+only the choice that is taken differs. Per byte is `acc_bytes` of lm-evaluation-harness, per
+character its `acc_norm`. PMI (pointwise mutual information; Holtzman et al. 2021) takes off what a
+choice has behind the bare cue of an answer; contextual calibration (Zhao et al. 2021), what it has
+behind the same shots and an input that says nothing. Those prompts are the `bare` ones of a query:
+each is weighed once a run. Learners that weigh no texts answer as they always do.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from icl_harness.models.base import Answer, Model, Sampling, Scoring, Usage
 from icl_harness.models.likeliest import likeliest
@@ -27,7 +26,10 @@ from icl_harness.runner.groups import Request
 from icl_harness.runner.recording import add_usage
 from icl_harness.runner.responses import Responses, responses
 
-Correction = Literal["choices-per-byte", "choices-pmi", "choices-calibrated"]
+Correction = Literal[
+    "choices-per-byte", "choices-per-character", "choices-pmi", "choices-calibrated"
+]
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 AnyScoring = Literal[Scoring, Correction]  # of --scoring
 Key = tuple[str, ...]  # what a bare prompt is told from others by
 NO_CONTENT = ("N/A", "", "[MASK]")  # inputs that say nothing: Zhao et al. 2021, section 5
@@ -36,16 +38,13 @@ UNTOLD = "the back end does not tell the log-likelihood of each choice"
 
 def correction_of(scoring: AnyScoring) -> Correction | None:
     """Return what changes which choice is taken; None where the back end's own answer stays."""
-    if scoring == "choices-per-byte" or scoring == "choices-pmi" or scoring == "choices-calibrated":
-        return scoring
-    return None
+    return next((one for one in CORRECTIONS if one == scoring), None)
 
 
 def sent_scoring(scoring: AnyScoring) -> Scoring:
     """Return what back ends are asked for."""
-    if scoring == "choices-per-byte" or scoring == "choices-pmi" or scoring == "choices-calibrated":
-        return "choices"
-    return scoring
+    plain: tuple[Scoring, ...] = get_args(Scoring)
+    return next((one for one in plain if one == scoring), "choices")
 
 
 def bare_texts(path: PromptPath, scoring: AnyScoring) -> tuple[str, ...]:
@@ -156,7 +155,8 @@ def _corrected(bare: BareWeights, node: Node, request: Request, answer: Answer) 
     if answer.status != "ok":
         return answer
     others = [bare.known[key] for key in _keys(bare, node, query)]
-    found = scores(query, answer.logprobs or {}, others)
+    unit = n_characters if bare.correction == "choices-per-character" else n_bytes
+    found = scores(query, answer.logprobs or {}, others, unit)
     return replace(answer, text=likeliest(found), choice_scores=found)
 
 
@@ -178,16 +178,31 @@ def _told(query: Query, answer: Answer) -> Answer:
     return replace(answer, status="failed", text=None, error=UNTOLD)
 
 
+def n_bytes(written: str) -> int:
+    """Return the bytes of a choice as it is written behind a query, in UTF-8; those of white space
+    before it count only where there is nothing else.
+    """
+    return len((written.lstrip() or written).encode())
+
+
+def n_characters(written: str) -> int:
+    """Return the characters of a choice as it is written behind a query, counted so, too."""
+    return len(written.lstrip() or written)
+
+
 def scores(
-    query: Query, nats: Mapping[str, float], bare: Sequence[Mapping[str, float]]
+    query: Query,
+    nats: Mapping[str, float],
+    bare: Sequence[Mapping[str, float]],
+    unit: Callable[[str], int] = n_bytes,
 ) -> dict[str, float]:
     """Return the score of each choice: less its log-likelihood behind bare prompts, the log of the
-    mean of its probabilities; without these, per byte.
+    mean of its probabilities; without these, per unit of its text.
     """
     found = {}
     for choice, written in zip(query.choices, query.continuations, strict=True):
         if not bare:
-            found[choice] = nats[choice] / n_bytes(written)
+            found[choice] = nats[choice] / unit(written)
         elif nats[choice] == -math.inf:  # also where nothing is taken off
             found[choice] = -math.inf
         else:
@@ -201,10 +216,3 @@ def _log_mean(nats: Sequence[float]) -> float:
     if most == -math.inf:
         return most
     return most + math.log(sum(math.exp(one - most) for one in nats) / len(nats))
-
-
-def n_bytes(written: str) -> int:
-    """Return the bytes of a choice as it is written behind a query, in UTF-8; those of white space
-    before it count only where there is nothing else.
-    """
-    return len((written.lstrip() or written).encode())

@@ -45,7 +45,7 @@ from icl_harness.tasks.loading import (
     labels_of,
     with_labels_of_data,
 )
-from icl_harness.tasks.row_files import is_row_file, task_name
+from icl_harness.tasks.row_files import is_in_file, task_name
 from icl_harness.tasks.task import Task
 
 WEIGH_CHOICES = (
@@ -88,6 +88,23 @@ class Line:
         return replace(self, task=self.owner or self.task, owner=None, variant=str(kept))
 
 
+def with_scoring_of(tasks: Sequence[Task], spec: Spec) -> Spec:
+    """Return the spec with the scoring that its tasks are defined by, where none is asked for.
+    Raises `SpecError` where that is not the same for all.
+    """
+    wanted = {task.name: task.scoring or "generate" for task in tasks}
+    if "scoring" in spec.model_fields_set or set(wanted.values()) == {spec.scoring}:
+        return spec
+    if len(set(wanted.values())) > 1:
+        each = ", ".join(f"{name} {scoring}" for name, scoring in list(wanted.items())[:4])
+        raise SpecError(
+            f"tasks are scored in different ways ({each}). Give one --scoring for all, or run "
+            "them apart."
+        )
+    asked = {name: getattr(spec, name) for name in spec.model_fields_set}
+    return Spec.model_validate({**asked, "scoring": next(iter(wanted.values()))})
+
+
 class Experiment:
     """A spec, resolved. `models` are open ones that the spec names by their ids; they stay the
     caller's to close. `tasks` are those that the spec names and no file defines.
@@ -121,6 +138,7 @@ class Experiment:
         self._rendered: dict[tuple[str, str, Mode, bool], list[Query]] = {}
         self._in_python = set(tasks or {})
         self.tasks = self._find_tasks(tasks or {})
+        self.spec = spec = with_scoring_of(self.tasks, spec)
         self._templates: dict[tuple[str, str], Template] = {}
         sources = find_sources(spec, self._data, tasks or {})
         self._data_sets = DataSets(spec, self._data, sources)
@@ -199,6 +217,8 @@ class Experiment:
             tasks[task.name] |= self._near_of(found) | self._transfers(task)
             if task.table is not None:
                 tasks[task.name]["table"] = dict(task.table)
+            elif task.origin is not None:
+                tasks[task.name]["origin"] = dict(task.origin)
             elif task.name in self._in_python:
                 tasks[task.name]["in_python"] = True  # no file holds it
         wording = {task.name: wording_hash(task, self.template(task)) for task in self.tasks}
@@ -214,7 +234,7 @@ class Experiment:
             "weights": {name: weights_of(model) for name, model in models.items()},
             "tasks": tasks,
             "data_dir": self.spec.data,
-            "files": {task_name(name): name for name in self.spec.tasks if is_row_file(name)},
+            "files": {task_name(name): name for name in self.spec.tasks if is_in_file(name)},
             "models": models,
             "versions": {"python": platform.python_version(), **package_versions()},
         }

@@ -80,7 +80,8 @@ def _tasks(folder: Path, header: Mapping[str, Any], given: Mapping[str, Task]) -
         if table is not None:  # a file of rows, or rows of Python: their file is not needed
             found[name] = remembered_task(name, table)
             continue
-        for task in [given[name]] if name in given else _filed(folder, header, name, data):
+        place = header.get("files", {}).get(name, name)
+        for task in [given[name]] if name in given else _filed(folder, header, place, data):
             if task.name in header["tasks"]:
                 with contextlib.suppress(DataError):
                     task = with_labels_of_data(task, data)

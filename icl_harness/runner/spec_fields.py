@@ -81,8 +81,8 @@ class SpecFields(Columns):
         AnyScoring,
         Option(
             "SCORING",
-            "generate, choices, choices-normalised (per token), choices-per-byte, choices-pmi,"
-            " choices-calibrated or decisions (experimental).",
+            "generate, choices, choices-normalised (per token), choices-per-byte,"
+            " choices-per-character, choices-pmi, choices-calibrated or decisions (experimental).",
         ),
     ] = "generate"
     gold_nll: Annotated[

@@ -51,7 +51,7 @@ def _load(hub: Hub, config: str | None, split: str) -> Any:
 
     name = f"{hub.id} {config or hub.data_dir or ''}".strip()
     try:
-        with _offline_if_unreachable():
+        with offline_if_unreachable():
             return datasets.load_dataset(
                 hub.id, config, split=split, revision=hub.revision, data_dir=hub.data_dir
             )
@@ -70,7 +70,7 @@ def _load(hub: Hub, config: str | None, split: str) -> Any:
 
 
 @contextlib.contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
+def offline_if_unreachable() -> Iterator[None]:
     """Switch both libraries to their offline mode where the hub does not answer.
 
     They would retry each request for half a minute before they looked into their cache.

@@ -121,6 +121,7 @@ def _is_range(value: object) -> bool:
 
 
 MOST_LABELS = 2000  # of macro_f1: free answers are each a label of their own
+MOST_CONFUSED = 100  # labels of mcc, whose statistic has a number for each pair of them
 
 
 def _label_counts(answer: ScoredAnswer) -> list[float]:
@@ -195,6 +196,7 @@ def _r2(mean: NDArray[np.float64]) -> float:
     return 1 - _squared_error(mean) / variance if variance > 0 else math.nan
 
 
+<<<<<<< HEAD
 def _calibration_gaps(answer: ScoredAnswer) -> list[float]:
     """Return by how much the answer's score is above its probability, in the bin of that."""
     gaps = [0.0] * N_BINS
@@ -226,11 +228,45 @@ def _gap(mean: NDArray[np.float64]) -> float:
 
 
 YES = "Yes"  # the answer of a verifier to a right solution
+=======
+def _confusion(answer: ScoredAnswer) -> list[float]:
+    """Return a number per pair of true and predicted label, and one per true label of an answer
+    that could not be read. Raises `SpecError`.
+    """
+    n = len(answer.labels)
+    if n > MOST_CONFUSED:
+        raise SpecError(
+            f"{n:,} different labels occur among the answers; mcc is for tasks with a fixed set of "
+            "labels. Take accuracy."
+        )
+    counts = [0.0] * (n * (n + 1))
+    row = answer.labels.index(answer.target)
+    column = n if answer.parsed is None else answer.labels.index(answer.parsed)
+    counts[row * (n + 1) + column] = 1.0
+    return counts
+
+
+def _correlation(counts: NDArray[np.float64]) -> float:
+    """Return Matthews' correlation of true and predicted labels (Gorodkin 2004); 0 where one side
+    is always the same, as scikit-learn has it.
+    """
+    n = (math.isqrt(4 * len(counts) + 1) - 1) // 2  # n * (n + 1) numbers
+    table = counts.reshape(n, n + 1)
+    true, predicted = table.sum(axis=1), table.sum(axis=0)
+    covariance = float(table.trace() - true @ predicted[:n])
+    spread = float((1 - predicted @ predicted) * (1 - true @ true))
+    return covariance / math.sqrt(spread) if spread > 0 else 0.0
+
+
+>>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
 accuracy = Metric(name="accuracy")
 # The mean over labels of their F1, as scikit-learn's f1_score(average="macro") has it by default:
 # over the labels that occur as a target or as an answer. An answer that could not be parsed is a
 # prediction of no label: it costs its target recall, and is no label of its own.
 macro_f1 = Metric(name="macro_f1", statistic=_label_counts, aggregate=_mean_f1)
+
+# Matthews' correlation, as scikit-learn has it; an unparsed answer is a label of its own.
+mcc = Metric(name="mcc", statistic=_confusion, aggregate=_correlation, range=(-1.0, 1.0))
 
 # Of a whole corpus, as sacrebleu has it: from the n-grams of all answers together.
 chrf = Metric(name="chrF2++", statistic=_ngram_counts, aggregate=_chrf)
@@ -242,6 +278,7 @@ r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 # tokens, or their mean as --scoring choices-normalised has it. Not every run has it.
 gold_nll = Metric(name="gold_nll", range=(0.0, math.inf), of="gold_nll")
 nll_per_token = Metric(name="gold_nll_per_token", range=(0.0, math.inf), of="gold_nll")
+<<<<<<< HEAD
 
 # Of the probabilities of choices, e^score normalised, of the scores by which the answer was chosen.
 N_BINS = 15  # equally wide ones of probabilities from 0 to 1 (Guo et al. 2017)
@@ -258,6 +295,17 @@ p_yes_gap = Metric(
 OF_CHOICES = (confidence, brier, ece, best_of_n, p_yes_gap, p_yes_right, p_yes_wrong)
 
 LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name, brier.name, ece.name})
+=======
+# As lm-eval has it: of the gold answers' mean log-likelihood, whatever their length.
+perplexity = Metric(
+    name="perplexity",
+    statistic=lambda answer: [answer.score],
+    aggregate=lambda mean: math.exp(mean[0]),
+    range=(1.0, math.inf),
+    of="gold_nll",
+)
+LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name, perplexity.name})
+>>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
 UNITS = {gold_nll.name: "nats", nll_per_token.name: "nats a token"}
 
 
@@ -280,13 +328,21 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         accuracy,
         macro_f1,
+<<<<<<< HEAD
+=======
+        mcc,
+>>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
         chrf,
         rmse,
         r2,
         majority,
         gold_nll,
         nll_per_token,
+<<<<<<< HEAD
         *OF_CHOICES,
+=======
+        perplexity,
+>>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
     )
 }
 _PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")

@@ -18,6 +18,7 @@ from typing import Any
 from icl_harness.errors import DataError
 from icl_harness.tasks.bounded import bounded_batches, bounded_bytes
 from icl_harness.tasks.csv_files import csv_rows
+from icl_harness.tasks.harnesses.names import is_foreign, without_folder
 
 TEXTS = (".jsonl", ".json", ".csv", ".tsv")
 SUFFIXES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")
@@ -31,14 +32,21 @@ def is_row_file(name: str) -> bool:
     """Return whether a name is a file's of rows, by its ending, and not that of a task with a
     subset, which may be a file's: `tabular:houses.csv`.
     """
-    if re.match(r"\w{2,}:", name):
+    if re.match(r"[\w-]{2,}:", name):
         return False
     return name.lower().endswith((*SUFFIXES, *SHEETS))
 
 
 def task_name(name: str) -> str:
-    """Return what a task is called: a file of rows by its name, wherever it lies."""
+    """Return what a task is called: a file by its name, wherever it lies."""
+    if is_foreign(name):
+        return without_folder(name)
     return Path(name).name if is_row_file(name) else name
+
+
+def is_in_file(name: str) -> bool:
+    """Return whether a task is a file's that lies anywhere: of rows, or of another harness."""
+    return is_row_file(name) or task_name(name) != name
 
 
 def find_files(folder: Path, base: str) -> list[Path]:

@@ -97,6 +97,7 @@ class Task:
     - `whole_clusters`: the queries of a cluster (solutions of one problem, say) are asked all or
       none, `--queries` being the most there are, and no pool example may be of a query's cluster.
     - `learner`: the exact learner of a generated task, for the model baseline/bayes.
+    - `scoring`: the --scoring that its score is defined by, taken where none is asked for.
     """
 
     prompts: Annotated[Text, Field(description="the name of a file in prompts/")]
@@ -135,12 +136,15 @@ class Task:
     leaks: Annotated[Literal["error", "drop"], Field(description="'error' or 'drop'")] = "error"
     whole_clusters: Annotated[bool, Field(description="True or False")] = False
     learner: Annotated[Callable[..., Any] | None, A_FUNCTION] = None
+    scoring: str | None = None
     # Set by the loader: the name in a spec, the file's docstring, the SHA-256 of its bytes; of a
-    # task without a file of its own, what was made of its rows.
+    # task without a file of its own, what was made of its rows; of another harness's, what it is
+    # there.
     name: str = ""
     doc: str = ""
     source_hash: str = ""
     table: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
     @model_validator(mode="wrap")
     @classmethod

@@ -28,12 +28,12 @@ from icl_harness.analysis.questions.words import (
     p_text,
     shots,
 )
-from icl_harness.tasks.metrics import METRICS
+from icl_harness.tasks.metrics import gold_nll, nll_per_token
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NLLS = {name for name, metric in METRICS.items() if metric.of == "gold_nll"}
+NLLS = {gold_nll.name, nll_per_token.name}
 NAME = "laws"
 ALPHA = 1 - LEVEL
 ONE_DRAW = (
