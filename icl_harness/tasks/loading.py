@@ -29,12 +29,10 @@ from icl_harness.tasks.authors_code import authors_code
 from icl_harness.tasks.columns import NONE_NAMED, Columns
 from icl_harness.tasks.data_folder import at_work, given_folder
 from icl_harness.tasks.discovery import Family, family_names, load_family
-<<<<<<< HEAD
-from icl_harness.tasks.label_sets import check_label_set, label_map
-=======
+from icl_harness.tasks.harnesses.inspect_task import tasks_of_inspect
 from icl_harness.tasks.harnesses.lm_eval_task import tasks_of_lm_eval
-from icl_harness.tasks.harnesses.names import LM_EVAL
->>>>>>> 18e2c79 (Run any task of lm-evaluation-harness with our shots and modes)
+from icl_harness.tasks.harnesses.names import INSPECT, LM_EVAL
+from icl_harness.tasks.label_sets import check_label_set, label_map
 from icl_harness.tasks.row_files import FORMS, is_row_file
 from icl_harness.tasks.rows import NO_VALUE
 from icl_harness.tasks.scoring import label_match
@@ -62,6 +60,8 @@ def find_tasks(name: str, data: Path | None = None, columns: Columns = NONE_NAME
         return [file_task(Path(name), columns)]
     if name.startswith(LM_EVAL):
         return tasks_of_lm_eval(name, given_folder(data))
+    if name.startswith(INSPECT):
+        return tasks_of_inspect(name)
     base, _, subset = name.partition(":")
     family = load_family(base, data)
     if family is None:

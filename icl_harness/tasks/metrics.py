@@ -196,7 +196,6 @@ def _r2(mean: NDArray[np.float64]) -> float:
     return 1 - _squared_error(mean) / variance if variance > 0 else math.nan
 
 
-<<<<<<< HEAD
 def _calibration_gaps(answer: ScoredAnswer) -> list[float]:
     """Return by how much the answer's score is above its probability, in the bin of that."""
     gaps = [0.0] * N_BINS
@@ -228,7 +227,8 @@ def _gap(mean: NDArray[np.float64]) -> float:
 
 
 YES = "Yes"  # the answer of a verifier to a right solution
-=======
+
+
 def _confusion(answer: ScoredAnswer) -> list[float]:
     """Return a number per pair of true and predicted label, and one per true label of an answer
     that could not be read. Raises `SpecError`.
@@ -258,7 +258,6 @@ def _correlation(counts: NDArray[np.float64]) -> float:
     return covariance / math.sqrt(spread) if spread > 0 else 0.0
 
 
->>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
 accuracy = Metric(name="accuracy")
 # The mean over labels of their F1, as scikit-learn's f1_score(average="macro") has it by default:
 # over the labels that occur as a target or as an answer. An answer that could not be parsed is a
@@ -278,7 +277,6 @@ r2 = Metric(name="r2", statistic=_errors, aggregate=_r2, range=(-math.inf, 1.0))
 # tokens, or their mean as --scoring choices-normalised has it. Not every run has it.
 gold_nll = Metric(name="gold_nll", range=(0.0, math.inf), of="gold_nll")
 nll_per_token = Metric(name="gold_nll_per_token", range=(0.0, math.inf), of="gold_nll")
-<<<<<<< HEAD
 
 # Of the probabilities of choices, e^score normalised, of the scores by which the answer was chosen.
 N_BINS = 15  # equally wide ones of probabilities from 0 to 1 (Guo et al. 2017)
@@ -294,8 +292,6 @@ p_yes_gap = Metric(
 )
 OF_CHOICES = (confidence, brier, ece, best_of_n, p_yes_gap, p_yes_right, p_yes_wrong)
 
-LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name, brier.name, ece.name})
-=======
 # As lm-eval has it: of the gold answers' mean log-likelihood, whatever their length.
 perplexity = Metric(
     name="perplexity",
@@ -304,8 +300,9 @@ perplexity = Metric(
     range=(1.0, math.inf),
     of="gold_nll",
 )
-LESS_IS_BETTER = frozenset({rmse.name, gold_nll.name, nll_per_token.name, perplexity.name})
->>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
+LESS_IS_BETTER = frozenset(
+    metric.name for metric in (rmse, gold_nll, nll_per_token, perplexity, brier, ece)
+)
 UNITS = {gold_nll.name: "nats", nll_per_token.name: "nats a token"}
 
 
@@ -328,21 +325,15 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         accuracy,
         macro_f1,
-<<<<<<< HEAD
-=======
         mcc,
->>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
         chrf,
         rmse,
         r2,
         majority,
         gold_nll,
         nll_per_token,
-<<<<<<< HEAD
         *OF_CHOICES,
-=======
         perplexity,
->>>>>>> 3f3ed5b (Run any task of lm-evaluation-harness with our shots and modes)
     )
 }
 _PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")

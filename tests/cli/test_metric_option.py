@@ -82,8 +82,8 @@ def test_an_unknown_metric_is_one_line_with_the_nearest(icl: Call) -> None:
         assert (code, out) == (2, "")
         assert err == (
             "icl: there is no metric 'macrof1'. Nearest: macro_f1. Known: accuracy, macro_f1, "
-            "chrF2++, rmse, r2, majority, gold_nll, gold_nll_per_token, confidence, brier, ece, "
-            "best_of_n, p_yes_gap, p_yes_right, p_yes_wrong, pass@N.\n"
+            "mcc, chrF2++, rmse, r2, majority, gold_nll, gold_nll_per_token, perplexity, "
+            "confidence, brier, ece, best_of_n, p_yes_gap, p_yes_right, p_yes_wrong, pass@N.\n"
         )
 
 

@@ -48,9 +48,11 @@ def documents(lm: Any, name: str) -> Documents:
             docs[made[0].id] = doc
     if len(befores) > 1:
         raise SpecError(f"{name}: what parts a question from its answer differs between its shots.")
+    before = befores.pop() if befores else ""
     words = {
         "preamble": _description(lm, name),
-        "before_answer": befores.pop() if befores else "",
+        "before_answer": before,
+        "before_own": before,
         "after_shot": config.fewshot_config.fewshot_delimiter or "",
         "before_choice": "" if lm.OUTPUT_TYPE == "loglikelihood" else config.target_delimiter,
     }

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,7 +146,8 @@ def _choice_scoring(lm: Any, name: str, docs: Documents, wanted: str) -> Scoring
             f"{name} has no metric {called!r} here.{nearest(called, usable)} Known: "
             f"{', '.join(usable or SCORINGS)}."
         )
-    longest = max(len(choice.encode()) for query in docs.queries for choice in query.choices)
+    choices = chain.from_iterable(query.choices for query in docs.queries)
+    longest = max(len(choice.encode()) for choice in choices)
     return Scoring(
         functools.partial(choice_score, docs.right),
         mcc if called == "mcc" else accuracy,
