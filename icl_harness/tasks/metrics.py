@@ -332,8 +332,8 @@ METRICS: Mapping[str, Metric] = {
         majority,
         gold_nll,
         nll_per_token,
-        *OF_CHOICES,
         perplexity,
+        *OF_CHOICES,
     )
 }
 _PASS_AT = re.compile(r"pass@([1-9]\d{0,3})")
