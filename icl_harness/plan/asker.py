@@ -27,8 +27,10 @@ from icl_harness.runner.attempts import outcomes
 from icl_harness.runner.banks import bank_name, banks_usd, known_bank, left_attempts
 from icl_harness.runner.choice_scores import NO_CONTENT
 from icl_harness.runner.concurrency import first_error
-from icl_harness.runner.experiment import Experiment, Line, stand_in
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.feasible import stand_in
 from icl_harness.runner.groups import Request
+from icl_harness.runner.line import Line
 from icl_harness.runner.overflow import Fitting, longest_first
 from icl_harness.runner.provenance import spec_defaults
 from icl_harness.runner.schedule import AnswersAhead, Scope

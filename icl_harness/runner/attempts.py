@@ -19,9 +19,10 @@ from icl_harness.models.base import Answer, Model, spent_tokens
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.tree import Node
 from icl_harness.runner.cut_answers import score_answer
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.groups import Key
 from icl_harness.runner.iterations import iteration_of
+from icl_harness.runner.line import Line
 from icl_harness.runner.overflow import Fitting
 from icl_harness.runner.responses import responses
 from icl_harness.runner.schedule import Bundle

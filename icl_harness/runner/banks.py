@@ -18,7 +18,8 @@ from icl_harness.examples import shown
 from icl_harness.models.base import Model
 from icl_harness.prompts.variants import Variant, parse_variant
 from icl_harness.runner.attempts import make_bank
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.shown_attempts import (
     GOLD,
     PSEUDO,

@@ -15,7 +15,8 @@ from icl_harness.errors import SpecError, StoreError
 from icl_harness.models.api.access import MASK
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.banks import known_bank
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.lists import parse_names, parse_shots
 from icl_harness.runner.overflow import Fitting
 from icl_harness.runner.schedule import AnswersAhead

@@ -114,7 +114,7 @@ def _refuse_idle_gold_nll(spec: SpecFields) -> None:
     if spec.scoring != "generate":
         raise SpecError(
             f"--gold-nll is for written answers: --scoring {spec.scoring} stores the NLL of the"
-            " gold answer by itspec. Leave it out."
+            " gold answer by itself. Leave it out."
         )
     if spec.queries_per_request != 1:
         raise SpecError(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from icl_harness.prompts.modes import PromptPath
 from icl_harness.prompts.tree import Node
-from icl_harness.runner.experiment import Line
+from icl_harness.runner.line import Line
 
 
 class LineState:

@@ -22,7 +22,8 @@ from icl_harness.models.scripted import ScriptedModel
 from icl_harness.prompts.template import load_template
 from icl_harness.runner.banks import bank_name
 from icl_harness.runner.cut_answers import apply_scorer, score_answer
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.provenance import scoring_hash, wording_hash
 from icl_harness.runner.scopes import cell_of
 from icl_harness.runner.spec import Spec

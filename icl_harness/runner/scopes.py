@@ -14,8 +14,9 @@ from icl_harness.models import fine_tunes
 from icl_harness.models.base import Sampling
 from icl_harness.prompts.modes import Mode, PromptPath, gold_shots
 from icl_harness.prompts.tree import Query
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
 from icl_harness.runner.groups import group_sampling
+from icl_harness.runner.line import Line
 from icl_harness.runner.rationales import worked_of
 from icl_harness.runner.schedule import Scope
 from icl_harness.runner.spec import Spec

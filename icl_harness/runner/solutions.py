@@ -18,7 +18,8 @@ from icl_harness.errors import SpecError, StoreError
 from icl_harness.examples import Example
 from icl_harness.prompts.variants import parse_variant
 from icl_harness.runner.banks import bank_name
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.rescoring import experiment_of
 from icl_harness.store.bank import PASSING_REWARD, Bank, bank_file, bank_files, read_bank
 from icl_harness.store.record_rows import COLUMNS

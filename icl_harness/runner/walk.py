@@ -18,7 +18,8 @@ from icl_harness.models.api.flights import Stopped
 from icl_harness.models.replicas import Replica, Worker
 from icl_harness.models.workers import Workers
 from icl_harness.runner.concurrency import first_error, run_async
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.lines import LineWalk, Shared
 from icl_harness.runner.ordering import LineState
 from icl_harness.runner.stopping import Stopper

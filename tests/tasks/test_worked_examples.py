@@ -12,7 +12,8 @@ from icl_harness.errors import DataError, SpecError
 from icl_harness.prompts.modes import MODES, PromptPath, gold_shots
 from icl_harness.prompts.template import load_template
 from icl_harness.prompts.tree import Prompt
-from icl_harness.runner.experiment import Experiment, Line
+from icl_harness.runner.experiment import Experiment
+from icl_harness.runner.line import Line
 from icl_harness.runner.rationales import limited_pool, shown_in, worked_of
 from icl_harness.runner.scopes import bank_scope
 from icl_harness.runner.spec import Spec
