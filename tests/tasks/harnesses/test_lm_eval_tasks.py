@@ -12,7 +12,11 @@ import pytest
 
 import icl_harness
 from icl_harness import Answer, Model, Node, Query, Sampling
+from icl_harness.errors import IclError
+from icl_harness.report.run import find_record
+from icl_harness.tasks.loading import find_tasks
 from tests.tasks.harnesses.lm_eval_files import WORDS, write_data, write_tasks
+from tests.tiny_models import save_tiny_model
 
 pytest.importorskip("lm_eval", reason="needs lm-eval: pip install 'icl-harness[lm-eval]'")
 
@@ -167,3 +171,69 @@ def test_prompts_and_scores_are_lm_evals(
         n_spread += 0 < value < 1
     assert ours == model.prompts.keys()
     assert n_spread or "bbh" in name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["own_choices", "own_likelihood"])
+def test_likelihoods_are_those_of_lm_evals_own_models(
+    name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.chdir(place)
+    save_tiny_model(tmp_path / "model", "llama", "byte_bpe")
+    is_gold = {"own_likelihood": {"gold_nll": True}}.get(name, {})
+    done = icl_harness.run(
+        f"lm-eval:own/{name}.yaml", f"hf/{tmp_path / 'model'}", shots=[0, K], draws=1,
+        out=tmp_path / "run", **is_gold,
+    )  # fmt: skip
+    theirs_model = HFLM(pretrained=str(tmp_path / "model"), device="cpu", dtype="float32")
+    task = find_tasks(f"lm-eval:own/{name}.yaml")[0]
+    checked = 0
+    for row in done.records().to_dict("records"):
+        cell = {"shots": row["shots"], "draw": 0, "mode": "supervised"}
+        prompt = str(find_record(done.path, row["query_id"], cell)[0].text)
+        pair = (prompt, task.fields["before_choice"] + row["target"])
+        request = Instance("loglikelihood", {}, pair, 0)
+        ((nats, _),) = theirs_model.loglikelihood([request], disable_tqdm=True)
+        assert -row["gold_nll"] == pytest.approx(nats, abs=1e-3)
+        checked += 1
+    assert checked == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("gsmk8", "Nearest: gsm8k"), ("own/none.yaml", "no such file"),
+        ("gsm8k:strict", "Nearest: strict-match"), ("own/own_choices.yaml:f1", "no metric 'f1'"),
+        ("arc_easy", "ai2_arc/ARC-Easy"), ("", "names no task"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_refused_in_one_line(
+    name: str, what: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(IclError, match=what) as error:
+        find_tasks(f"lm-eval:{name}", place / "data")
+    assert "\n" not in str(error.value)
+
+
+def test_a_group_is_its_tasks_and_another_configuration_does_not_resume(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    how: dict[str, Any] = {"shots": [0, 2], "draws": 1, "out": tmp_path / "run"}
+    how["data"] = str(place / "data")
+    names = [task.name for task in find_tasks("lm-eval:own/group.yaml", place / "data")]
+    assert names == ["lm-eval:bbh_zeroshot_navigate", "lm-eval:own_choices"]
+    icl_harness.run("lm-eval:own/own_overlap.yaml", Told(), **how)
+    assert icl_harness.rescore(tmp_path / "run").n_changed == 0
+    file = place / "own/own_overlap.yaml"
+    text = file.read_text()
+    try:
+        file.write_text(text.replace("{{ask}}:", "{{ask}} -"))
+        with pytest.raises(IclError, match="other data of lm-eval:own_overlap"):
+            icl_harness.run("lm-eval:own/own_overlap.yaml", Told(), **how)
+    finally:
+        file.write_text(text)
