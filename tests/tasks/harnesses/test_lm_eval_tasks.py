@@ -143,6 +143,7 @@ TASKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scoring", "metric"), TASKS)
 def test_prompts_and_scores_are_lm_evals(
     name: str, scoring: str, metric: str, place: Path, tmp_path: Path,
@@ -219,6 +220,7 @@ def test_what_cannot_be_taken_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_group_is_its_tasks_and_another_configuration_does_not_resume(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
