@@ -30,6 +30,13 @@ def records(out: str):
     return frame.drop(columns=["latency_s"])
 
 
+def complaints(worker: subprocess.Popen[bytes]) -> list[bytes]:
+    """What a run has written to standard error, but that guesses are often right: there are two
+    labels.
+    """
+    return [line for line in worker.communicate()[1].splitlines() if b"by luck" not in line]
+
+
 def asks(log: str) -> int:
     path = Path(log)
     return path.read_text().count("\n") if path.exists() else 0
@@ -39,7 +46,7 @@ def asks(log: str) -> int:
 def test_many_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() -> None:
     began = time.monotonic()
     worker = start("whole", "whole.log")
-    assert worker.communicate()[1] == b""
+    assert complaints(worker) == []
     duration = time.monotonic() - began
     rng = random.Random(SEED)
     # Kills fall evenly over the asks of the run, so every phase is hit: start-up, bank, each mode,
@@ -57,7 +64,7 @@ def test_many_kills_lose_nothing_and_ask_nothing_twice_but_what_was_in_flight() 
             kills += 1
         worker.communicate()
     assert kills >= N_KILLS * 0.9, f"seed {SEED}: only {kills} kills hit a living run"
-    assert start("killed", "killed.log").communicate()[1] == b""
+    assert complaints(start("killed", "killed.log")) == []
     assert records("killed").equals(records("whole")), f"seed {SEED}"
     banks = [sorted(Path(out).glob("banks/*.jsonl"))[0].read_bytes() for out in ("killed", "whole")]
     assert banks[0] == banks[1], f"seed {SEED}"

@@ -128,7 +128,7 @@ def test_a_task_that_forgets_its_labels_is_refused(toy: Path, scorer: str) -> No
 def test_the_help_and_the_docs_say_what_every_field_of_a_task_means() -> None:
     page = (ROOT / "docs/tasks.md").read_text()
     for name in vars(Task)["__dataclass_fields__"]:
-        if name not in ("name", "doc", "source_hash", "table"):
+        if name not in ("name", "doc", "source_hash", "table", "origin"):
             assert f"`{name}" in (Task.__doc__ or ""), name
             assert f"`{name}" in page or name in ("variants", "learner"), name
     assert "holdout(" in (Task.__doc__ or "")
