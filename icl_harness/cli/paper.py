@@ -15,7 +15,7 @@ import typer
 from icl_harness.errors import IclError, SpecError, nearest
 
 if TYPE_CHECKING:
-    from icl_harness.plan.estimate import Planned
+    from icl_harness.plan.estimate import Plan, Planned
     from icl_harness.runner.presets import Preset
     from icl_harness.runner.spec import Spec
 
@@ -132,6 +132,7 @@ def _cost_row(
         given["data"] = data
     name = preset.names[0]
     rows: list[Planned] = []
+    unpriced: list[str] = []
     notes = []
     try:
         grids = load_grids(preset.path, given)
@@ -139,25 +140,33 @@ def _cost_row(
         return (name, *_sums([]), "left out"), [f"{name}: {error}"]
     for spec in grids:
         try:
-            rows += _planned(spec)
+            plan = _planned(spec)
         except IclError as error:
             which = f", {', '.join(spec.tasks)}" if len(grids) > 1 else ""
             notes.append(f"{name}{which}: {error}")
+            continue
+        rows += [row for row in plan.rows if not _is_learner(row)] or plan.rows
+        unpriced += [one for one in plan.unpriced if one not in unpriced]
     left_out = ""
     if notes:
         n_parts = f"{len(notes)} of {len(grids)} parts " if len(notes) < len(grids) else ""
         left_out = f"{n_parts}left out"
+    if unpriced:
+        notes.append(f"{name}: the price of {', '.join(unpriced)} is not known and in no sum")
     return (name, *_sums(rows), left_out), notes
 
 
-def _planned(spec: Spec) -> list[Planned]:
-    """Return the plan of a whole grid, whatever of it is in results/; learners are left out."""
+def _planned(spec: Spec) -> Plan:
+    """Return the plan of a whole grid, whatever of it is in results/."""
     from icl_harness.cli.execute import plan_run
 
     with tempfile.TemporaryDirectory() as folder:
-        plan = plan_run(spec, Path(folder) / "none")
-    asked = [row for row in plan.rows if not row.model.startswith("baseline/")]
-    return asked or list(plan.rows)
+        return plan_run(spec, Path(folder) / "none")
+
+
+def _is_learner(row: Planned) -> bool:
+    """Return whether a row is of a reference learner, which costs nothing."""
+    return row.model.startswith("baseline/")
 
 
 def _sums(rows: Sequence[Planned]) -> tuple[str, ...]:

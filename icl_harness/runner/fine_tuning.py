@@ -8,10 +8,12 @@ then a cell has two rows, for both were paid for.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from icl_harness.errors import SpecError, StoreError
+from icl_harness.errors import SpecError
+from icl_harness.files import write_atomically
 from icl_harness.models import fine_tunes
 from icl_harness.models.base import Answer
 from icl_harness.models.training import Training
@@ -119,12 +121,12 @@ def _row(cell: Cell, shots_used: int, training: Training) -> list[object]:
 
 
 def _append(file: Path, row: list[object]) -> None:
-    is_new = not file.exists()
-    try:
-        with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            if is_new:
-                writer.writerow(COLUMNS)
-            writer.writerow(row)
-    except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error}.") from error
+    """Add a row. The file is replaced as a whole, so that a kill leaves no half of one."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    if file.exists():
+        text.write(file.read_text(encoding="utf-8"))
+    else:
+        writer.writerow(COLUMNS)
+    writer.writerow(row)
+    write_atomically(file, text.getvalue().encode())

@@ -80,6 +80,15 @@ def test_costs_stand_beside_each_preset_and_absent_rows_are_said_in_its_line(icl
     assert 0 < cached <= plain
 
 
+def test_a_price_that_is_not_known_is_said_and_stands_in_no_sum(icl: Icl) -> None:
+    _, known, _ = icl("paper", "mine/toy", *API)
+    code, out, _ = icl("paper", "mine/toy", *API, "--model", "anthropic/no-such-model")
+    assert code == 0
+    assert out.splitlines()[1].split()[3:] == known.splitlines()[1].split()[3:]  # dollars
+    assert "mine/toy: the price of anthropic/no-such-model is not known and in no sum" in out
+    assert "not known" not in known
+
+
 def test_a_preset_that_cannot_be_read_is_named_and_the_others_are_listed(icl: Icl) -> None:
     Path("presets/mine/broken.yaml").write_text("a: [\n")
     code, out, _ = icl("paper", "mine")
